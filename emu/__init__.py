@@ -1,0 +1,1 @@
+"""The machine: it runs guest code and says why it stopped.  It knows nothing of any kernel."""

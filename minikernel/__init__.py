@@ -1,0 +1,1 @@
+"""The kernel: memory, files, tasks and system calls of a small Linux on the emulated machine."""

@@ -1,0 +1,1 @@
+"""Numbers and structs that user space can see; no behaviour."""

@@ -1,0 +1,1 @@
+"""/proc: the kernel's state as text files."""

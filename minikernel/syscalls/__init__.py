@@ -1,0 +1,1 @@
+"""The system call tables, argument decoding and thin handlers."""

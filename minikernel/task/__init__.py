@@ -1,0 +1,1 @@
+"""Tasks: exec, signals, scheduling."""
