@@ -28,7 +28,7 @@ class PhysMem:
             raise ValueError(f"RAM must be whole pages between 4 MiB and 3 GiB, not {size} bytes")
         self.size = size
         self.nr_frames = size >> PAGE_SHIFT
-        self.ram = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE)
+        self.ram = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.view8 = memoryview(self.ram)
         self.view32 = self.view8.cast("I")
         self.view64 = self.view8.cast("Q")
