@@ -1,0 +1,82 @@
+# The developer's verbs.  Everything lives in .venv, .cache, build and guest/build; `make clean` forgets it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+PY := $(VENV)/bin/python
+DEPS := $(VENV)/.deps
+INSTALLED := $(VENV)/.installed
+NATIVE := emu/native/libemunative.so
+# Words for pytest, as in: make test PYTEST_ARGS='-k mremap'
+PYTEST_ARGS ?=
+WORKERS ?= $(shell nproc)
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+# --- the environment: made on first use, refreshed when the lock or a native source is newer -------------------------
+$(DEPS): requirements.lock requirements-zig.lock packaging/venv.sh packaging/toolchain.py
+	sh packaging/venv.sh $(VENV)
+	@touch $@
+
+$(INSTALLED): $(DEPS) pyproject.toml
+	$(PY) -m pip --disable-pip-version-check install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(NATIVE): $(INSTALLED) packaging/backend.py $(wildcard emu/native/*.c emu/native/*.h)
+	$(PY) packaging/backend.py
+	@touch $@
+
+.PHONY: setup
+setup: $(INSTALLED) $(NATIVE) ## make .venv with the locked packages and build the native part
+
+.PHONY: lock
+lock: ## resolve the dependencies anew and write the lock files, with hashes
+	sh packaging/lock.sh
+
+# --- the main job ----------------------------------------------------------------------------------------------------
+.PHONY: guest
+guest: setup ## build the guest programs for both architectures
+	@$(PY) guest/build.py
+
+.PHONY: run
+run: setup ## build a guest program and run it with its faults explained
+	@$(PY) guest/build.py --arch x86-64 --only start/tour
+	$(VENV)/bin/minikernel run --stats guest/build/x86-64/start/tour
+
+.PHONY: native
+native: setup ## run every guest program on this machine's own Linux: the oracle
+	@$(PY) guest/build.py
+	@$(PY) guest/native.py
+
+# --- the checks ------------------------------------------------------------------------------------------------------
+.PHONY: test
+test: setup ## the tests, on all cores
+	$(PY) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
+
+.PHONY: format lint types imports
+format: setup ## fail where the formatter would change something (`.venv/bin/ruff format` changes it)
+	$(VENV)/bin/ruff format --check .
+lint: setup ## ruff, all rules but those that pyproject.toml argues away
+	$(VENV)/bin/ruff check .
+types: setup ## mypy --strict
+	$(VENV)/bin/mypy
+imports: setup ## the laws of the house: imports go down one staircase
+	$(VENV)/bin/lint-imports
+
+.PHONY: check
+check: format lint types imports test ## what CI runs
+
+.PHONY: bench
+bench: setup ## times beside native, qemu-user and bare Unicorn; BENCH_ARGS='--only null_syscall --json FILE'
+	@$(PY) guest/build.py --bench
+	$(PY) bench/bench.py $(BENCH_ARGS)
+
+.PHONY: clean
+clean: ## forget what was built and fetched
+	rm -rf $(VENV) .cache build dist *.egg-info guest/build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -f emu/native/*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
