@@ -18,7 +18,7 @@ help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
 # --- the environment: made on first use, refreshed when the lock or a native source is newer -------------------------
-$(DEPS): requirements.lock requirements-zig.lock packaging/venv.sh packaging/toolchain.py
+$(DEPS): requirements.lock requirements-zig.lock packaging/venv.sh guest/toolchain.py
 	sh packaging/venv.sh $(VENV)
 	@touch $@
 
@@ -40,17 +40,17 @@ lock: ## resolve the dependencies anew and write the lock files, with hashes
 # --- the main job ----------------------------------------------------------------------------------------------------
 .PHONY: guest
 guest: setup ## build the guest programs for both architectures
-	@$(PY) guest/build.py
+	@$(PY) -m guest.build
 
 .PHONY: run
 run: setup ## build a guest program and run it with its faults explained
-	@$(PY) guest/build.py --arch x86-64 --only start/tour
+	@$(PY) -m guest.build --arch x86-64 --only start/tour
 	$(VENV)/bin/minikernel run --stats guest/build/x86-64/start/tour
 
 .PHONY: native
 native: setup ## run every guest program on this machine's own Linux: the oracle
-	@$(PY) guest/build.py
-	@$(PY) guest/native.py
+	@$(PY) -m guest.build
+	@$(PY) -m guest.native
 
 # --- the checks ------------------------------------------------------------------------------------------------------
 .PHONY: test
@@ -72,8 +72,8 @@ check: format lint types imports test ## what CI runs
 
 .PHONY: bench
 bench: setup ## times beside native, qemu-user and bare Unicorn; BENCH_ARGS='--only null_syscall --json FILE'
-	@$(PY) guest/build.py --bench
-	$(PY) bench/bench.py $(BENCH_ARGS)
+	@$(PY) -m guest.build --bench
+	$(PY) -m bench.bench $(BENCH_ARGS)
 
 .PHONY: clean
 clean: ## forget what was built and fetched

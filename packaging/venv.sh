@@ -37,6 +37,6 @@ pip="$venv/bin/python -m pip --disable-pip-version-check --no-input -q"
 patiently $pip install --require-hashes -r requirements.lock
 
 # Guest programs and the native part are compiled here: without a compiler for both architectures, take zig's.
-if ! "$venv/bin/python" packaging/toolchain.py; then
+if ! "$venv/bin/python" guest/toolchain.py; then
     patiently $pip install --require-hashes -r requirements-zig.lock
 fi

@@ -1,6 +1,6 @@
 """The C compilers of the guest programs: the system's where it can link for an architecture, else zig's.
 
-``python packaging/toolchain.py`` exits with 1 when ``ziglang`` is wanted: some architecture has no compiler.
+``python guest/toolchain.py`` exits with 1 when ``ziglang`` is wanted: some architecture has no compiler.
 """
 
 import functools
