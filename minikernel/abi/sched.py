@@ -1,0 +1,62 @@
+"""Scheduling policies, struct sched_attr, and the flags of clone(2).
+
+Source: include/uapi/linux/sched.h, include/uapi/linux/sched/types.h.
+"""
+
+from struct import Struct
+from typing import Final
+
+CSIGNAL: Final = 0xFF  # the signal sent on exit, in the flags of clone
+CLONE_VM: Final = 0x00000100
+CLONE_FS: Final = 0x00000200
+CLONE_FILES: Final = 0x00000400
+CLONE_SIGHAND: Final = 0x00000800
+CLONE_PIDFD: Final = 0x00001000
+CLONE_PTRACE: Final = 0x00002000
+CLONE_VFORK: Final = 0x00004000
+CLONE_PARENT: Final = 0x00008000
+CLONE_THREAD: Final = 0x00010000
+CLONE_NEWNS: Final = 0x00020000
+CLONE_SYSVSEM: Final = 0x00040000
+CLONE_SETTLS: Final = 0x00080000
+CLONE_PARENT_SETTID: Final = 0x00100000
+CLONE_CHILD_CLEARTID: Final = 0x00200000
+CLONE_DETACHED: Final = 0x00400000
+CLONE_UNTRACED: Final = 0x00800000
+CLONE_CHILD_SETTID: Final = 0x01000000
+CLONE_NEWCGROUP: Final = 0x02000000
+CLONE_NEWUTS: Final = 0x04000000
+CLONE_NEWIPC: Final = 0x08000000
+CLONE_NEWUSER: Final = 0x10000000
+CLONE_NEWPID: Final = 0x20000000
+CLONE_NEWNET: Final = 0x40000000
+CLONE_IO: Final = 0x80000000
+CLONE_CLEAR_SIGHAND: Final = 0x100000000
+CLONE_INTO_CGROUP: Final = 0x200000000
+CLONE_NEWTIME: Final = 0x00000080
+
+SCHED_NORMAL: Final = 0
+SCHED_FIFO: Final = 1
+SCHED_RR: Final = 2
+SCHED_BATCH: Final = 3
+SCHED_IDLE: Final = 5
+SCHED_DEADLINE: Final = 6
+SCHED_RESET_ON_FORK: Final = 0x40000000
+SCHED_EXT: Final = 7
+SCHED_FLAG_RESET_ON_FORK: Final = 0x01
+SCHED_FLAG_RECLAIM: Final = 0x02
+SCHED_FLAG_DL_OVERRUN: Final = 0x04
+SCHED_FLAG_KEEP_POLICY: Final = 0x08
+SCHED_FLAG_KEEP_PARAMS: Final = 0x10
+SCHED_FLAG_UTIL_CLAMP_MIN: Final = 0x20
+SCHED_FLAG_UTIL_CLAMP_MAX: Final = 0x40
+SCHED_FLAG_ALL: Final = 0x7F
+
+MIN_RT_PRIORITY: Final = 1
+MAX_RT_PRIORITY: Final = 99  # MAX_RT_PRIO - 1
+RR_TIMESLICE_NS: Final = 100_000_000
+
+SCHED_ATTR: Final = Struct("<IIQiIQQQ")  # size policy flags nice priority runtime deadline period
+SCHED_ATTR_CLAMP: Final = Struct("<II")  # util_min util_max
+SCHED_ATTR_SIZE_VER0: Final = 48
+SCHED_ATTR_SIZE_VER1: Final = 56
