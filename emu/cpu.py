@@ -1,0 +1,376 @@
+"""The CPU: runs guest code on page tables in RAM and returns why it stopped.
+
+The only file that touches Unicorn.  It is driven through the native part (``emu/native``) by the shared library
+that the ``unicorn`` package ships; importing the package's own Python binding would cost every run 40 ms.
+The general registers and RIP are read and written where the engine keeps them, so an exit costs no copying.
+"""
+
+import ctypes
+from importlib.util import find_spec
+from typing import Final, TypeAlias
+
+from emu import cpuid, native
+from emu.exits import BudgetSpent, CpuException, CpuExit, PageFault, Syscall, SyscallInsn
+from emu.paging import PagingMode
+from emu.physmem import PhysMem
+from emu.x86 import (
+    CR0_AM,
+    CR0_ET,
+    CR0_MP,
+    CR0_NE,
+    CR0_PE,
+    CR0_PG,
+    CR0_WP,
+    CR4_OSFXSR,
+    CR4_OSXMMEXCPT,
+    CR4_PAE,
+    CR4_PGE,
+    CR4_PSE,
+    CR4_TSD,
+    EFER_LMA,
+    EFER_LME,
+    EFER_NXE,
+    EFER_SCE,
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    VEC_PF,
+    Pfn,
+    PhysAddr,
+    VirtAddr,
+)
+
+Context: TypeAlias = bytes
+"""A saved CPU state: everything user code can see or change, in the engine's own layout."""
+
+# Indices into ``Cpu.regs``: the order of the SDM's register encoding, then RIP.
+RAX: Final = 0
+RCX: Final = 1
+RDX: Final = 2
+RBX: Final = 3
+RSP: Final = 4
+RBP: Final = 5
+RSI: Final = 6
+RDI: Final = 7
+R8: Final = 8
+R9: Final = 9
+R10: Final = 10
+R11: Final = 11
+R12: Final = 12
+R13: Final = 13
+R14: Final = 14
+R15: Final = 15
+RIP: Final = 16
+GPR_NAMES: Final = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
+
+# Words of struct machine (native/machine.h).
+_ICOUNT: Final = 0
+_VECTOR: Final = 2
+_ERROR_CODE: Final = 3
+_SOFTWARE: Final = 4
+_CR2: Final = 5
+_HOST_ERROR: Final = 6
+_ENV_SIZE: Final = 7
+_ENV_ADDRESS: Final = 8
+_NR_WORDS: Final = 9
+
+# enum exit_kind (native/machine.h).
+_EXIT_BUDGET: Final = 1
+_EXIT_SYSCALL: Final = 2
+_EXIT_SYSENTER: Final = 3
+_EXIT_EXCEPTION: Final = 4
+
+# enum uc_x86_reg of unicorn 2 (unicorn/x86.h).
+_REG_CS: Final = 11
+_REG_DS: Final = 17
+_REG_RFLAGS: Final = 253
+_REG_ES: Final = 28
+_REG_FS: Final = 32
+_REG_GS: Final = 33
+_REG_SS: Final = 49
+_REG_CR0: Final = 50
+_REG_CR2: Final = 52
+_REG_CR3: Final = 53
+_REG_CR4: Final = 54
+_REG_GDTR: Final = 243
+_REG_MSR: Final = 248
+_REG_FS_BASE: Final = 250
+_REG_GS_BASE: Final = 251
+
+_MSR_SYSENTER_CS: Final = 0x174
+_MSR_EFER: Final = 0xC000_0080
+
+VECTOR_INT80: Final = 0x80
+SUPPORTED_UNICORN: Final = (2, 1, 4)
+
+_SYSCALL: Final = Syscall(SyscallInsn.SYSCALL)
+_INT80: Final = Syscall(SyscallInsn.INT80)
+_SYSENTER: Final = Syscall(SyscallInsn.SYSENTER)
+_BUDGET_SPENT: Final = BudgetSpent()
+
+
+class MachineError(RuntimeError):
+    """The engine cannot be used on this host, or stopped for a reason of its own."""
+
+
+class _Mmr(ctypes.Structure):
+    """uc_x86_mmr: a descriptor-table register."""
+
+    _fields_ = (
+        ("selector", ctypes.c_uint16),
+        ("base", ctypes.c_uint64),
+        ("limit", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+    )
+
+
+class _Msr(ctypes.Structure):
+    """uc_x86_msr."""
+
+    _fields_ = (("rid", ctypes.c_uint32), ("value", ctypes.c_uint64))
+
+
+def _library_path() -> str:
+    """Where the unicorn package keeps its shared library; the package itself is not imported."""
+    spec = find_spec("unicorn")
+    if spec is None or not spec.submodule_search_locations:
+        raise MachineError("the package `unicorn` is not installed")
+    return f"{spec.submodule_search_locations[0]}/lib/libunicorn.so.2"
+
+
+class Cpu:
+    """One x86 CPU over *physmem*, in the paging mode *mode*.
+
+    It starts in ring 0 with paging off; ``start_paging`` and ``enter_user`` bring it to user mode once, and from
+    then on tasks are switched by ``save`` and ``restore``.  Ring 0 code is never needed again: the kernel is Python.
+    """
+
+    def __init__(self, physmem: PhysMem, mode: PagingMode) -> None:
+        self._native = native.load()
+        if self._native.machine_load(_library_path().encode()) != 0:
+            raise MachineError(self._native.machine_last_error().decode())
+        self.physmem = physmem
+        self.mode = mode
+        self.long_mode = mode.va_bits > 32
+        handle = self._native.machine_open(int(self.long_mode), physmem.address, physmem.size)
+        if not handle:
+            raise MachineError(self._native.machine_last_error().decode())
+        self._handle = ctypes.c_void_p(handle)
+        self._words = memoryview((ctypes.c_uint64 * _NR_WORDS).from_address(handle)).cast("B").cast("Q")
+        env = self._words[_ENV_ADDRESS]
+        self.regs = memoryview((ctypes.c_uint64 * 17).from_address(env)).cast("B").cast("Q")
+        self._state = memoryview((ctypes.c_ubyte * self._words[_ENV_SIZE]).from_address(env)).cast("B")
+        self._run = self._native.machine_run
+        self.root = PhysAddr(0)
+        self._load_cpuid()
+
+    def close(self) -> None:
+        """Free the engine.  The registers must not be touched afterwards."""
+        if self._handle.value:
+            self._native.machine_close(self._handle)
+            self._handle.value = None
+
+    # -- running ---------------------------------------------------------------------------------------------
+
+    def run(self, budget: int) -> CpuExit:
+        """Run until something happens, at most the block in which *budget* instructions are spent."""
+        kind = self._run(self._handle, budget)
+        if kind == _EXIT_SYSCALL:
+            return _SYSCALL
+        if kind == _EXIT_EXCEPTION:
+            words = self._words
+            vector = words[_VECTOR]
+            if vector == VEC_PF and not words[_SOFTWARE]:
+                return PageFault(VirtAddr(words[_CR2]), words[_ERROR_CODE])
+            return self._exception(vector)
+        if kind == _EXIT_BUDGET:
+            return _BUDGET_SPENT
+        if kind == _EXIT_SYSENTER:
+            return _SYSENTER
+        raise self._host_error()
+
+    def step(self) -> CpuExit:
+        """Run one instruction: ``BudgetSpent`` if it retired quietly, otherwise what it caused."""
+        kind = self._native.machine_step(self._handle)
+        if kind == 0:
+            return _BUDGET_SPENT
+        if kind == _EXIT_SYSCALL:
+            return _SYSCALL
+        if kind == _EXIT_SYSENTER:
+            return _SYSENTER
+        if kind != _EXIT_EXCEPTION:
+            raise self._host_error()
+        vector = self._words[_VECTOR]
+        if vector == VEC_PF and not self._words[_SOFTWARE]:
+            return PageFault(VirtAddr(self._words[_CR2]), self._words[_ERROR_CODE])
+        return self._exception(vector)
+
+    def _exception(self, vector: int) -> CpuExit:
+        software = bool(self._words[_SOFTWARE])
+        if software and vector == VECTOR_INT80:
+            return _INT80
+        return CpuException(vector, self._words[_ERROR_CODE], software)
+
+    def _host_error(self) -> MachineError:
+        return MachineError(f"the engine stopped with error {self._words[_HOST_ERROR]} at {self.regs[RIP]:#x}")
+
+    @property
+    def icount(self) -> int:
+        """Instructions retired since the CPU was made; every iteration of a REP instruction counts."""
+        return self._words[_ICOUNT]
+
+    @icount.setter
+    def icount(self, value: int) -> None:
+        self._words[_ICOUNT] = value
+
+    # -- state -----------------------------------------------------------------------------------------------
+
+    def save(self) -> Context:
+        """Copy the CPU state."""
+        return bytes(self._state)
+
+    def restore(self, context: Context) -> None:
+        """Put a state back.  The caller sets the page-table root afterwards, which flushes the TLB."""
+        self._state[:] = context
+
+    @property
+    def code_bits(self) -> int:
+        """16, 32 or 64: how the code at RIP is decoded."""
+        return int(self._native.machine_code_bits(self._handle))
+
+    @property
+    def rflags(self) -> int:
+        """RFLAGS."""
+        return self._read(_REG_RFLAGS)
+
+    @rflags.setter
+    def rflags(self, value: int) -> None:
+        self._write(_REG_RFLAGS, value)
+
+    @property
+    def fs_base(self) -> int:
+        """Base address of FS (64-bit machine)."""
+        return self._read(_REG_FS_BASE)
+
+    @fs_base.setter
+    def fs_base(self, value: int) -> None:
+        self._write(_REG_FS_BASE, value)
+
+    @property
+    def gs_base(self) -> int:
+        """Base address of GS (64-bit machine)."""
+        return self._read(_REG_GS_BASE)
+
+    @gs_base.setter
+    def gs_base(self, value: int) -> None:
+        self._write(_REG_GS_BASE, value)
+
+    def segment(self, name: str) -> int:
+        """Selector in segment register *name* ("cs", "ss", "ds", "es", "fs", "gs")."""
+        return self._read(_SEGMENTS[name]) & 0xFFFF
+
+    def load_segment(self, name: str, selector: int) -> None:
+        """Load a data segment register; the descriptor comes from the GDT.  CS and SS only change by ``restore``."""
+        assert name not in ("cs", "ss"), "Cpu.load_segment: ring 3 cannot be written, only entered"
+        self._write(_SEGMENTS[name], selector)
+
+    def fxsave(self) -> bytes:
+        """The x87 and SSE state: 512 bytes in FXSAVE's layout."""
+        image = ctypes.create_string_buffer(512)
+        self._native.machine_fxsave(self._handle, image)
+        return image.raw
+
+    def fxrstor(self, image: bytes) -> None:
+        """Load the x87 and SSE state from 512 bytes in FXSAVE's layout; reserved MXCSR bits are dropped."""
+        assert len(image) == 512, "Cpu.fxrstor: an FXSAVE image has 512 bytes"
+        self._native.machine_fxrstor(self._handle, ctypes.create_string_buffer(image, 512))
+
+    # -- paging and translations -----------------------------------------------------------------------------
+
+    def set_root(self, root: PhysAddr) -> None:
+        """Load CR3.  The TLB is flushed; *root* lies below 4 GiB (unicorn.md, trap 5)."""
+        assert root < 1 << 32, "Cpu.set_root: the engine keeps 32 bits of CR3"
+        self.root = root
+        self._write(_REG_CR3, root)
+
+    def flush_tlb(self) -> None:
+        """Forget cached translations of addresses.  Needed after every downgrade of an entry."""
+        self._native.machine_flush_tlb(self._handle)
+
+    def flush_code(self) -> None:
+        """Forget all translated code."""
+        self._native.machine_flush_code(self._handle)
+
+    def invalidate_code(self, identity_root: PhysAddr, pfns: list[Pfn]) -> None:
+        """Forget code translated from frames *pfns*, whose contents changed behind the engine's back.
+
+        The engine drops translations by linear address, so it is shown *identity_root*, tables that map all RAM
+        one to one, user and executable, while it does (unicorn.md, trap 6).
+        """
+        self._write(_REG_CR3, identity_root)
+        remove = self._native.machine_remove_code
+        for pfn in pfns:
+            remove(self._handle, pfn << PAGE_SHIFT, (pfn << PAGE_SHIFT) + PAGE_SIZE)
+        self._write(_REG_CR3, self.root)
+
+    # -- start-up ---------------------------------------------------------------------------------------------
+
+    def start_paging(self, root: PhysAddr) -> None:
+        """Turn paging on with *root* in CR3: write protection in ring 0, NX where the mode has it, no user RDTSC."""
+        cr4 = CR4_PSE | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_TSD
+        if self.mode.entry_size == 8:
+            cr4 |= CR4_PAE
+        efer = EFER_SCE | (EFER_NXE if self.mode.has_nx else 0) | (EFER_LME | EFER_LMA if self.long_mode else 0)
+        self._write(_REG_CR4, cr4)
+        self.set_root(root)
+        self._write_msr(_MSR_EFER, efer)
+        self._write(_REG_CR0, CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_PG)
+
+    def load_gdt(self, base: VirtAddr, limit: int) -> None:
+        """Set the GDT's linear address and limit (size - 1 bytes)."""
+        mmr = _Mmr(0, base, limit, 0)
+        self._check(self._native.machine_reg_write(self._handle, _REG_GDTR, ctypes.byref(mmr)))
+
+    def set_sysenter_cs(self, selector: int) -> None:
+        """Allow SYSENTER, which faults while this MSR is 0."""
+        self._write_msr(_MSR_SYSENTER_CS, selector)
+
+    def enter_user(self, iret: VirtAddr, frame: VirtAddr) -> None:
+        """Execute the interrupt return at *iret*, with its frame at *frame*; ring 0 ends here.
+
+        Ring 3 cannot be written into the segment registers, only entered (unicorn.md, trap 3).
+        """
+        self.regs[RSP] = frame
+        self.regs[RIP] = iret
+        self._native.machine_step(self._handle)
+        if self._native.machine_cpl(self._handle) != 3:
+            raise MachineError("this build of the engine is laid out otherwise than expected; not found: the CPL")
+        self.icount = 0
+
+    # -- private -----------------------------------------------------------------------------------------------
+
+    def _load_cpuid(self) -> None:
+        rows = cpuid.answers(long_mode=self.long_mode)
+        flat = [word for row in rows for word in row]
+        array = (ctypes.c_uint32 * len(flat))(*flat)
+        if self._native.machine_set_cpuid(self._handle, array, len(rows)) != 0:
+            raise MachineError(self._native.machine_last_error().decode())
+
+    def _check(self, error: int) -> None:
+        if error:
+            raise MachineError(f"the engine refused a register ({error})")
+
+    def _read(self, register: int) -> int:
+        value = ctypes.c_uint64(0)
+        self._check(self._native.machine_reg_read(self._handle, register, ctypes.byref(value)))
+        return value.value
+
+    def _write(self, register: int, value: int) -> None:
+        word = ctypes.c_uint64(value)
+        self._check(self._native.machine_reg_write(self._handle, register, ctypes.byref(word)))
+
+    def _write_msr(self, index: int, value: int) -> None:
+        msr = _Msr(index, value)
+        self._check(self._native.machine_reg_write(self._handle, _REG_MSR, ctypes.byref(msr)))
+
+
+_SEGMENTS: Final = {"cs": _REG_CS, "ss": _REG_SS, "ds": _REG_DS, "es": _REG_ES, "fs": _REG_FS, "gs": _REG_GS}

@@ -1,0 +1,54 @@
+"""The native part, loaded with ctypes: runs the engine, notes exits, keeps the budget, counts instructions.
+
+``PyDLL``, so that a call does not give up and retake the interpreter lock: the emulator has no threads, and
+a run returns to Python at every budget.
+"""
+
+import ctypes
+from pathlib import Path
+from typing import Final
+
+LIBRARY: Final = Path(__file__).with_name("libemunative.so")
+
+
+class NativeMissingError(RuntimeError):
+    """The shared library is absent or does not load; the message says how to build it."""
+
+
+def load() -> ctypes.PyDLL:
+    """Load the shared library and declare its functions.
+
+    Raises:
+        NativeMissingError: it was never built, or for another platform.
+    """
+    try:
+        library = ctypes.PyDLL(str(LIBRARY))
+    except OSError as error:
+        raise NativeMissingError(
+            f"the native part of emu cannot be loaded ({error}); build it with `pip install .`"
+        ) from None
+    pointer, word, number = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int
+    for name, result, arguments in (
+        ("machine_last_error", ctypes.c_char_p, ()),
+        ("machine_load", number, (ctypes.c_char_p,)),
+        ("machine_open", pointer, (number, pointer, word)),
+        ("machine_close", None, (pointer,)),
+        ("machine_set_cpuid", number, (pointer, pointer, ctypes.c_size_t)),
+        ("machine_run", number, (pointer, ctypes.c_int64)),
+        ("machine_step", number, (pointer,)),
+        ("machine_flush_tlb", number, (pointer,)),
+        ("machine_flush_code", number, (pointer,)),
+        ("machine_remove_code", number, (pointer, word, word)),
+        ("machine_reg_read", number, (pointer, number, pointer)),
+        ("machine_reg_write", number, (pointer, number, pointer)),
+        ("machine_cpl", ctypes.c_uint, (pointer,)),
+        ("machine_code_bits", ctypes.c_uint, (pointer,)),
+        ("machine_error_code_offset", ctypes.c_uint, (pointer,)),
+        ("machine_fxsave", None, (pointer, pointer)),
+        ("machine_fxrstor", None, (pointer, pointer)),
+        ("insn_length", ctypes.c_uint, (ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint)),
+    ):
+        function = getattr(library, name)
+        function.restype = result
+        function.argtypes = arguments
+    return library

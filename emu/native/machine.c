@@ -1,0 +1,358 @@
+/* Opening, running and stopping the engine.  See machine.h. */
+#define _GNU_SOURCE
+#include "machine.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define REG_RCX 1
+#define REG_R11 11
+#define EIP_OFFSET (16 * 8)
+
+static struct api engine_api;
+static char last_error[256];
+
+const char *machine_last_error(void)
+{
+    return last_error;
+}
+
+static int fail(const char *what, const char *detail)
+{
+    snprintf(last_error, sizeof last_error, "%s: %s", what, detail);
+    return -1;
+}
+
+/* Load the engine's library; 0, or -1 with machine_last_error(). */
+int machine_load(const char *path)
+{
+    static const struct { const char *name; size_t at; } wanted[] = {
+        {"uc_open", offsetof(struct api, open)},
+        {"uc_close", offsetof(struct api, close)},
+        {"uc_ctl", offsetof(struct api, ctl)},
+        {"uc_emu_start", offsetof(struct api, emu_start)},
+        {"uc_emu_stop", offsetof(struct api, emu_stop)},
+        {"uc_hook_add", offsetof(struct api, hook_add)},
+        {"uc_hook_del", offsetof(struct api, hook_del)},
+        {"uc_mem_map_ptr", offsetof(struct api, mem_map_ptr)},
+        {"uc_reg_read", offsetof(struct api, reg_read)},
+        {"uc_reg_write", offsetof(struct api, reg_write)},
+        {"uc_context_size", offsetof(struct api, context_size)},
+        {"uc_strerror", offsetof(struct api, strerror)},
+        {"uc_version", offsetof(struct api, version)},
+    };
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!library) return fail("cannot load the engine", dlerror());
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        void *symbol = dlsym(library, wanted[i].name);
+        if (!symbol) return fail("the engine lacks a function", wanted[i].name);
+        memcpy((char *)&engine_api + wanted[i].at, &symbol, sizeof symbol);
+    }
+    return 0;
+}
+
+static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *user)
+{
+    struct machine *m = user;
+    if (m->stepping) return;
+    if (m->budget <= 0) {
+        m->exit_kind = EXIT_BUDGET;
+        m->block_size = 0;
+        m->api->emu_stop(uc);
+        return;
+    }
+    const struct block *b = &m->blocks.slots[block_hash(pc, size) & m->blocks.mask];
+    unsigned n = b->icount;
+    if (__builtin_expect(b->pc != pc || b->size != size || b->ambiguous || !n, 0))
+        n = blocks_icount_slow(m, pc, size);
+    m->budget -= n;
+    m->icount += n;
+    m->block_pc = pc;
+    m->block_size = size;
+    m->block_icount = n;
+}
+
+static void on_edge(uc_engine *uc, uc_tb *current, uc_tb *previous, void *user)
+{
+    (void)uc;
+    (void)previous;
+    blocks_add(user, current->pc, current->size, current->icount);
+}
+
+static void on_interrupt(uc_engine *uc, uint32_t vector, void *user)
+{
+    struct machine *m = user;
+    /* The single-step trap behind SYSENTER comes after the call has been noted: the call goes first. */
+    if (m->exit_kind == EXIT_NONE) {
+        m->exit_kind = EXIT_EXCEPTION;
+        m->vector = vector;
+    }
+    m->api->emu_stop(uc);
+}
+
+static bool on_invalid(uc_engine *uc, void *user)
+{
+    struct machine *m = user;
+    m->exit_kind = EXIT_EXCEPTION;
+    m->vector = 6;
+    m->api->emu_stop(uc);
+    return true;
+}
+
+static void on_syscall(uc_engine *uc, void *user)
+{
+    struct machine *m = user;
+    m->exit_kind = EXIT_SYSCALL;
+    m->api->emu_stop(uc);
+}
+
+static void on_sysenter(uc_engine *uc, void *user)
+{
+    struct machine *m = user;
+    m->exit_kind = EXIT_SYSENTER;
+    m->api->emu_stop(uc);
+}
+
+/*
+ * Port I/O at CPL 3: the engine performs it without asking IOPL or the TSS.  Linux gives no ports to
+ * programs, so both are #GP(0) at the instruction, as the SDM has it (vol. 1, 19.5).
+ */
+static void refuse_port(struct machine *m)
+{
+    m->exit_kind = EXIT_EXCEPTION;
+    m->vector = 13;
+    m->is_port = true;
+    memcpy(&m->port_rip, m->env + EIP_OFFSET, 8);
+    memcpy(&m->port_rax, m->env, 8);
+    m->api->emu_stop(m->uc);
+}
+
+static uint32_t on_in(uc_engine *uc, uint32_t port, int size, void *user)
+{
+    (void)uc;
+    (void)port;
+    (void)size;
+    refuse_port(user);
+    return 0;
+}
+
+static void on_out(uc_engine *uc, uint32_t port, int size, uint32_t value, void *user)
+{
+    (void)uc;
+    (void)port;
+    (void)size;
+    (void)value;
+    refuse_port(user);
+}
+
+/* CPUID is answered from the kernel's table, so no host and no engine version shows through. */
+static int on_cpuid(uc_engine *uc, void *user)
+{
+    (void)uc;
+    struct machine *m = user;
+    uint64_t *regs = (uint64_t *)m->env;
+    uint32_t leaf = (uint32_t)regs[0], subleaf = (uint32_t)regs[1];
+    uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+    for (size_t i = 0; i < m->nr_cpuid; i++) {
+        const struct cpuid_answer *a = &m->cpuid[i];
+        if (a->leaf == leaf && (a->subleaf == 0xffffffffu || a->subleaf == subleaf)) {
+            eax = a->eax;
+            ebx = a->ebx;
+            ecx = a->ecx;
+            edx = a->edx;
+            break;
+        }
+    }
+    regs[0] = eax;
+    regs[3] = ebx;
+    regs[1] = ecx;
+    regs[2] = edx;
+    return 1;
+}
+
+static uc_err add_hooks(struct machine *m)
+{
+    uc_hook h;
+    uc_err e = UC_ERR_OK;
+    uc_engine *uc = m->uc;
+    uc_err (*add)(uc_engine *, uc_hook *, int, void *, void *, uint64_t, uint64_t, ...) = m->api->hook_add;
+    e = e ? e : add(uc, &h, UC_HOOK_INTR, (void *)on_interrupt, m, 1, 0);
+    e = e ? e : add(uc, &h, UC_HOOK_INSN_INVALID, (void *)on_invalid, m, 1, 0);
+    e = e ? e : add(uc, &h, UC_HOOK_INSN, (void *)on_syscall, m, 1, 0, UC_X86_INS_SYSCALL);
+    e = e ? e : add(uc, &h, UC_HOOK_INSN, (void *)on_sysenter, m, 1, 0, UC_X86_INS_SYSENTER);
+    e = e ? e : add(uc, &h, UC_HOOK_INSN, (void *)on_cpuid, m, 1, 0, UC_X86_INS_CPUID);
+    e = e ? e : add(uc, &h, UC_HOOK_INSN, (void *)on_in, m, 1, 0, UC_X86_INS_IN);
+    e = e ? e : add(uc, &h, UC_HOOK_INSN, (void *)on_out, m, 1, 0, UC_X86_INS_OUT);
+    e = e ? e : add(uc, &h, UC_HOOK_BLOCK, (void *)on_block, m, 1, 0);
+    e = e ? e : add(uc, &h, UC_HOOK_EDGE_GENERATED, (void *)on_edge, m, 1, 0);
+    return e;
+}
+
+void machine_close(struct machine *m)
+{
+    if (!m) return;
+    if (m->uc) m->api->close(m->uc);
+    blocks_free(&m->blocks);
+    free(m->cpuid);
+    free(m);
+}
+
+/*
+ * A CPU in its reset state (64-bit or protected mode, paging off) with ram_size bytes of RAM at
+ * physical address 0.  NULL with machine_last_error() on failure.
+ */
+struct machine *machine_open(int is64, void *ram, uint64_t ram_size)
+{
+    struct machine *m = calloc(1, sizeof *m);
+    if (!m || blocks_init(&m->blocks)) {
+        free(m);
+        fail("machine_open", "out of memory");
+        return NULL;
+    }
+    m->api = &engine_api;
+    m->ram = ram;
+    m->ram_size = ram_size;
+    m->long_mode = is64;
+    uc_err e = m->api->open(UC_ARCH_X86, is64 ? UC_MODE_64 : UC_MODE_32, &m->uc);
+    if (!e) e = m->api->mem_map_ptr(m->uc, 0, ram_size, UC_PROT_ALL, ram);
+    /* No stop address at all: `until` would catch a guest that jumps there (unicorn.md, trap 2). */
+    if (!e) e = m->api->ctl(m->uc, UC_CTL_WRITE(UC_CTL_UC_USE_EXITS, 1), 1);
+    if (!e) e = add_hooks(m);
+    if (e) {
+        fail("the engine cannot be set up", m->api->strerror(e));
+        machine_close(m);
+        return NULL;
+    }
+    /* A context is a header and a copy of the CPU's state from its start; 40 bytes on this engine.  The
+     * size only bounds what is saved: everything user code can change lies in front of it. */
+    m->env_size = m->api->context_size(m->uc) - 40;
+    const char *missing = machine_calibrate(m);
+    if (missing) {
+        fail("this build of the engine is laid out otherwise than expected; not found", missing);
+        machine_close(m);
+        return NULL;
+    }
+    m->env_address = (uint64_t)(uintptr_t)m->env;
+    return m;
+}
+
+int machine_set_cpuid(struct machine *m, const struct cpuid_answer *answers, size_t count)
+{
+    struct cpuid_answer *copy = malloc(count * sizeof *copy);
+    if (!copy) return fail("machine_set_cpuid", "out of memory");
+    memcpy(copy, answers, count * sizeof *copy);
+    free(m->cpuid);
+    m->cpuid = copy;
+    m->nr_cpuid = count;
+    return 0;
+}
+
+/* A block that was left in the middle has been counted whole: give back what was not retired. */
+static void uncount_rest(struct machine *m)
+{
+    uint64_t rip;
+    memcpy(&rip, m->env + EIP_OFFSET, 8);
+    uint64_t offset = rip - m->block_pc;
+    if (!m->block_size || offset >= m->block_size) return;
+    unsigned rest = m->block_icount - count_instructions(m, m->block_pc, rip);
+    m->icount -= rest;
+    m->budget += rest;
+}
+
+static void note_exit(struct machine *m, uc_err e)
+{
+    if (m->exit_kind == EXIT_EXCEPTION && m->is_port) {
+        /* The engine has gone on behind the instruction; put back what IN may have overwritten. */
+        memcpy(m->env + EIP_OFFSET, &m->port_rip, 8);
+        memcpy(m->env, &m->port_rax, 8);
+        m->is_port = false;
+        m->error_code = 0;
+        m->is_software = 0;
+    } else if (m->exit_kind == EXIT_EXCEPTION) {
+        int32_t word;
+        memcpy(&word, m->env + m->at.error_code, 4);
+        m->error_code = (uint32_t)word;
+        memcpy(&word, m->env + m->at.exception_is_int, 4);
+        m->is_software = m->vector != 6 && word != 0;
+        memcpy(&m->cr2, m->env + m->at.cr2, 8);
+    } else if (m->exit_kind == EXIT_SYSCALL) {
+        /* What SYSCALL leaves in the registers: SDM vol. 2, SYSCALL. */
+        uint64_t *regs = (uint64_t *)m->env;
+        m->api->reg_read(m->uc, UC_X86_REG_RFLAGS, &regs[REG_R11]);
+        memcpy(&regs[REG_RCX], m->env + EIP_OFFSET, 8);
+    } else if (m->exit_kind == EXIT_NONE || e) {
+        m->exit_kind = EXIT_HOST_ERROR;
+    }
+    m->host_error = (uint64_t)e;
+}
+
+/* Start the engine at RIP and note why it stopped. */
+void machine_go(struct machine *m)
+{
+    uint64_t rip;
+    memcpy(&rip, m->env + EIP_OFFSET, 8);
+    m->exit_kind = EXIT_NONE;
+    m->block_size = 0;
+    /* The last exception was served; also removing translations can fault inside and leave a trace here. */
+    memset(m->env + m->at.old_exception, 0xff, 4);
+    note_exit(m, m->api->emu_start(m->uc, rip, 0, 0, 0));
+}
+
+/* Run until something happens; an exit_kind. */
+int machine_run(struct machine *m, int64_t budget)
+{
+    m->budget = budget;
+    machine_go(m);
+    /* A fault leaves its instruction undone; a trap (#DB, int n) comes after it. */
+    if (m->exit_kind == EXIT_EXCEPTION && m->vector != 1 && !m->is_software) uncount_rest(m);
+    return (int)m->exit_kind;
+}
+
+int machine_flush_tlb(struct machine *m)
+{
+    return (int)m->api->ctl(m->uc, UC_CTL_WRITE(UC_CTL_TLB_FLUSH, 0));
+}
+
+int machine_flush_code(struct machine *m)
+{
+    return (int)m->api->ctl(m->uc, UC_CTL_WRITE(UC_CTL_TB_FLUSH, 0));
+}
+
+/* Drop what was translated from [start, end), linear addresses executable right now. */
+int machine_remove_code(struct machine *m, uint64_t start, uint64_t end)
+{
+    return (int)m->api->ctl(m->uc, UC_CTL_WRITE(UC_CTL_TB_REMOVE_CACHE, 2), start, end);
+}
+
+int machine_reg_read(struct machine *m, int id, void *value)
+{
+    return (int)m->api->reg_read(m->uc, id, value);
+}
+
+int machine_reg_write(struct machine *m, int id, const void *value)
+{
+    return (int)m->api->reg_write(m->uc, id, value);
+}
+
+/* The two low bits of hflags are the CPL: 3 once the CPU has entered user mode. */
+unsigned machine_cpl(struct machine *m)
+{
+    uint32_t hflags;
+    memcpy(&hflags, m->env + m->at.hflags, 4);
+    return hflags & 3;
+}
+
+unsigned machine_code_bits(struct machine *m)
+{
+    uint32_t hflags;
+    memcpy(&hflags, m->env + m->at.hflags, 4);
+    return hflags & (1u << 15) ? 64 : hflags & (1u << 4) ? 32 : 16;
+}
+
+/* Offset of `error_code` in the saved state, for tests. */
+unsigned machine_error_code_offset(struct machine *m)
+{
+    return m->at.error_code;
+}

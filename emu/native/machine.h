@@ -1,0 +1,127 @@
+/*
+ * The native part of the machine: what Python cannot do per block.
+ *
+ * It runs the engine, notes why it stopped, keeps the instruction budget and counts retired
+ * instructions exactly.  It holds no policy.  Plain C, loaded with ctypes; the engine's library is
+ * opened at run time by path, so nothing here links against it.
+ */
+#ifndef EMU_MACHINE_H
+#define EMU_MACHINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <unicorn/unicorn.h>
+
+enum exit_kind {
+    EXIT_NONE = 0,
+    EXIT_BUDGET = 1,
+    EXIT_SYSCALL = 2,
+    EXIT_SYSENTER = 3,
+    EXIT_EXCEPTION = 4,
+    EXIT_HOST_ERROR = 5,
+};
+
+/* Offsets into the engine's CPUX86State.  Found or verified by machine_calibrate(). */
+struct env_layout {
+    uint32_t hflags;
+    uint32_t cr2;
+    uint32_t error_code;
+    uint32_t exception_is_int;
+    uint32_t old_exception;
+};
+
+/* One translated block: how many instructions it holds. */
+struct block {
+    uint64_t pc;
+    uint16_t size;
+    uint16_t icount;   /* 0: free slot */
+    uint32_t ambiguous; /* two blocks with this pc and size differ in count: decode each time */
+};
+
+struct block_table {
+    struct block *slots;
+    size_t mask; /* number of slots - 1 */
+    size_t used;
+};
+
+/* An answer to CPUID; subleaf 0xffffffff matches any. */
+struct cpuid_answer {
+    uint32_t leaf, subleaf, eax, ebx, ecx, edx;
+};
+
+struct api; /* the engine's functions, see machine.c */
+
+struct machine {
+    /* Seen from Python as 64-bit words, in this order: emu/cpu.py names the indices. */
+    uint64_t icount;     /* retired instructions */
+    int64_t budget;      /* what is left of this run's budget */
+    uint64_t vector;     /* of the last exception */
+    uint64_t error_code; /* of the last exception */
+    uint64_t is_software;
+    uint64_t cr2;
+    uint64_t host_error; /* uc_err */
+    uint64_t env_size;   /* bytes of CPU state that a context holds */
+    uint64_t env_address;
+    /* From here on private. */
+    uint64_t exit_kind;
+    uint64_t block_pc;   /* the block entered last in this run, size 0: none */
+    uint32_t block_size;
+    uint32_t block_icount;
+    bool stepping;
+    bool is_port;        /* the exception is a refused IN or OUT */
+    uint64_t port_rip;   /* where that instruction stands */
+    uint64_t port_rax;   /* RAX before it */
+    bool long_mode;      /* a 64-bit machine: its tables have four levels */
+    uc_engine *uc;
+    const struct api *api;
+    uint8_t *env;
+    struct env_layout at;
+    uint8_t *ram;
+    uint64_t ram_size;
+    struct block_table blocks;
+    struct cpuid_answer *cpuid;
+    size_t nr_cpuid;
+};
+
+struct api {
+    uc_err (*open)(uc_arch, uc_mode, uc_engine **);
+    uc_err (*close)(uc_engine *);
+    uc_err (*ctl)(uc_engine *, uc_control_type, ...);
+    uc_err (*emu_start)(uc_engine *, uint64_t, uint64_t, uint64_t, size_t);
+    uc_err (*emu_stop)(uc_engine *);
+    uc_err (*hook_add)(uc_engine *, uc_hook *, int, void *, void *, uint64_t, uint64_t, ...);
+    uc_err (*hook_del)(uc_engine *, uc_hook);
+    uc_err (*mem_map_ptr)(uc_engine *, uint64_t, uint64_t, uint32_t, void *);
+    uc_err (*reg_read)(uc_engine *, int, void *);
+    uc_err (*reg_write)(uc_engine *, int, const void *);
+    size_t (*context_size)(uc_engine *);
+    const char *(*strerror)(uc_err);
+    unsigned (*version)(unsigned *, unsigned *);
+};
+
+/* calibrate.c: find the CPU state inside the engine; NULL, or what was not found. */
+const char *machine_calibrate(struct machine *m);
+
+/* machine.c: start the engine at RIP and note why it stopped. */
+void machine_go(struct machine *m);
+
+/* insn_length.c: bytes of the x86 instruction at code (size bytes readable); 0: truncated. */
+unsigned insn_length(const uint8_t *code, size_t size, unsigned bits);
+
+/* blocks.c */
+int blocks_init(struct block_table *t);
+void blocks_free(struct block_table *t);
+void blocks_add(struct machine *m, uint64_t pc, uint16_t size, uint16_t icount);
+unsigned blocks_icount_slow(struct machine *m, uint64_t pc, uint32_t size);
+uint8_t *machine_translate(struct machine *m, uint64_t va);
+size_t machine_fetch(struct machine *m, uint64_t va, uint8_t *window, size_t size);
+unsigned count_instructions(struct machine *m, uint64_t from, uint64_t to);
+
+/* The hot look-up of the block hook: one multiplication, one probe. */
+static inline size_t block_hash(uint64_t pc, uint32_t size)
+{
+    return (size_t)(((pc ^ ((uint64_t)size << 48)) * 0x9e3779b97f4a7c15ull) >> 32);
+}
+
+#endif
