@@ -132,7 +132,19 @@ _FOUR_LEVELS: Final = (
 FOUR_LEVEL: Final = PagingMode(
     name="4-level", levels=_FOUR_LEVELS, entry_size=8, va_bits=48, has_nx=True, root_mask=PTE_ADDR
 )
-"""SDM vol. 3A, 4.5."""
+"""SDM vol. 3A, 4.5, with CR4.LA57 = 0."""
+
+FIVE_LEVEL: Final = PagingMode(
+    name="5-level",
+    levels=(Level("PML5E", 48, 9, reserved=RSVD_HIGH | PTE_PS), *_FOUR_LEVELS),
+    entry_size=8,
+    va_bits=57,
+    has_nx=True,
+    root_mask=PTE_ADDR,
+)
+"""SDM vol. 3A, 4.5, with CR4.LA57 = 1, which the emulated processor takes whatever its CPUID says."""
+
+MODES: Final = (TWO_LEVEL, PAE, FOUR_LEVEL, FIVE_LEVEL)
 
 
 @dataclass(slots=True)
