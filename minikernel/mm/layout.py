@@ -1,0 +1,77 @@
+"""Where things are: the kernel's half of the address space, and the zones of RAM, for each machine.
+
+x86-64 (Linux: Documentation/arch/x86/x86_64/mm.rst)      i386 (Documentation/arch/x86/i386, CONFIG_VMSPLIT_3G)
+
+    0x0000_0000_0000_0000  user, 128 TiB                     0x0000_0000  user, 3 GiB
+    0xffff_8880_0000_0000  direct map of all RAM             0xc000_0000  direct map of the first 896 MiB: lowmem
+    0xffff_c900_0000_0000  vmalloc (no user of it yet)       0xf800_0000  vmalloc, fixmap (no user of it yet)
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from emu.paging import FOUR_LEVEL, PAE, TWO_LEVEL, PagingMode
+from emu.x86 import PAGE_SIZE, PhysAddr, VirtAddr
+
+_MIB: Final = 1 << 20
+_GIB: Final = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneSpec:
+    """A zone's name, as in /proc/zoneinfo, and the physical address behind its last byte."""
+
+    name: str
+    end: int
+    lowmem_reserve_ratio: int  # 1/ratio of the zones above is kept for those who need this one; 0: nothing is
+    is_highmem: bool = False  # not in the direct map
+
+
+@dataclass(frozen=True, slots=True)
+class KernelLayout:
+    """One machine's memory map."""
+
+    name: str
+    mode: PagingMode
+    task_size: VirtAddr  # one past the last user address (Linux: TASK_SIZE_MAX)
+    page_offset: VirtAddr  # where the direct map starts (Linux: PAGE_OFFSET)
+    lowmem_size: int  # bytes of RAM that the direct map has room for
+    zones: tuple[ZoneSpec, ...]  # from the lowest
+
+    def kernel_address(self, phys: PhysAddr) -> VirtAddr:
+        """The direct map's address of the byte at *phys* (Linux: __va)."""
+        assert phys < self.lowmem_size, f"kernel_address: {phys:#x} is high memory"
+        return VirtAddr(self.page_offset + phys)
+
+
+# Ratios: Linux's sysctl_lowmem_reserve_ratio, mm/page_alloc.c.
+_I386_ZONES: Final = (
+    ZoneSpec("DMA", 16 * _MIB, 256),
+    ZoneSpec("Normal", 896 * _MIB, 32),
+    ZoneSpec("HighMem", 64 * _GIB, 0, is_highmem=True),
+)
+
+X86_64_LAYOUT: Final = KernelLayout(
+    name="x86-64",
+    mode=FOUR_LEVEL,
+    task_size=VirtAddr((1 << 47) - PAGE_SIZE),
+    page_offset=VirtAddr(0xFFFF_8880_0000_0000),
+    lowmem_size=64 << 40,
+    zones=(ZoneSpec("DMA", 16 * _MIB, 256), ZoneSpec("DMA32", 4 * _GIB, 256), ZoneSpec("Normal", 64 << 40, 32)),
+)
+I386_PAE_LAYOUT: Final = KernelLayout(
+    name="i386-pae",
+    mode=PAE,
+    task_size=VirtAddr(0xC000_0000),
+    page_offset=VirtAddr(0xC000_0000),
+    lowmem_size=896 * _MIB,
+    zones=_I386_ZONES,
+)
+I386_2LEVEL_LAYOUT: Final = KernelLayout(
+    name="i386-2level",
+    mode=TWO_LEVEL,
+    task_size=VirtAddr(0xC000_0000),
+    page_offset=VirtAddr(0xC000_0000),
+    lowmem_size=896 * _MIB,
+    zones=_I386_ZONES,
+)

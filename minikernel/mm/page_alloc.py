@@ -1,0 +1,381 @@
+"""The page allocator: frames for everybody (Linux: mm/page_alloc.c).
+
+One frame comes from the order-0 list of the first zone that will do: a few list operations.  Everything else is the
+slow path, which is where watermarks are looked at, zones are changed and, later, memory is reclaimed.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from emu.physmem import PhysMem
+from emu.x86 import PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr
+from minikernel.events import Tracer
+from minikernel.mm.buddy import MAX_PAGE_ORDER
+from minikernel.mm.gfp import (
+    GFP_DMA,
+    GFP_DMA32,
+    GFP_HIGH,
+    GFP_HIGHMEM,
+    GFP_KERNEL,
+    GFP_MEMALLOC,
+    GFP_ZERO,
+    GFP_ZONEMASK,
+)
+from minikernel.mm.layout import KernelLayout
+from minikernel.mm.page import (
+    PG_CHECK_AT_FREE,
+    MemMap,
+    PG_exec,
+    PG_head,
+    PG_reserved,
+    PG_tail,
+    PG_used,
+)
+from minikernel.mm.zone import WMARK_LOW, WMARK_MIN, Zone, setup_per_zone_lowmem_reserve, setup_per_zone_wmarks
+
+_SECTION_SHIFT: Final = 12  # frames: 16 MiB, which every zone boundary is a multiple of
+_ZEROES: Final = bytes(PAGE_SIZE)
+_RARE_AT_FREE: Final = PG_CHECK_AT_FREE | PG_head | PG_exec
+
+
+class Node:
+    """All RAM of the machine (Linux: pg_data_t).
+
+    Frames 0 and *zero_pfn* are reserved: the first so that no valid frame is false, the second is the shared zero page.
+    *stale_code* lists frames whose translated code must be dropped before the guest runs again; see icache.py.
+    *reclaim*, if set, is called with (order, gfp) when memory is short and returns how many pages it freed.
+    """
+
+    __slots__ = (
+        "_fail_after",
+        "_flags",
+        "_mapcount",
+        "_owner",
+        "_pcp_of",
+        "_ram",
+        "_refcount",
+        "_zone_of_section",
+        "_zonelists",
+        "layout",
+        "mem_map",
+        "physmem",
+        "reclaim",
+        "stale_code",
+        "tracer",
+        "zero_pfn",
+        "zones",
+    )
+
+    def __init__(self, physmem: PhysMem, layout: KernelLayout, tracer: Tracer) -> None:
+        self.physmem = physmem
+        self.layout = layout
+        self.tracer = tracer
+        self.mem_map = MemMap(physmem.nr_frames)
+        self.stale_code: list[Pfn] = []
+        self.reclaim: Callable[[int, int], int] | None = None
+        self._ram = physmem.ram
+        self._refcount = self.mem_map.refcount
+        self._mapcount = self.mem_map.mapcount
+        self._flags = self.mem_map.flags
+        self._owner = self.mem_map.owner
+        self._fail_after: int | None = None
+        self.zones = self._make_zones()
+        self._zone_of_section = [
+            next(zone for zone in self.zones if pfn < zone.end_pfn)
+            for pfn in range(0, physmem.nr_frames, 1 << _SECTION_SHIFT)
+        ]
+        self._zonelists = tuple(self._zonelist(gfp) for gfp in range(GFP_ZONEMASK + 1))
+        self._pcp_of = tuple(zonelist[0].pcp for zonelist in self._zonelists)
+        self.reserve_frames(Pfn(0), 1)
+        zero_pfn = self.alloc_page(GFP_KERNEL)
+        assert zero_pfn is not None, "Node: no frame for the zero page"
+        self.zero_pfn = zero_pfn
+        self._flags[zero_pfn] |= PG_reserved
+
+    def _make_zones(self) -> tuple[Zone, ...]:
+        """The zones of the layout, cut to the RAM there is, with all of it free."""
+        nr_frames = self.mem_map.nr_frames
+        zones: list[Zone] = []
+        start = Pfn(0)
+        for index, spec in enumerate(self.layout.zones):
+            end = Pfn(min(spec.end >> PAGE_SHIFT, nr_frames))
+            zone = Zone(self.mem_map, index, spec.name, start, end, is_highmem=spec.is_highmem)
+            zone.buddy.free_range(start, end)
+            zone.managed_pages = end - start
+            zones.append(zone)
+            start = end
+        return tuple(zones)
+
+    def _setup_watermarks(self) -> None:
+        setup_per_zone_wmarks(self.zones)
+        setup_per_zone_lowmem_reserve(self.zones, [spec.lowmem_reserve_ratio for spec in self.layout.zones])
+
+    def _zonelist(self, gfp: int) -> tuple[Zone, ...]:
+        """The populated zones that will do for *gfp*, from the highest (Linux: gfp_zone, build_zonerefs_node)."""
+        if gfp & GFP_DMA:
+            allowed = [zone for zone in self.zones if zone.name == "DMA"]
+        elif gfp & GFP_DMA32 and any(zone.name == "DMA32" for zone in self.zones):
+            allowed = [zone for zone in self.zones if zone.name in {"DMA", "DMA32"}]
+        elif gfp & GFP_HIGHMEM:
+            allowed = list(self.zones)
+        else:
+            allowed = [zone for zone in self.zones if not zone.is_highmem]
+        return tuple(zone for zone in reversed(allowed) if zone.managed_pages)
+
+    # ---- one frame
+
+    def alloc_page(self, gfp: int = GFP_KERNEL) -> Pfn | None:
+        """A frame with one reference; None if there is none to be had."""
+        pcp = self._pcp_of[gfp & GFP_ZONEMASK]
+        if pcp:
+            pfn = pcp.pop()
+        else:
+            found = self._alloc_slow(0, gfp)
+            if found is None:
+                return None
+            pfn = found
+        self._refcount[pfn] = 1
+        # A frame that was never freed still has the zeroes of boot.
+        if gfp & GFP_ZERO and self._flags[pfn]:
+            phys = pfn << PAGE_SHIFT
+            self._ram[phys : phys + PAGE_SIZE] = _ZEROES
+        return pfn
+
+    def get_page(self, pfn: Pfn) -> None:
+        """One more reference."""
+        assert self._refcount[pfn] > 0, f"get_page: frame {pfn:#x} is free"
+        self._refcount[pfn] += 1
+
+    def put_page(self, pfn: Pfn) -> None:
+        """One reference less; the last one frees the frame, or the block it is the head of."""
+        count = self._refcount[pfn] - 1
+        self._refcount[pfn] = count
+        if count:
+            assert count > 0, f"put_page: frame {pfn:#x} was free"
+            return
+        flags = self._flags[pfn]
+        if flags & _RARE_AT_FREE:
+            self._free_rare(pfn, flags)
+            return
+        assert not self._mapcount[pfn], f"put_page: frame {pfn:#x} is still mapped"
+        self._owner[pfn] = None
+        self._flags[pfn] = PG_used
+        zone = self._zone_of_section[pfn >> _SECTION_SHIFT]
+        pcp = zone.pcp
+        pcp.append(pfn)
+        if len(pcp) > zone.pcp_high:
+            self._drain(zone, zone.batch)
+
+    def put_zeroed_page(self, pfn: Pfn) -> None:
+        """put_page for the last reference to a frame that holds zeroes only: it needs no clearing next time."""
+        assert self._refcount[pfn] == 1, f"put_zeroed_page: frame {pfn:#x} has {self._refcount[pfn]} references"
+        self.put_page(pfn)
+        self._flags[pfn] &= ~PG_used
+
+    # ---- blocks
+
+    def alloc_pages(self, order: int, gfp: int = GFP_KERNEL) -> Pfn | None:
+        """First frame of 2**order contiguous ones, aligned to their size; None if there are none.
+
+        The block has one reference, in its first frame (Linux: a compound page).
+        """
+        if order == 0:
+            return self.alloc_page(gfp)
+        assert order <= MAX_PAGE_ORDER, f"alloc_pages: order {order}"
+        pfn = self._alloc_slow(order, gfp)
+        if pfn is None:
+            return None
+        self._prepare(pfn, 1 << order, gfp)
+        self._refcount[pfn] = 1
+        self._flags[pfn] |= PG_head
+        self.mem_map.order[pfn] = order
+        for tail in range(pfn + 1, pfn + (1 << order)):
+            self._flags[tail] |= PG_tail
+        return pfn
+
+    def free_pages(self, pfn: Pfn, order: int) -> None:
+        """Drop the reference that alloc_pages gave."""
+        assert self.mem_map.order[pfn] == order, f"free_pages: frame {pfn:#x} is not a block of order {order}"
+        self.put_page(pfn)
+
+    def split_page(self, pfn: Pfn) -> None:
+        """Make a block that has one reference into single frames of one reference each (Linux: same name)."""
+        order = self.mem_map.order[pfn]
+        assert self._flags[pfn] & PG_head, f"split_page: frame {pfn:#x} is no block"
+        assert self._refcount[pfn] == 1, f"split_page: frame {pfn:#x} has {self._refcount[pfn]} references"
+        self.mem_map.order[pfn] = 0
+        for frame in range(pfn, pfn + (1 << order)):
+            self._flags[frame] &= ~(PG_head | PG_tail)
+            self._refcount[frame] = 1
+
+    def alloc_contig_range(self, start: Pfn, end: Pfn, gfp: int = GFP_KERNEL) -> bool:
+        """Take exactly the frames [start, end), one reference each; False if one is not free (Linux: same name)."""
+        if self._injected_failure():
+            return False
+        self.drain_all_pages()
+        taken: list[tuple[Zone, Pfn, Pfn]] = []
+        for zone in self.zones:
+            first, last = Pfn(max(start, zone.start_pfn)), Pfn(min(end, zone.end_pfn))
+            if first >= last:
+                continue
+            if not zone.buddy.take_range(first, last):
+                for other, begin, stop in taken:
+                    other.buddy.free_range(begin, stop)
+                return False
+            taken.append((zone, first, last))
+        self._prepare(start, end - start, gfp)
+        for pfn in range(start, end):
+            self._refcount[pfn] = 1
+        return True
+
+    def alloc_contig_pages(self, nr_pages: int, *, align: int = 1, gfp: int = GFP_KERNEL) -> Pfn | None:
+        """First of *nr_pages* contiguous frames, a multiple of *align*, one reference each; None if there are none.
+
+        Any number, also beyond the largest block.  The range lies in one zone that will do for *gfp*.
+        """
+        self.drain_all_pages()
+        for zone in self._zonelists[gfp & GFP_ZONEMASK]:
+            pfn = zone.buddy.find_range(nr_pages, align)
+            if pfn is not None and self.alloc_contig_range(pfn, Pfn(pfn + nr_pages), gfp):
+                return pfn
+        return None
+
+    # ---- the whole
+
+    @property
+    def nr_free(self) -> int:
+        """Free frames."""
+        return sum(zone.nr_free for zone in self.zones)
+
+    def zone_of(self, pfn: Pfn) -> Zone:
+        """The zone that *pfn* lies in (Linux: page_zone)."""
+        return self._zone_of_section[pfn >> _SECTION_SHIFT]
+
+    def reserve_frames(self, start: Pfn, count: int) -> None:
+        """Take [start, start + count) out of the allocator for good; they must be free (Linux: memblock_reserve)."""
+        taken = self.alloc_contig_range(start, Pfn(start + count))
+        assert taken, f"reserve_frames: [{start:#x}, {start + count:#x}) is not free"
+        for pfn in range(start, start + count):
+            self._flags[pfn] |= PG_reserved
+            self.zone_of(Pfn(pfn)).managed_pages -= 1
+        self._setup_watermarks()
+
+    def drain_all_pages(self) -> None:
+        """Give the order-0 lists back to the buddy allocators, where the frames merge (Linux: same name)."""
+        for zone in self.zones:
+            self._drain(zone, len(zone.pcp))
+
+    def fail_allocation(self, n: int | None) -> None:
+        """Let one allocation fail: the next one for *n* = 0, the one after it for 1, and so on; None: none.
+
+        Free when not armed: while it is, the order-0 lists are kept empty and every allocation takes the slow path,
+        which counts.
+        """
+        self._fail_after = n
+        self.drain_all_pages()
+        for zone in self.zones:
+            zone.pcp_high = 6 * zone.batch if n is None else 0
+
+    def validate(self) -> None:
+        """Assert that free frames are where they should be, look free, and are counted right."""
+        mem_map = self.mem_map
+        for zone in self.zones:
+            zone.buddy.validate()
+            for pfn in zone.pcp:
+                where = f"Node.validate: frame {pfn:#x} on the order-0 list of zone {zone.name}"
+                assert zone.start_pfn <= pfn < zone.end_pfn, f"{where} is of another zone"
+                assert zone.buddy.find_block(pfn) is None, f"{where} is in a free block as well"
+                assert mem_map.refcount[pfn] == 0, f"{where} is in use"
+                assert mem_map.flags[pfn] & ~PG_used == 0, f"{where} has flags {mem_map.flags[pfn]:#x}"
+            assert len(set(zone.pcp)) == len(zone.pcp), f"Node.validate: zone {zone.name} lists a frame twice"
+        in_use = sum(1 for pfn, count in enumerate(mem_map.refcount) if count or mem_map.flags[pfn] & PG_tail)
+        lost = mem_map.nr_frames - self.nr_free - in_use
+        assert lost == 0, f"Node.validate: {lost} frames are neither free nor in use"
+
+    # ---- the slow path
+
+    def _alloc_slow(self, order: int, gfp: int) -> Pfn | None:
+        """A block for whom the fast path had none (Linux: __alloc_pages_slowpath).
+
+        Linux's order: down to the low watermark, then reclaim, then down to min.  What lies below min is for GFP_HIGH
+        (half of it) and GFP_MEMALLOC (all of it); everybody else goes without, and the fault path kills a task.
+        """
+        if self._injected_failure():
+            return None
+        pfn = self._get_page_from_freelist(order, gfp, WMARK_LOW)
+        if pfn is None and self.reclaim is not None and not gfp & GFP_MEMALLOC:
+            self.reclaim(order, gfp)
+        if pfn is None:
+            pfn = self._get_page_from_freelist(order, gfp, WMARK_MIN)
+        if pfn is None and order:
+            self.drain_all_pages()  # a neighbour may sit on an order-0 list
+            pfn = self._get_page_from_freelist(order, gfp, WMARK_MIN)
+        return pfn
+
+    def _get_page_from_freelist(self, order: int, gfp: int, watermark: int) -> Pfn | None:
+        """A block from the first zone that stays above its *watermark* (Linux: get_page_from_freelist)."""
+        zonelist = self._zonelists[gfp & GFP_ZONEMASK]
+        highest_zone = zonelist[0].index
+        for zone in zonelist:
+            if order == 0 and zone.pcp:
+                return zone.pcp.pop()
+            mark = zone.watermark[watermark]
+            if watermark == WMARK_MIN and gfp & GFP_HIGH:
+                mark -= mark // 2
+            if not (gfp & GFP_MEMALLOC or zone.watermark_ok(order, mark, highest_zone)):
+                continue
+            pfn = self._rmqueue(zone, order)
+            if pfn is not None:
+                return pfn
+        return None
+
+    def _rmqueue(self, zone: Zone, order: int) -> Pfn | None:
+        """A block of *zone*; for a single frame, a batch is moved to its order-0 list first."""
+        if order or self._fail_after is not None:
+            return zone.buddy.alloc(order)
+        zone.pcp.extend(reversed(zone.buddy.alloc_bulk(zone.batch)))
+        return zone.pcp.pop() if zone.pcp else None
+
+    def _injected_failure(self) -> bool:
+        """Whether this allocation is the one that fail_allocation chose."""
+        if self._fail_after is None:
+            return False
+        self._fail_after -= 1
+        if self._fail_after >= 0:
+            return False
+        self.fail_allocation(None)
+        return True
+
+    def _prepare(self, start: Pfn, count: int, gfp: int) -> None:
+        """Clear the frames of a block if *gfp* asks for it and they are not known to be zero."""
+        if not gfp & GFP_ZERO:
+            return
+        for pfn in range(start, start + count):
+            if self._flags[pfn] & PG_used:
+                self.physmem.zero(PhysAddr(pfn << PAGE_SHIFT))
+
+    def _drain(self, zone: Zone, count: int) -> None:
+        """Give the *count* frames that were freed first back to the buddy allocator."""
+        free = zone.buddy.free
+        for pfn in zone.pcp[:count]:
+            free(pfn, 0)
+        del zone.pcp[:count]
+
+    def _free_rare(self, pfn: Pfn, flags: int) -> None:
+        """Free a frame whose flags need a look: code, a block, or our mistake."""
+        assert not flags & PG_CHECK_AT_FREE, f"put_page: frame {pfn:#x} is freed with flags {flags:#x}"
+        if not flags & PG_head:
+            self.stale_code.append(pfn)
+            self._refcount[pfn] = 1
+            self._flags[pfn] = flags & ~PG_exec
+            self.put_page(pfn)
+            return
+        order = self.mem_map.order[pfn]
+        self.mem_map.order[pfn] = 0
+        for frame in range(pfn, pfn + (1 << order)):
+            assert not self._mapcount[frame], f"put_page: frame {frame:#x} is still mapped"
+            if self._flags[frame] & PG_exec:
+                self.stale_code.append(Pfn(frame))
+            self._owner[frame] = None
+            self._flags[frame] = PG_used
+        self.zone_of(pfn).buddy.free(pfn, order)

@@ -1,0 +1,340 @@
+"""The page table of one address space: tables in guest RAM that the emulated CPU walks (Linux: mm/memory.c, pgtable.h).
+
+One code for the 2-level, PAE and 4-level modes, driven by the levels of a PagingMode.  RAM is the truth; beside it a
+dict per level remembers which tables exist, so that reading or writing the entry of an address is one look-up and one
+access to RAM, and nothing ever has to be walked.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from emu.x86 import (
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    PTE_A,
+    PTE_ADDR,
+    PTE_D,
+    PTE_P,
+    PTE_RW,
+    PTE_SOFT1,
+    PTE_SOFT3,
+    PTE_US,
+    PTE_XD,
+    Pfn,
+    PhysAddr,
+    VirtAddr,
+    pfn_to_phys,
+)
+from minikernel.abi.errno import Errno, LinuxError
+from minikernel.mm.gfp import GFP_KERNEL, GFP_ZERO
+from minikernel.mm.kernel_half import TABLE_FLAGS, KernelHalf, root_table_flags
+from minikernel.mm.page import PG_table
+from minikernel.mm.page_alloc import Node
+
+PTE_SPECIAL: Final = PTE_SOFT1  # maps a frame without reference or mapcount: the zero page (Linux: _PAGE_SPECIAL)
+PTE_SOFT_DIRTY: Final = PTE_SOFT3  # written since clear_refs (Linux: _PAGE_SOFT_DIRTY); nobody's yet
+
+
+def pte_pfn(pte: int) -> Pfn:
+    """The frame that a present entry maps, in every mode."""
+    return Pfn((pte & PTE_ADDR) >> PAGE_SHIFT)
+
+
+class PageTable:
+    """The user half of one address space, and the copy of the kernel's entries in its root.
+
+    An entry is a raw int as in RAM: 0 is none, with PTE_P it maps a page, and a non-zero one without PTE_P is a swap
+    entry.  Whoever takes rights away has to flush the TLB afterwards; this class never does.
+
+    Invariants, checked by validate():
+        - the dicts list exactly the tables that RAM links from the root;
+        - a table's frame has PG_table, this owner, and one reference.
+    """
+
+    __slots__ = (
+        "_entry_shift",
+        "_fixed_depth",
+        "_index_mask",
+        "_leaf",
+        "_leaf_shift",
+        "_nx",
+        "_tables",
+        "_view",
+        "kernel_half",
+        "mode",
+        "node",
+        "nr_tables",
+        "root",
+    )
+
+    def __init__(self, node: Node, kernel_half: KernelHalf) -> None:
+        """Build an empty table.  Errors: ENOMEM."""
+        mode = kernel_half.mode
+        self.node = node
+        self.kernel_half = kernel_half
+        self.mode = mode
+        self.nr_tables = 0  # without the root: what VmPTE counts
+        self._entry_shift = 3 if mode.entry_size == 8 else 2
+        self._view = node.physmem.view64 if mode.entry_size == 8 else node.physmem.view32
+        self._nx = PTE_XD if mode.has_nx else 0
+        self._leaf_shift = mode.levels[-2].shift
+        self._index_mask = (1 << mode.levels[-1].bits) - 1
+        # By depth, 0 is the root: {address >> (bits that the table spans): index of its first entry in the view}.
+        self._tables: tuple[dict[int, int], ...] = tuple({} for _ in mode.levels)
+        self._leaf = self._tables[-1]
+        self._fixed_depth = 0 if mode.levels[0].has_rights else 1  # tables down to here live as long as the root
+        base = self._alloc_table(0, 0)
+        if base is None:
+            raise LinuxError(Errno.ENOMEM, "no frame for the root of a page table")
+        self.root: PhysAddr = PhysAddr(base << self._entry_shift)
+        first = base + kernel_half.first_root_index
+        self._view[first : first + len(kernel_half.root_entries)] = kernel_half.root_entries
+        if self._fixed_depth:
+            self._alloc_page_directories()
+
+    def _alloc_page_directories(self) -> None:
+        """Fill all user PDPTEs at once: the CPU reads them when CR3 is written (Linux: preallocate_pmds)."""
+        shift = self.mode.levels[0].shift
+        for index in range(self.kernel_half.first_root_index):
+            if self._descend(index << shift, 1) is None:
+                self.destroy()
+                raise LinuxError(Errno.ENOMEM, "no frame for a page directory")
+
+    # ---- one entry
+
+    def get(self, address: int) -> int:
+        """The entry of the page at *address*; 0 if there is none."""
+        base = self._leaf.get(address >> self._leaf_shift)
+        if base is None:
+            return 0
+        return self._view[base + (address >> PAGE_SHIFT & self._index_mask)]
+
+    def set(self, address: int, pte: int) -> bool:
+        """Store *pte* for the page at *address*; False if there is no memory for a table."""
+        base = self._leaf.get(address >> self._leaf_shift)
+        if base is None:
+            base = self._descend(address, len(self._tables) - 1)
+            if base is None:
+                return False
+        self._view[base + (address >> PAGE_SHIFT & self._index_mask)] = pte
+        return True
+
+    def clear(self, address: int) -> int:
+        """Remove the entry of the page at *address*; what it was."""
+        base = self._leaf.get(address >> self._leaf_shift)
+        if base is None:
+            return 0
+        slot = base + (address >> PAGE_SHIFT & self._index_mask)
+        old = self._view[slot]
+        if old:
+            self._view[slot] = 0
+        return old
+
+    def update(self, address: int, *, set: int = 0, clear: int = 0) -> int:  # noqa: A002 - a local word
+        """Clear and then set bits of the entry at *address*, if it is not 0; what it was."""
+        base = self._leaf.get(address >> self._leaf_shift)
+        if base is None:
+            return 0
+        slot = base + (address >> PAGE_SHIFT & self._index_mask)
+        old = self._view[slot]
+        if old:
+            self._view[slot] = old & ~clear | set
+        return old
+
+    def prot_bits(self, *, write: bool, exec: bool, user: bool = True) -> int:  # noqa: A002 - PROT_EXEC's word
+        """The bits of a present entry with these rights; without NX in the mode everything is executable."""
+        bits = PTE_P
+        if write:
+            bits |= PTE_RW
+        if user:
+            bits |= PTE_US
+        if not exec:
+            bits |= self._nx
+        return bits
+
+    def make_pte(self, pfn: Pfn, *, write: bool, exec: bool, user: bool = True) -> int:  # noqa: A002 - as above
+        """An entry that maps *pfn*; the hardware will set A and D."""
+        return pfn << PAGE_SHIFT | self.prot_bits(write=write, exec=exec, user=user)
+
+    # ---- ranges
+
+    def entries(self, start: int, end: int) -> Iterator[tuple[VirtAddr, int]]:
+        """Addresses and entries in [start, end), those that are 0 left out, in order.
+
+        The caller may change or clear what it was given: a table's entries are read when the first of them is due.
+        """
+        for region in self._regions(start, end):
+            low, high, address = self._part(region, start, end)
+            for offset, pte in enumerate(self._view[low:high].tolist()):
+                if pte:
+                    yield VirtAddr(address + (offset << PAGE_SHIFT)), pte
+
+    def clear_range(self, start: int, end: int) -> list[tuple[VirtAddr, int]]:
+        """Remove all entries in [start, end); what they were, as entries() gives them."""
+        found: list[tuple[VirtAddr, int]] = []
+        for region in self._regions(start, end):
+            low, high, address = self._part(region, start, end)
+            part = self._view[low:high]
+            found += [
+                (VirtAddr(address + (offset << PAGE_SHIFT)), pte) for offset, pte in enumerate(part.tolist()) if pte
+            ]
+            first, last = low << self._entry_shift, high << self._entry_shift
+            self.node.physmem.zero(PhysAddr(first), last - first)
+        return found
+
+    def copy_range(self, dst: "PageTable", start: int, end: int, *, wrprotect: bool) -> list[Pfn] | None:
+        """Copy the entries in [start, end) to *dst*, which has none there; the frames that need another reference.
+
+        Linux: copy_pte_range.  *wrprotect* (a private mapping) takes the write right from both sides; otherwise the
+        copy is clean.  The copy is old (A = 0).  Special entries are copied, but their frames not listed; a frame is
+        listed once for each entry.  None, and no entry is copied, if there is no memory for dst's tables.
+        """
+        parts: list[tuple[int, int, list[int]]] = []
+        for region in self._regions(start, end):
+            low, high, address = self._part(region, start, end)
+            ptes = self._view[low:high].tolist()
+            if not any(ptes):
+                continue
+            base = dst._descend(address, len(dst._tables) - 1)
+            if base is None:
+                return None
+            parts.append((low, base + (address >> PAGE_SHIFT & self._index_mask), ptes))
+        pfns: list[Pfn] = []
+        for low, target, ptes in parts:
+            self._copy_part(dst, low, target, ptes, wrprotect=wrprotect, pfns=pfns)
+        return pfns
+
+    def _copy_part(
+        self, dst: "PageTable", low: int, target: int, ptes: list[int], *, wrprotect: bool, pfns: list[Pfn]
+    ) -> None:
+        """Copy *ptes*, which stand at *low*, to *target*; their frames are appended to *pfns*."""
+        view = self._view
+        child_mask = ~PTE_A if wrprotect else ~(PTE_A | PTE_D)
+        for offset, old in enumerate(ptes):
+            pte = old
+            if pte & PTE_P:
+                if wrprotect and pte & PTE_RW:
+                    pte &= ~PTE_RW
+                    view[low + offset] = pte
+                if not pte & PTE_SPECIAL:
+                    pfns.append(pte_pfn(pte))
+                pte &= child_mask
+            if pte:
+                dst._view[target + offset] = pte
+
+    # ---- tables
+
+    def free_pgtables(self, floor: int, ceiling: int) -> int:
+        """Free the tables that lie wholly in [floor, ceiling), where nothing is mapped any more; how many.
+
+        The bounds are the end of the mapping below the hole and the start of the one above it (Linux: same name).
+        """
+        freed = 0
+        levels = self.mode.levels
+        for depth in range(len(levels) - 1, self._fixed_depth, -1):
+            shift = levels[depth - 1].shift
+            first = -(-floor >> shift)
+            last = (ceiling >> shift) if ceiling < self.kernel_half.layout.task_size else -(-ceiling >> shift)
+            for key in self._keys(depth, first, last):
+                self._free_table(depth, key)
+                freed += 1
+        return freed
+
+    def destroy(self) -> None:
+        """Free all tables and the root, whatever is in them; the object is dead then."""
+        for tables in reversed(self._tables):
+            for base in tables.values():
+                self._put_table(base)
+            tables.clear()
+        self.nr_tables = 0
+
+    def validate(self) -> None:
+        """Assert the class's invariants."""
+        levels = self.mode.levels
+        mem_map = self.node.mem_map
+        expected: dict[int, int] = {0: self.root >> self._entry_shift}
+        for depth, tables in enumerate(self._tables):
+            assert tables == expected, f"PageTable.validate: depth {depth}: {tables} listed, {expected} linked"
+            expected = {}
+            for key, base in tables.items():
+                pfn = base << self._entry_shift >> PAGE_SHIFT
+                where = f"PageTable.validate: the table in frame {pfn:#x}"
+                assert mem_map.flags[pfn] & PG_table, f"{where} has flags {mem_map.flags[pfn]:#x}"
+                assert mem_map.owner[pfn] is self, f"{where} belongs to {mem_map.owner[pfn]}"
+                assert mem_map.refcount[pfn] == 1, f"{where} has {mem_map.refcount[pfn]} references"
+                if depth == len(levels) - 1:
+                    continue
+                count = 1 << levels[depth].bits if depth else self.kernel_half.first_root_index
+                for index, entry in enumerate(self._view[base : base + count].tolist()):
+                    if entry:
+                        expected[key << levels[depth].bits | index] = (entry & PTE_ADDR) >> self._entry_shift
+        count = sum(map(len, self._tables)) - 1
+        assert self.nr_tables == count, f"PageTable.validate: {self.nr_tables} tables counted, {count} listed"
+        first = (self.root >> self._entry_shift) + self.kernel_half.first_root_index
+        kernel = self.kernel_half.root_entries
+        assert self._view[first : first + len(kernel)] == kernel, "PageTable.validate: the kernel's entries differ"
+
+    def _keys(self, depth: int, first: int, last: int) -> list[int]:
+        """Those of the tables at *depth* with first <= key < last, in order."""
+        tables = self._tables[depth]
+        if last - first < len(tables):
+            return [key for key in range(first, last) if key in tables]
+        return sorted(key for key in tables if first <= key < last)
+
+    def _regions(self, start: int, end: int) -> list[int]:
+        """Keys of the leaf tables that [start, end) touches."""
+        return self._keys(len(self._tables) - 1, start >> self._leaf_shift, -(-end >> self._leaf_shift))
+
+    def _part(self, region: int, start: int, end: int) -> tuple[int, int, int]:
+        """The part of a leaf table that lies in [start, end): its indices in the view, and its first address."""
+        address = max(start & -PAGE_SIZE, region << self._leaf_shift)
+        behind = min(end, (region + 1) << self._leaf_shift)
+        low = self._leaf[region] + (address >> PAGE_SHIFT & self._index_mask)
+        return low, low + (-(-(behind - address) >> PAGE_SHIFT)), address
+
+    def _descend(self, address: int, depth: int) -> int | None:
+        """Index of the first entry of the table at *depth* that serves *address*, made if missing; None: no memory.
+
+        Tables made on the way to a failure stay, as in Linux: free_pgtables or destroy takes them.
+        """
+        assert address < self.kernel_half.layout.task_size, f"PageTable: {address:#x} is not a user address"
+        levels = self.mode.levels
+        base = self._tables[0][0]
+        for level in range(1, depth + 1):
+            above = levels[level - 1]
+            key = address >> above.shift
+            child = self._tables[level].get(key)
+            if child is None:
+                child = self._alloc_table(level, key)
+                if child is None:
+                    return None
+                flags = TABLE_FLAGS if level > 1 else root_table_flags(self.mode)
+                self._view[base + (key & ((1 << above.bits) - 1))] = child << self._entry_shift | flags
+                self.nr_tables += 1
+            base = child
+        return base
+
+    def _alloc_table(self, depth: int, key: int) -> int | None:
+        """A zeroed table, listed but not linked yet; the index of its first entry."""
+        node = self.node
+        pfn = node.alloc_page(GFP_KERNEL | GFP_ZERO)
+        if pfn is None:
+            return None
+        node.mem_map.flags[pfn] |= PG_table
+        node.mem_map.owner[pfn] = self
+        base = pfn_to_phys(pfn) >> self._entry_shift
+        self._tables[depth][key] = base
+        return base
+
+    def _free_table(self, depth: int, key: int) -> None:
+        """Unlink and free an empty table."""
+        base = self._tables[depth].pop(key)
+        bits = self.mode.levels[depth - 1].bits
+        self._view[self._tables[depth - 1][key >> bits] + (key & ((1 << bits) - 1))] = 0
+        self._put_table(base)
+        self.nr_tables -= 1
+
+    def _put_table(self, base: int) -> None:
+        pfn = Pfn(base << self._entry_shift >> PAGE_SHIFT)
+        self.node.mem_map.flags[pfn] &= ~PG_table
+        self.node.put_page(pfn)

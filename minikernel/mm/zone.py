@@ -1,0 +1,112 @@
+"""struct zone: a range of frames, its buddy allocator, order-0 list and watermarks (Linux: include/linux/mmzone.h).
+
+The formulas are Linux's (mm/page_alloc.c: __setup_per_zone_wmarks, setup_per_zone_lowmem_reserve,
+calculate_min_free_kbytes), so that /proc/zoneinfo shows the figures that Linux would choose for as much RAM.
+"""
+
+from collections.abc import Sequence
+from math import isqrt
+from typing import Final
+
+from emu.x86 import PAGE_SHIFT, Pfn
+from minikernel.mm.buddy import MAX_PAGE_ORDER, BuddyAllocator
+from minikernel.mm.page import MemMap
+
+WMARK_MIN: Final = 0  # below it, only reclaim itself and dying tasks get a frame
+WMARK_LOW: Final = 1  # below it, kswapd is woken
+WMARK_HIGH: Final = 2  # above it, kswapd sleeps again
+
+MIN_FREE_KBYTES_MIN: Final = 128
+MIN_FREE_KBYTES_MAX: Final = 262144
+WATERMARK_SCALE_FACTOR: Final = 10  # vm.watermark_scale_factor: 1/10000 of the zone
+_SWAP_CLUSTER_MAX: Final = 32
+_KIB_SHIFT: Final = PAGE_SHIFT - 10
+
+
+class Zone:
+    """The frames [start_pfn, end_pfn) and who of them is free.
+
+    A free frame is either in the buddy allocator or in *pcp*, the list from which single frames come and to which they
+    go back (Linux: struct per_cpu_pages; we have one CPU).  *pcp* is one list object for good: the allocator's fast
+    path holds it.
+    """
+
+    __slots__ = (
+        "batch",
+        "buddy",
+        "end_pfn",
+        "index",
+        "is_highmem",
+        "lowmem_reserve",
+        "managed_pages",
+        "name",
+        "pcp",
+        "pcp_high",
+        "start_pfn",
+        "watermark",
+    )
+
+    def __init__(
+        self, mem_map: MemMap, index: int, name: str, start_pfn: Pfn, end_pfn: Pfn, *, is_highmem: bool
+    ) -> None:
+        self.index = index  # Linux: zone_idx
+        self.name = name
+        self.start_pfn = start_pfn
+        self.end_pfn = end_pfn
+        self.is_highmem = is_highmem
+        self.managed_pages = 0  # frames that the allocator was given at boot
+        self.buddy = BuddyAllocator(mem_map, start_pfn, end_pfn)
+        self.pcp: list[Pfn] = []
+        self.batch = 0  # frames moved between pcp and buddy at a time
+        self.pcp_high = 0  # pcp never stays longer than this
+        self.watermark = [0, 0, 0]  # pages; WMARK_*
+        self.lowmem_reserve: list[int] = []  # pages kept from requests that could use the zone of that index
+
+    @property
+    def nr_free(self) -> int:
+        """Free frames, those in pcp included (NR_FREE_PAGES of Linux leaves them out)."""
+        return self.buddy.nr_free + len(self.pcp)
+
+    def watermark_ok(self, order: int, mark: int, highest_zone: int) -> bool:
+        """Whether a block of 2**order can be had and *mark* pages and the reserve remain (__zone_watermark_ok).
+
+        *highest_zone* is the index of the highest zone that the request could use.
+        """
+        free_area = self.buddy.free_area
+        if self.buddy.nr_free - (1 << order) + 1 <= mark + self.lowmem_reserve[highest_zone]:
+            return False
+        return any(free_area[order : MAX_PAGE_ORDER + 1])
+
+
+def min_free_kbytes(lowmem_pages: int) -> int:
+    """vm.min_free_kbytes for *lowmem_pages* managed pages outside high memory, in KiB."""
+    wanted = isqrt((lowmem_pages << _KIB_SHIFT) * 16)
+    return max(MIN_FREE_KBYTES_MIN, min(wanted, MIN_FREE_KBYTES_MAX))
+
+
+def setup_per_zone_wmarks(zones: Sequence[Zone]) -> None:
+    """Compute the watermarks and the batch sizes of all *zones* from what they manage."""
+    lowmem_pages = sum(zone.managed_pages for zone in zones if not zone.is_highmem)
+    pages_min = min_free_kbytes(lowmem_pages) >> _KIB_SHIFT
+    for zone in zones:
+        share = pages_min * zone.managed_pages // lowmem_pages
+        low = share
+        if zone.is_highmem:
+            # Nobody needs high memory in an emergency: a token amount keeps kswapd going.
+            low = max(_SWAP_CLUSTER_MAX, min(zone.managed_pages // 1024, 128))
+        step = max(share >> 2, zone.managed_pages * WATERMARK_SCALE_FACTOR // 10000)
+        zone.watermark = [low, low + step, low + 2 * step]
+        # Linux: zone_batchsize; ours does not go below 4, as a batch is what makes a page cheap here.
+        zone.batch = max(4, min(zone.managed_pages // 1024, 256) // 4)
+        zone.pcp_high = 6 * zone.batch
+
+
+def setup_per_zone_lowmem_reserve(zones: Sequence[Zone], ratios: Sequence[int]) -> None:
+    """Compute what each zone keeps from requests that could also use higher zones; *ratios* as of ZoneSpec."""
+    for zone, ratio in zip(zones, ratios, strict=True):
+        zone.lowmem_reserve = [0] * len(zones)
+        above = 0
+        for upper in zones[zone.index + 1 :]:
+            above += upper.managed_pages
+            if ratio and zone.managed_pages:
+                zone.lowmem_reserve[upper.index] = above // ratio
