@@ -27,9 +27,11 @@ from emu.x86 import (
 )
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.mm.gfp import GFP_KERNEL, GFP_ZERO
-from minikernel.mm.kernel_half import TABLE_FLAGS, KernelHalf, root_table_flags
+from minikernel.mm.kernel_half import TABLE_FLAGS, KernelHalf, build_kernel_half, root_table_flags
 from minikernel.mm.page import PG_table
 from minikernel.mm.page_alloc import Node
+
+__all__ = ["PTE_SOFT_DIRTY", "PTE_SPECIAL", "KernelHalf", "PageTable", "build_kernel_half", "pte_pfn"]
 
 PTE_SPECIAL: Final = PTE_SOFT1  # maps a frame without reference or mapcount: the zero page (Linux: _PAGE_SPECIAL)
 PTE_SOFT_DIRTY: Final = PTE_SOFT3  # written since clear_refs (Linux: _PAGE_SOFT_DIRTY); nobody's yet
