@@ -31,7 +31,7 @@ class BuddyAllocator:
         self.start_pfn = start_pfn
         self.end_pfn = end_pfn
         self.nr_free = 0  # frames
-        self.free_area: list[dict[Pfn, None]] = [{} for _ in range(MAX_PAGE_ORDER + 1)]
+        self.free_area: list[dict[int, None]] = [{} for _ in range(MAX_PAGE_ORDER + 1)]
         self._flags = mem_map.flags
         self._order = mem_map.order
 
@@ -41,7 +41,7 @@ class BuddyAllocator:
             if self.free_area[current]:
                 pfn = self._take_last(current)
                 self._expand(pfn, current, order)
-                return pfn
+                return Pfn(pfn)
         return None
 
     def alloc_bulk(self, count: int) -> list[Pfn]:
@@ -56,51 +56,51 @@ class BuddyAllocator:
             size = 1 << order
             if size > count:
                 size = count
-                self.free_range(Pfn(pfn + count), Pfn(pfn + (1 << order)))
+                self.free_range(pfn + count, pfn + (1 << order))
             taken.extend(range(pfn, pfn + size))  # type: ignore[arg-type]  # ints of a range of Pfn
             count -= size
             order = 0
         return taken
 
-    def free(self, pfn: Pfn, order: int) -> None:
+    def free(self, pfn: int, order: int) -> None:
         """Give a block back; it merges with its buddy as long as that one is free."""
         self.nr_free += 1 << order
         while order < MAX_PAGE_ORDER:
-            buddy = Pfn(pfn ^ (1 << order))
+            buddy = pfn ^ (1 << order)
             if buddy not in self.free_area[order]:
                 break
             self._delete(buddy, order)
-            pfn = Pfn(pfn & buddy)
+            pfn &= buddy
             order += 1
         self._add(pfn, order)
 
-    def free_range(self, start: Pfn, end: Pfn) -> None:
+    def free_range(self, start: int, end: int) -> None:
         """Give [start, end) back, which was handed out or never was here."""
         pfn = end
         # From the top: the lowest block is put in last and so handed out first.
         while pfn > start:
             order = min((pfn & -pfn).bit_length() - 1, (pfn - start).bit_length() - 1, MAX_PAGE_ORDER)
-            pfn = Pfn(pfn - (1 << order))
+            pfn -= 1 << order
             self.free(pfn, order)
 
-    def find_block(self, pfn: Pfn) -> tuple[Pfn, int] | None:
+    def find_block(self, pfn: int) -> tuple[int, int] | None:
         """First frame and order of the free block that holds *pfn*; None if the frame is not free."""
         for order, blocks in enumerate(self.free_area):
-            head = Pfn(pfn & -(1 << order))
+            head = pfn & -(1 << order)
             if head in blocks:
                 return head, order
         return None
 
-    def take_range(self, start: Pfn, end: Pfn) -> bool:
+    def take_range(self, start: int, end: int) -> bool:
         """Take exactly the frames [start, end) out; False, and nothing is taken, if one of them is not free."""
-        blocks: list[tuple[Pfn, int]] = []
+        blocks: list[tuple[int, int]] = []
         pfn = start
         while pfn < end:
             block = self.find_block(pfn)
             if block is None:
                 return False
             blocks.append(block)
-            pfn = Pfn(block[0] + (1 << block[1]))
+            pfn = block[0] + (1 << block[1])
         for head, order in blocks:
             self._delete(head, order)
             self.nr_free -= 1 << order
@@ -142,26 +142,26 @@ class BuddyAllocator:
         blocks_free = sum(map(len, self.free_area))
         assert marked == blocks_free, f"BuddyAllocator.validate: {marked} blocks marked, {blocks_free} listed"
 
-    def _add(self, pfn: Pfn, order: int) -> None:
+    def _add(self, pfn: int, order: int) -> None:
         self.free_area[order][pfn] = None
         self._flags[pfn] |= PG_buddy
         self._order[pfn] = order
 
-    def _delete(self, pfn: Pfn, order: int) -> None:
+    def _delete(self, pfn: int, order: int) -> None:
         del self.free_area[order][pfn]
         self._flags[pfn] &= ~PG_buddy
         self._order[pfn] = 0
 
-    def _take_last(self, order: int) -> Pfn:
+    def _take_last(self, order: int) -> int:
         pfn = self.free_area[order].popitem()[0]
         self._flags[pfn] &= ~PG_buddy
         self._order[pfn] = 0
         self.nr_free -= 1 << order
         return pfn
 
-    def _expand(self, pfn: Pfn, high: int, low: int) -> None:
+    def _expand(self, pfn: int, high: int, low: int) -> None:
         """Put back what is left of a block of order *high* when its first 2**low frames are taken."""
         while high > low:
             high -= 1
-            self._add(Pfn(pfn + (1 << high)), high)
+            self._add(pfn + (1 << high), high)
             self.nr_free += 1 << high

@@ -26,6 +26,7 @@ from minikernel.mm.gfp import GFP_DMA, GFP_KERNEL, GFP_ZERO
 from minikernel.mm.layout import KernelLayout
 from minikernel.mm.page import PG_kernel, PG_table
 from minikernel.mm.page_alloc import Node
+from minikernel.mm.pte_lanes import TableLanes
 
 TABLE_FLAGS: Final = PTE_P | PTE_RW | PTE_US | PTE_A
 """Of an entry that points to a table: the leaf decides about the rights (Linux: _PAGE_TABLE)."""
@@ -56,6 +57,7 @@ class KernelHalf:
         "entry_pfn",
         "first_root_index",
         "identity_root",
+        "lanes",
         "layout",
         "mode",
         "nr_tables",
@@ -67,6 +69,7 @@ class KernelHalf:
         root_level = mode.levels[0]
         self.layout = layout
         self.mode = mode
+        self.lanes = TableLanes(mode.entry_size)
         self.first_root_index = layout.page_offset >> root_level.shift & ((1 << root_level.bits) - 1)
         if mode.va_bits > 32:
             self.first_root_index = 1 << (root_level.bits - 1)  # the upper half, vmalloc and all

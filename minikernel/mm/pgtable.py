@@ -5,15 +5,13 @@ dict per level remembers which tables exist, so that reading or writing the entr
 access to RAM, and nothing ever has to be walked.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from emu.x86 import (
     PAGE_SHIFT,
     PAGE_SIZE,
-    PTE_A,
     PTE_ADDR,
-    PTE_D,
     PTE_P,
     PTE_RW,
     PTE_SOFT1,
@@ -37,6 +35,9 @@ PTE_SPECIAL: Final = PTE_SOFT1  # maps a frame without reference or mapcount: th
 PTE_SOFT_DIRTY: Final = PTE_SOFT3  # written since clear_refs (Linux: _PAGE_SOFT_DIRTY); nobody's yet
 
 
+_ZEROES: Final = bytes(PAGE_SIZE)
+
+
 def pte_pfn(pte: int) -> Pfn:
     """The frame that a present entry maps, in every mode."""
     return Pfn((pte & PTE_ADDR) >> PAGE_SHIFT)
@@ -57,6 +58,7 @@ class PageTable:
         "_entry_shift",
         "_fixed_depth",
         "_index_mask",
+        "_lanes",
         "_leaf",
         "_leaf_shift",
         "_nx",
@@ -78,6 +80,7 @@ class PageTable:
         self.nr_tables = 0  # without the root: what VmPTE counts
         self._entry_shift = 3 if mode.entry_size == 8 else 2
         self._view = node.physmem.view64 if mode.entry_size == 8 else node.physmem.view32
+        self._lanes = kernel_half.lanes
         self._nx = PTE_XD if mode.has_nx else 0
         self._leaf_shift = mode.levels[-2].shift
         self._index_mask = (1 << mode.levels[-1].bits) - 1
@@ -166,22 +169,20 @@ class PageTable:
         The caller may change or clear what it was given: a table's entries are read when the first of them is due.
         """
         for region in self._regions(start, end):
-            low, high, address = self._part(region, start, end)
-            for offset, pte in enumerate(self._view[low:high].tolist()):
-                if pte:
-                    yield VirtAddr(address + (offset << PAGE_SHIFT)), pte
+            for item in self._items(region, start, end):
+                if item[1]:
+                    yield item
 
     def clear_range(self, start: int, end: int) -> list[tuple[VirtAddr, int]]:
         """Remove all entries in [start, end); what they were, as entries() gives them."""
         found: list[tuple[VirtAddr, int]] = []
         for region in self._regions(start, end):
-            low, high, address = self._part(region, start, end)
-            part = self._view[low:high]
-            found += [
-                (VirtAddr(address + (offset << PAGE_SHIFT)), pte) for offset, pte in enumerate(part.tolist()) if pte
-            ]
-            first, last = low << self._entry_shift, high << self._entry_shift
-            self.node.physmem.zero(PhysAddr(first), last - first)
+            part = [item for item in self._items(region, start, end) if item[1]]
+            if not part:
+                continue
+            low, high, _ = self._part(region, start, end)
+            self.node.physmem.zero(PhysAddr(low << self._entry_shift), (high - low) << self._entry_shift)
+            found += part
         return found
 
     def copy_range(self, dst: "PageTable", start: int, end: int, *, wrprotect: bool) -> list[Pfn] | None:
@@ -191,38 +192,29 @@ class PageTable:
         copy is clean.  The copy is old (A = 0).  Special entries are copied, but their frames not listed; a frame is
         listed once for each entry.  None, and no entry is copied, if there is no memory for dst's tables.
         """
-        parts: list[tuple[int, int, list[int]]] = []
+        shift = self._entry_shift
+        ram = self.node.physmem.ram
+        lanes = self._lanes
+        copies: list[tuple[int, bytes]] = []
+        pfns: list[Pfn] = []
+        originals: list[tuple[int, bytes]] = []
         for region in self._regions(start, end):
             low, high, address = self._part(region, start, end)
-            ptes = self._view[low:high].tolist()
-            if not any(ptes):
+            table = ram[low << shift : high << shift]
+            forked = lanes.fork(table, wrprotect=wrprotect)
+            if forked is None:
                 continue
             base = dst._descend(address, len(dst._tables) - 1)
             if base is None:
                 return None
-            parts.append((low, base + (address >> PAGE_SHIFT & self._index_mask), ptes))
-        pfns: list[Pfn] = []
-        for low, target, ptes in parts:
-            self._copy_part(dst, low, target, ptes, wrprotect=wrprotect, pfns=pfns)
+            parent, child, mapped = forked
+            if parent != table:
+                originals.append((low << shift, parent))
+            copies.append((base + (address >> PAGE_SHIFT & self._index_mask) << shift, child))
+            pfns += mapped
+        for phys, table in originals + copies:
+            ram[phys : phys + len(table)] = table
         return pfns
-
-    def _copy_part(
-        self, dst: "PageTable", low: int, target: int, ptes: list[int], *, wrprotect: bool, pfns: list[Pfn]
-    ) -> None:
-        """Copy *ptes*, which stand at *low*, to *target*; their frames are appended to *pfns*."""
-        view = self._view
-        child_mask = ~PTE_A if wrprotect else ~(PTE_A | PTE_D)
-        for offset, old in enumerate(ptes):
-            pte = old
-            if pte & PTE_P:
-                if wrprotect and pte & PTE_RW:
-                    pte &= ~PTE_RW
-                    view[low + offset] = pte
-                if not pte & PTE_SPECIAL:
-                    pfns.append(pte_pfn(pte))
-                pte &= child_mask
-            if pte:
-                dst._view[target + offset] = pte
 
     # ---- tables
 
@@ -287,6 +279,12 @@ class PageTable:
         """Keys of the leaf tables that [start, end) touches."""
         return self._keys(len(self._tables) - 1, start >> self._leaf_shift, -(-end >> self._leaf_shift))
 
+    def _items(self, region: int, start: int, end: int) -> "zip[tuple[VirtAddr, int]]":
+        """Addresses and entries, 0 or not, of the part of a leaf table that lies in [start, end)."""
+        low, high, address = self._part(region, start, end)
+        addresses: Iterable[VirtAddr] = range(address, end, PAGE_SIZE)  # type: ignore[assignment]  # a call for each is slow
+        return zip(addresses, self._view[low:high].tolist(), strict=False)
+
     def _part(self, region: int, start: int, end: int) -> tuple[int, int, int]:
         """The part of a leaf table that lies in [start, end): its indices in the view, and its first address."""
         address = max(start & -PAGE_SIZE, region << self._leaf_shift)
@@ -333,7 +331,11 @@ class PageTable:
         base = self._tables[depth].pop(key)
         bits = self.mode.levels[depth - 1].bits
         self._view[self._tables[depth - 1][key >> bits] + (key & ((1 << bits) - 1))] = 0
-        self._put_table(base)
+        phys = base << self._entry_shift
+        pfn = Pfn(phys >> PAGE_SHIFT)
+        assert self.node.physmem.ram[phys : phys + PAGE_SIZE] == _ZEROES, f"PageTable: table {pfn:#x} is not empty"
+        self.node.mem_map.flags[pfn] &= ~PG_table
+        self.node.put_zeroed_page(pfn)
         self.nr_tables -= 1
 
     def _put_table(self, base: int) -> None:
