@@ -252,7 +252,7 @@ def walk_steps(
         return []
     steps: list[WalkStep] = []
     table = root & mode.root_mask
-    for level in mode.levels:
+    for level in mode.levels:  # pragma: no branch - as above
         index = address >> level.shift & ((1 << level.bits) - 1)
         phys = PhysAddr(table + index * mode.entry_size)
         raw = int.from_bytes(physmem.ram[phys : phys + mode.entry_size], "little")  # empty, so 0, beyond RAM
