@@ -31,7 +31,14 @@ from minikernel.mm.page import (
     PG_tail,
     PG_used,
 )
-from minikernel.mm.zone import WMARK_LOW, WMARK_MIN, Zone, setup_per_zone_lowmem_reserve, setup_per_zone_wmarks
+from minikernel.mm.zone import (
+    WMARK_LOW,
+    WMARK_MIN,
+    Zone,
+    min_free_kbytes,
+    setup_per_zone_lowmem_reserve,
+    setup_per_zone_wmarks,
+)
 
 _SECTION_SHIFT: Final = 12  # frames: 16 MiB, which every zone boundary is a multiple of
 _ZEROES: Final = bytes(PAGE_SIZE)
@@ -107,7 +114,8 @@ class Node:
         return tuple(zones)
 
     def _setup_watermarks(self) -> None:
-        setup_per_zone_wmarks(self.zones)
+        lowmem_pages = sum(zone.managed_pages for zone in self.zones if not zone.is_highmem)
+        setup_per_zone_wmarks(self.zones, min_free_kbytes(lowmem_pages))
         setup_per_zone_lowmem_reserve(self.zones, [spec.lowmem_reserve_ratio for spec in self.layout.zones])
 
     def _zonelist(self, gfp: int) -> tuple[Zone, ...]:

@@ -20,7 +20,9 @@ MIN_FREE_KBYTES_MIN: Final = 128
 MIN_FREE_KBYTES_MAX: Final = 262144
 WATERMARK_SCALE_FACTOR: Final = 10  # vm.watermark_scale_factor: 1/10000 of the zone
 _SWAP_CLUSTER_MAX: Final = 32
+_MIN_BATCH: Final = 7
 _KIB_SHIFT: Final = PAGE_SHIFT - 10
+_MIB: Final = 1 << 20
 
 
 class Zone:
@@ -84,10 +86,10 @@ def min_free_kbytes(lowmem_pages: int) -> int:
     return max(MIN_FREE_KBYTES_MIN, min(wanted, MIN_FREE_KBYTES_MAX))
 
 
-def setup_per_zone_wmarks(zones: Sequence[Zone]) -> None:
-    """Compute the watermarks and the batch sizes of all *zones* from what they manage."""
+def setup_per_zone_wmarks(zones: Sequence[Zone], min_free: int) -> None:
+    """Share out *min_free* KiB as the watermarks of *zones*, in proportion to what they manage."""
     lowmem_pages = sum(zone.managed_pages for zone in zones if not zone.is_highmem)
-    pages_min = min_free_kbytes(lowmem_pages) >> _KIB_SHIFT
+    pages_min = min_free >> _KIB_SHIFT
     for zone in zones:
         share = pages_min * zone.managed_pages // lowmem_pages
         low = share
@@ -96,9 +98,18 @@ def setup_per_zone_wmarks(zones: Sequence[Zone]) -> None:
             low = max(_SWAP_CLUSTER_MAX, min(zone.managed_pages // 1024, 128))
         step = max(share >> 2, zone.managed_pages * WATERMARK_SCALE_FACTOR // 10000)
         zone.watermark = [low, low + step, low + 2 * step]
-        # Linux: zone_batchsize; ours does not go below 4, as a batch is what makes a page cheap here.
-        zone.batch = max(4, min(zone.managed_pages // 1024, 256) // 4)
+        zone.batch = zone_batchsize(zone.managed_pages)
         zone.pcp_high = 6 * zone.batch
+
+
+def zone_batchsize(managed_pages: int) -> int:
+    """Frames that move between a zone's order-0 list and its buddy allocator at a time (Linux: same name).
+
+    Linux goes down to 1 in a small zone; here a batch is what makes a single frame cheap.
+    """
+    batch = min(managed_pages >> 10, _MIB >> PAGE_SHIFT) // 4
+    batch += batch // 2
+    return max(_MIN_BATCH, (1 << batch.bit_length() >> 1) - 1)
 
 
 def setup_per_zone_lowmem_reserve(zones: Sequence[Zone], ratios: Sequence[int]) -> None:
