@@ -40,7 +40,7 @@
 /* Print a condition that must hold. */
 #define CHECK(cond) printf("%s %s\n", (cond) ? "yes:" : "NO: ", #cond)
 
-static long UNUSED show_result(const char *what, long value)
+static UNUSED long show_result(const char *what, long value)
 {
     if (value == -1 && errno)
         printf("%s = -1 errno %d\n", what, errno);
@@ -49,7 +49,7 @@ static long UNUSED show_result(const char *what, long value)
     return value;
 }
 
-static long UNUSED show_success(const char *what, long value)
+static UNUSED long show_success(const char *what, long value)
 {
     if (value == -1)
         printf("%s = -1 errno %d\n", what, errno);
@@ -58,7 +58,7 @@ static long UNUSED show_success(const char *what, long value)
     return value;
 }
 
-static void *UNUSED map_pages(size_t pages, int prot)
+static UNUSED void *map_pages(size_t pages, int prot)
 {
     void *p = mmap(NULL, pages * PAGE, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) {
@@ -69,7 +69,7 @@ static void *UNUSED map_pages(size_t pages, int prot)
 }
 
 /* A file of the current directory with the bytes a, b, c ... one letter a page; open for reading and writing. */
-static int UNUSED make_file(const char *name, size_t size)
+static UNUSED int make_file(const char *name, size_t size)
 {
     int fd = open(name, O_RDWR | O_CREAT | O_TRUNC, 0644);
     if (fd < 0) {
@@ -92,7 +92,7 @@ static int UNUSED make_file(const char *name, size_t size)
 }
 
 /* Lines of /proc/self/maps whose range overlaps [start, end). */
-static int UNUSED map_lines(const void *start, const void *end)
+static UNUSED int map_lines(const void *start, const void *end)
 {
     FILE *maps = fopen("/proc/self/maps", "r");
     char line[512];
@@ -118,7 +118,7 @@ static struct {
 } caught UNUSED;
 static sigjmp_buf fault_return UNUSED;
 
-static void UNUSED on_fault(int signo, siginfo_t *info, void *context)
+static UNUSED void on_fault(int signo, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
     caught.signo = signo;
@@ -129,7 +129,7 @@ static void UNUSED on_fault(int signo, siginfo_t *info, void *context)
     siglongjmp(fault_return, 1);
 }
 
-static void UNUSED catch_faults(int extra_flags)
+static UNUSED void catch_faults(int extra_flags)
 {
     static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
     struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | extra_flags};
@@ -168,7 +168,7 @@ static UNUSED NOINLINE void poke(volatile void *p, unsigned char value)
 }
 
 /* A checksum to print in place of much data: FNV-1a. */
-static uint32_t UNUSED checksum(const void *data, size_t size)
+static UNUSED uint32_t checksum(const void *data, size_t size)
 {
     const unsigned char *p = data;
     uint32_t hash = 2166136261u;
@@ -178,7 +178,7 @@ static uint32_t UNUSED checksum(const void *data, size_t size)
 }
 
 /* Deterministic noise. */
-static uint32_t UNUSED next_random(uint32_t *state)
+static UNUSED uint32_t next_random(uint32_t *state)
 {
     *state = *state * 1664525u + 1013904223u;
     return *state >> 8;
