@@ -54,7 +54,10 @@ STACK_GUARD_GAP: Final = 256 << PAGE_SHIFT  # bytes kept free below a stack: mm/
 
 @dataclass(frozen=True, slots=True)
 class SpecialMapping:
-    """Kernel-owned pages shown to user space (the vDSO): struct vm_special_mapping.  *pages* hold one kernel reference each."""
+    """Kernel-owned pages shown to user space (the vDSO): struct vm_special_mapping.
+
+    The kernel holds a reference to each of *pages* for as long as the mapping may exist.
+    """
 
     name: str
     pages: tuple[Pfn, ...]

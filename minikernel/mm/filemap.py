@@ -1,0 +1,373 @@
+"""The page cache: the pages of one file, in frames of guest RAM.  Linux: mm/filemap.c, struct address_space.
+
+``read``, ``write`` and every mapping of the file see the same frames, so they agree at once.  A cache without a
+backing store is the file itself (tmpfs, memfd, shared anonymous memory): mm/shmem.c.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol
+
+from emu.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Pfn
+from minikernel.abi.errno import Errno, LinuxError
+from minikernel.mm.gfp import GFP_HIGHUSER, GFP_ZERO
+from minikernel.mm.icache import note_kernel_write
+from minikernel.mm.page import PG_dirty, PG_exec, PG_swapbacked, PG_uptodate
+from minikernel.mm.page_alloc import Node
+from minikernel.mm.rmap import page_mkclean
+from minikernel.mm.zap import unmap_mapping_range
+
+if TYPE_CHECKING:
+    from minikernel.mm.mm_struct import MmStruct
+    from minikernel.mm.vma import Vma
+
+_SHMEM_FLAGS: Final = PG_uptodate | PG_swapbacked | PG_dirty
+
+
+class BackingStore(Protocol):
+    """Where a page cache's pages come from and go to.  *index* is in pages."""
+
+    def read_page(self, index: int) -> bytes:
+        """Up to PAGE_SIZE bytes; what is missing reads as zeroes.
+
+        Errors:
+            EIO: the host cannot read it.
+        """
+        ...
+
+    def write_page(self, index: int, data: bytes) -> None:
+        """Store *data*, a page or, at the end of the file, less.
+
+        Errors:
+            EIO, ENOSPC: the host cannot write it.
+        """
+        ...
+
+
+class MappedFile(Protocol):
+    """An open file as mmap sees it: struct file.
+
+    *mapping* is None for what cannot be mapped (ENODEV).  mm calls get_file() once for each mapping that refers to
+    the file and put_file() when that mapping goes: the file lives at least as long as its mappings.
+    """
+
+    @property
+    def mapping(self) -> "PageCache | None":
+        """Its pages."""
+        ...
+
+    @property
+    def path(self) -> bytes:
+        """As /proc/PID/maps shows it."""
+        ...
+
+    @property
+    def ino(self) -> int:
+        """Inode number."""
+        ...
+
+    @property
+    def dev(self) -> int:
+        """Device number, st_dev."""
+        ...
+
+    @property
+    def readable(self) -> bool:
+        """FMODE_READ: opened for reading; no mapping without it."""
+        ...
+
+    @property
+    def writable(self) -> bool:
+        """FMODE_WRITE: opened for writing; a shared mapping may become writable."""
+        ...
+
+    def get_file(self) -> None:
+        """One more mapping refers to it."""
+        ...
+
+    def put_file(self) -> None:
+        """One mapping less refers to it."""
+        ...
+
+
+class PageCache:
+    """The cached pages of one file.
+
+    *size* is the file's size in bytes (i_size) and lives here, where the fault path needs it.  *on_mkwrite* is told
+    of the first write to a page through a shared mapping, before it happens: update times, reserve space, or raise
+    LinuxError, which becomes SIGBUS.
+
+    Invariants, checked by validate.validate_page_cache():
+        - each cached frame has us as its owner, its index, PG_uptodate, and one reference of ours;
+        - a page in ``dirty`` is cached; without a backing store every page is dirty and ``dirty`` is empty;
+        - bytes of a cached page beyond *size* are zero, unless a mapping wrote them.
+    """
+
+    __slots__ = ("backed", "backing", "dirty", "is_dev_zero", "node", "on_mkwrite", "pages", "size", "vmas")
+
+    def __init__(self, node: Node, backing: BackingStore | None = None, size: int = 0) -> None:
+        self.node = node
+        self.backing = backing
+        self.size = size
+        self.backed = size  # bytes that the backing store has; beyond them a page starts as zeroes
+        self.pages: dict[int, Pfn] = {}
+        self.dirty: set[int] = set()
+        self.vmas: dict[Vma, MmStruct] = {}
+        self.on_mkwrite: Callable[[], None] | None = None
+        self.is_dev_zero = False  # /dev/zero: its private mappings are anonymous memory, its shared ones shmem
+
+    @property
+    def i_mmap(self) -> "dict[Vma, MmStruct]":
+        """Who maps the file (Linux: address_space.i_mmap)."""
+        return self.vmas
+
+    @property
+    def is_shmem(self) -> bool:
+        """The cache is the file: mapping_unevictable apart, Linux's shmem_mapping()."""
+        return self.backing is None
+
+    @property
+    def nr_pages(self) -> int:
+        """Cached pages."""
+        return len(self.pages)
+
+    # ---- pages
+
+    def find_get_page(self, index: int) -> Pfn | None:
+        """The cached frame of page *index*, if any.  It takes no reference: nothing runs in between."""
+        return self.pages.get(index)
+
+    def read_page(self, index: int) -> Pfn:
+        """The frame of page *index*, filled from the backing store if need be; it may lie beyond the size.
+
+        Errors:
+            ENOMEM: no frame.
+            EIO: the backing store cannot read it.
+        """
+        pfn = self.pages.get(index)
+        if pfn is not None:
+            return pfn
+        limit = self.backed - (index << PAGE_SHIFT)
+        if self.backing is None or limit <= 0:
+            return self._add(index, b"")
+        return self._add(index, self.backing.read_page(index)[:limit])
+
+    def _add(self, index: int, data: bytes) -> Pfn:
+        """A new cached frame that starts with *data* and goes on with zeroes."""
+        length = len(data)
+        assert length <= PAGE_SIZE, f"PageCache: the backing store gave {length} bytes for a page"
+        node = self.node
+        pfn = node.alloc_page(GFP_HIGHUSER if length == PAGE_SIZE else GFP_HIGHUSER | GFP_ZERO)
+        if pfn is None:
+            raise LinuxError(Errno.ENOMEM, "no frame for the page cache")
+        if length:
+            phys = pfn << PAGE_SHIFT
+            node.physmem.ram[phys : phys + length] = data
+        mem_map = node.mem_map
+        mem_map.owner[pfn] = self
+        mem_map.index[pfn] = index
+        mem_map.flags[pfn] = PG_uptodate if self.backing is not None else _SHMEM_FLAGS
+        self.pages[index] = pfn
+        return pfn
+
+    def _drop(self, index: int) -> None:
+        """Forget page *index*; its frame lives on while somebody maps it."""
+        pfn = self.pages.pop(index)
+        self.dirty.discard(index)
+        mem_map = self.node.mem_map
+        mem_map.owner[pfn] = None
+        mem_map.flags[pfn] &= ~PG_dirty
+        self.node.put_page(pfn)
+
+    def mark_dirty(self, index: int) -> None:
+        """Page *index*, which is cached, is newer than the backing store: folio_mark_dirty()."""
+        if self.backing is not None:
+            self.dirty.add(index)
+            self.node.mem_map.flags[self.pages[index]] |= PG_dirty
+
+    # ---- read(2) and write(2)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Up to *size* bytes at *offset*; fewer at the end of the file.
+
+        Errors:
+            ENOMEM, EIO: of the first page; later ones end the read.
+        """
+        end = min(offset + size, self.size)
+        if offset >= end:
+            return b""
+        ram = self.node.physmem.ram
+        index = offset >> PAGE_SHIFT
+        at = offset & PAGE_MASK
+        if at + end - offset <= PAGE_SIZE:  # the usual case: within one page
+            pfn = self.pages.get(index)
+            if pfn is None:
+                if self.backing is None:
+                    return bytes(end - offset)
+                pfn = self.read_page(index)
+            phys = (pfn << PAGE_SHIFT) + at
+            return ram[phys : phys + end - offset]
+        pieces = []
+        while offset < end:
+            length = min(PAGE_SIZE - at, end - offset)
+            try:
+                pieces.append(self.read(offset, length))
+            except LinuxError:
+                if not pieces:
+                    raise
+                break
+            offset += length
+            at = 0
+        return b"".join(pieces)
+
+    def write(self, offset: int, data: bytes | bytearray | memoryview) -> int:
+        """Store *data* at *offset*, growing the file; how many bytes were stored.
+
+        Errors:
+            ENOMEM, EIO: of the first page; later ones end the write.
+        """
+        ram = self.node.physmem.ram
+        flags = self.node.mem_map.flags
+        total = len(data)
+        source = memoryview(data)
+        done = 0
+        while done < total:
+            index = (offset + done) >> PAGE_SHIFT
+            at = (offset + done) & PAGE_MASK
+            length = min(PAGE_SIZE - at, total - done)
+            pfn = self.pages.get(index)
+            if pfn is None:
+                try:
+                    # A page that is overwritten as a whole need not be read first.
+                    pfn = self._add(index, b"") if length == PAGE_SIZE else self.read_page(index)
+                except LinuxError:
+                    if not done:
+                        raise
+                    break
+            phys = (pfn << PAGE_SHIFT) + at
+            ram[phys : phys + length] = source[done : done + length]
+            if flags[pfn] & PG_exec:
+                note_kernel_write(self.node, pfn)
+            if self.backing is not None:
+                self.dirty.add(index)
+                flags[pfn] |= PG_dirty
+            done += length
+            self.size = max(self.size, offset + done)
+        return done
+
+    # ---- size
+
+    def truncate(self, size: int) -> None:
+        """Set the file's size.  Pages beyond it leave every mapping, private copies too: touching them is SIGBUS.
+
+        Linux: mm/truncate.c, truncate_setsize, truncate_inode_pages.
+
+        Errors:
+            ENOMEM, EIO: the page that becomes partial could not be read; the size is unchanged.
+        """
+        shrinks = size < self.size
+        if shrinks and size & PAGE_MASK:
+            self._zero(size, PAGE_SIZE - (size & PAGE_MASK))
+        self.size = size
+        self.backed = min(self.backed, size)
+        if not shrinks:
+            return
+        first = (size + PAGE_MASK) >> PAGE_SHIFT
+        unmap_mapping_range(self, first, None, even_cows=True)
+        for index in sorted(index for index in self.pages if index >= first):
+            self._drop(index)
+
+    def punch_hole(self, offset: int, length: int) -> None:
+        """Make the *length* bytes at *offset* read as zeroes; the size stays: fallocate(FALLOC_FL_PUNCH_HOLE).
+
+        Errors:
+            ENOMEM, EIO: a page at an edge could not be read.
+        """
+        end = min(offset + length, self.size)
+        if offset >= end:
+            return
+        first = (offset + PAGE_MASK) >> PAGE_SHIFT
+        last = end >> PAGE_SHIFT if end < self.size else (end + PAGE_MASK) >> PAGE_SHIFT
+        if first > last or (first == last and offset & PAGE_MASK and end < self.size):
+            self._zero(offset, end - offset)
+            return
+        if offset & PAGE_MASK:
+            self._zero(offset, min(first << PAGE_SHIFT, end) - offset)
+        if end & PAGE_MASK and end < self.size:
+            self._zero(last << PAGE_SHIFT, end & PAGE_MASK)
+        if self.backing is not None:
+            # The backing store keeps no holes: zeroes are written, as for any other data.
+            for index in range(first, last):
+                self._zero(index << PAGE_SHIFT, PAGE_SIZE)
+            return
+        unmap_mapping_range(self, first, last, even_cows=False)
+        for index in sorted(index for index in self.pages if first <= index < last):
+            self._drop(index)
+
+    def _zero(self, offset: int, length: int) -> None:
+        """Clear *length* bytes at *offset*, within one page or whole pages, whatever the size is."""
+        size = self.size
+        index = offset >> PAGE_SHIFT
+        if self.backing is None and index not in self.pages:
+            return
+        if length < PAGE_SIZE:
+            self.read_page(index)
+        self.write(offset, bytes(length))
+        self.size = size
+
+    # ---- writeback
+
+    def sync(self, first: int = 0, last: int | None = None) -> None:
+        """Write the dirty pages *first* <= index < *last* (None: all) to the backing store, ascending.
+
+        Every mapping of a written page becomes clean and read-only first, so that the next write is noticed.
+
+        Errors:
+            EIO, ENOSPC: of the backing store; that page and the ones after it stay dirty.
+        """
+        if self.backing is None:
+            return
+        mem_map = self.node.mem_map
+        ram = self.node.physmem.ram
+        for index in sorted(self.dirty):
+            if index < first or (last is not None and index >= last):
+                continue
+            pfn = self.pages[index]
+            page_mkclean(mem_map, pfn)
+            start = index << PAGE_SHIFT
+            end = min(start + PAGE_SIZE, self.size)
+            if start < end:
+                phys = pfn << PAGE_SHIFT
+                self.backing.write_page(index, ram[phys : phys + end - start])
+                self.backed = max(self.backed, end)
+            self.dirty.discard(index)
+            mem_map.flags[pfn] &= ~PG_dirty
+
+    def destroy(self) -> None:
+        """The file is gone and nobody maps it: every page goes, written back or not."""
+        assert not self.vmas, "PageCache.destroy: it is mapped"
+        for index in sorted(self.pages):
+            self._drop(index)
+
+
+class ShmemFile:
+    """The file behind a shared anonymous mapping: mm/shmem.c, shmem_zero_setup.  Its pages go with its last mapping."""
+
+    __slots__ = ("dev", "ino", "mapping", "path", "readable", "users", "writable")
+
+    def __init__(self, mapping: PageCache, *, path: bytes = b"/dev/zero (deleted)", ino: int = 0) -> None:
+        self.mapping = mapping
+        self.path = path
+        self.ino = ino
+        self.dev = 1  # the kernel's own tmpfs mount
+        self.readable = self.writable = True
+        self.users = 0
+
+    def get_file(self) -> None:
+        """One more mapping."""
+        self.users += 1
+
+    def put_file(self) -> None:
+        """One mapping less; the last one frees the pages."""
+        self.users -= 1
+        if not self.users:
+            self.mapping.destroy()

@@ -1,0 +1,344 @@
+"""One address space: struct mm_struct.  Linux: include/linux/mm_types.h, kernel/fork.c (mm_init), mm/mmap.c.
+
+The set of mappings changes in one place, ``MmStruct.replace``, which keeps the counters, the reverse maps and the
+files' use counts in step; every operation of the room is "compute the new mappings, replace".
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from emu.x86 import PAGE_SHIFT, PTE_P, PTE_US, PTE_XD, VirtAddr
+from minikernel.abi.errno import Errno, LinuxError
+from minikernel.abi.resource import RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK
+from minikernel.events import MmapRegion, Tracer
+from minikernel.mm.address_layout import AddressLayout
+from minikernel.mm.filemap import MappedFile
+from minikernel.mm.page_alloc import Node
+from minikernel.mm.pgtable import KernelHalf, PageTable
+from minikernel.mm.rmap import AnonVma
+from minikernel.mm.vma import (
+    VM_EXEC,
+    VM_LOCKED,
+    VM_NORESERVE,
+    VM_SHARED,
+    VM_STACK,
+    VM_WRITE,
+    Vma,
+    VmaTree,
+    can_merge,
+    merge,
+)
+from minikernel.mm.zap import zap_range
+
+DEFAULT_MAX_MAP_COUNT: Final = 65530
+
+OVERCOMMIT_GUESS: Final = 0
+OVERCOMMIT_ALWAYS: Final = 1
+OVERCOMMIT_NEVER: Final = 2
+
+
+@dataclass(slots=True)
+class VmSysctl:
+    """The knobs of /proc/sys/vm that address spaces obey; one object shared by all of a machine."""
+
+    max_map_count: int = DEFAULT_MAX_MAP_COUNT
+    overcommit_memory: int = OVERCOMMIT_GUESS
+
+
+class MmStruct:
+    """A user address space.
+
+    Invariants, checked by validate.validate_mm():
+        - every present user entry of the page table lies in a mapping, and maps a frame that counts it;
+        - a private page is owned by its mapping's anon_vma (or an ancestor of that), a file page by its page cache;
+        - total_vm, data_vm, exec_vm, stack_vm, locked_vm (pages) equal a recount of the mappings, rss_* of the entries.
+
+    *tlb_dirty* is set by every change that takes a right away; whoever runs the guest flushes and clears it.
+    """
+
+    __slots__ = (
+        "arg_end",
+        "arg_start",
+        "brk",
+        "cap_ipc_lock",
+        "cap_sys_rawio",
+        "data_vm",
+        "def_flags",
+        "end_code",
+        "end_data",
+        "env_end",
+        "env_start",
+        "exe_file",
+        "exec_vm",
+        "hiwater_rss",
+        "hiwater_vm",
+        "kernel_half",
+        "layout",
+        "locked_vm",
+        "maj_flt",
+        "mem_map",
+        "min_flt",
+        "node",
+        "pgtable",
+        "prot",
+        "ram",
+        "read_implies_exec",
+        "rlimits",
+        "rss_anon",
+        "rss_file",
+        "rss_shmem",
+        "saved_auxv",
+        "stack_vm",
+        "start_brk",
+        "start_code",
+        "start_data",
+        "start_stack",
+        "sysctl",
+        "tlb_dirty",
+        "total_vm",
+        "tracer",
+        "vmas",
+    )
+
+    def __init__(
+        self,
+        node: Node,
+        kernel_half: KernelHalf,
+        layout: AddressLayout,
+        tracer: Tracer,
+        rlimits: Sequence[Sequence[int]],
+        sysctl: VmSysctl | None = None,
+    ) -> None:
+        """*rlimits*: [current, maximum] by RLIMIT_*, the task's own list: changes to it count at once.
+
+        Errors:
+            ENOMEM: no frame for the root table.
+        """
+        self.node = node
+        self.mem_map = node.mem_map
+        self.ram = node.physmem.ram
+        self.kernel_half = kernel_half
+        self.layout = layout
+        self.tracer = tracer
+        self.rlimits = rlimits
+        self.sysctl = sysctl or VmSysctl()
+        self.pgtable = PageTable(node, kernel_half)
+        self.vmas = VmaTree()
+        self.prot = page_prot(has_nx=node.layout.mode.has_nx)
+        self.tlb_dirty = False
+        self.def_flags = 0  # added to every new mapping: mlockall(MCL_FUTURE)
+        self.cap_ipc_lock = False  # the task's capabilities that mm asks for; execve and setuid keep them current
+        self.cap_sys_rawio = False
+        self.read_implies_exec = False  # personality(READ_IMPLIES_EXEC)
+        self.start_code = self.end_code = self.start_data = self.end_data = VirtAddr(0)
+        self.start_brk = self.brk = self.start_stack = VirtAddr(0)
+        self.arg_start = self.arg_end = self.env_start = self.env_end = VirtAddr(0)
+        self.saved_auxv = b""
+        self.exe_file: MappedFile | None = None
+        self.total_vm = self.data_vm = self.exec_vm = self.stack_vm = self.locked_vm = self.hiwater_vm = 0
+        self.rss_anon = self.rss_file = self.rss_shmem = self.hiwater_rss = 0
+        self.min_flt = self.maj_flt = 0
+
+    # ---- the set of mappings
+
+    @property
+    def map_count(self) -> int:
+        """How many mappings there are."""
+        return len(self.vmas.items)
+
+    def replace(self, low: int, high: int, new: list[Vma], *, merge: bool = True) -> None:
+        """Put *new* in the place of vmas.items[*low*:*high*]; neighbours that fit are merged if *merge*.
+
+        Page-table entries are the caller's business.  Cannot fail.
+        """
+        items = self.vmas.items
+        if merge:
+            if low:
+                low -= 1
+                new = [items[low], *new]
+            if high < len(items):
+                new = [*new, items[high]]
+                high += 1
+            new = _fold(new)
+        old = items[low:high]
+        # Link first: a page or a file that stays in use must not be seen unused in between.
+        for vma in new:
+            if vma not in old:
+                self._link(vma)
+        self.vmas.splice(low, high, new)
+        for vma in old:
+            if vma not in new:
+                self._unlink(vma)
+
+    def may_replace(self, low: int, high: int, new: list[Vma]) -> bool:
+        """replace() would stay within max_map_count, or not make things worse (the checks of split_vma)."""
+        items = self.vmas.items
+        around = [*items[max(low - 1, 0) : low], *new, *items[high : high + 1]]
+        growth = len(_fold(around)) - (min(low, 1) + (high - low) + (high < len(items)))
+        return growth <= 0 or len(items) + growth <= self.sysctl.max_map_count
+
+    def with_anon_vma(self, vma: Vma, owner: AnonVma) -> Vma:
+        """A copy of *vma* with *owner*; not yet one of ours."""
+        return replace(vma, anon_vma=owner)
+
+    def _link(self, vma: Vma) -> None:
+        pages = vma.nr_pages
+        self.total_vm += pages
+        self.hiwater_vm = max(self.hiwater_vm, self.total_vm)
+        self._account(vma.flags, pages)
+        if vma.anon_vma is not None:
+            vma.anon_vma.link(vma, self)
+        if vma.mapping is not None:
+            vma.mapping.vmas[vma] = self
+        if vma.file is not None:
+            vma.file.get_file()
+
+    def _unlink(self, vma: Vma) -> None:
+        pages = vma.nr_pages
+        self.total_vm -= pages
+        self._account(vma.flags, -pages)
+        if vma.anon_vma is not None:
+            vma.anon_vma.unlink(vma)
+        if vma.mapping is not None:
+            del vma.mapping.vmas[vma]
+        if vma.file is not None:
+            vma.file.put_file()
+
+    def _account(self, flags: int, pages: int) -> None:
+        """Linux: mm/vma.c, vm_stat_account; and locked_vm."""
+        if flags & VM_LOCKED:
+            self.locked_vm += pages
+        if is_exec_mapping(flags):
+            self.exec_vm += pages
+        elif is_stack_mapping(flags):
+            self.stack_vm += pages
+        elif is_data_mapping(flags):
+            self.data_vm += pages
+
+    def set_exe_file(self, file: MappedFile | None) -> None:
+        """Note which program runs here: /proc/PID/exe, set_mm_exe_file()."""
+        if file is not None:
+            file.get_file()
+        if self.exe_file is not None:
+            self.exe_file.put_file()
+        self.exe_file = file
+
+    def destroy(self) -> None:
+        """Unmap everything and free every frame; the object is dead then: exit_mmap()."""
+        zap_range(self, 0, self.layout.task_size)
+        self.replace(0, len(self.vmas.items), [])
+        self.pgtable.destroy()
+        self.set_exe_file(None)
+
+    # ---- limits
+
+    def may_expand_vm(self, flags: int, pages: int) -> bool:
+        """RLIMIT_AS and RLIMIT_DATA leave room for *pages* more: mm/vma.c, same name."""
+        if self.total_vm + pages > self.rlimits[RLIMIT_AS][0] >> PAGE_SHIFT:
+            return False
+        if not is_data_mapping(flags):
+            return True
+        current, maximum = self.rlimits[RLIMIT_DATA]
+        wanted = self.data_vm + pages
+        # A current limit of 0 with a maximum is Valgrind's: Linux lets it pass.
+        return wanted <= current >> PAGE_SHIFT or (current == 0 and wanted <= maximum >> PAGE_SHIFT)
+
+    def mlock_future_ok(self, flags: int, size: int) -> bool:
+        """RLIMIT_MEMLOCK leaves room for *size* more bytes of a mapping with *flags*: mm/mmap.c, same name."""
+        if not flags & VM_LOCKED or self.cap_ipc_lock:
+            return True
+        return self.locked_vm + (size >> PAGE_SHIFT) <= self.rlimits[RLIMIT_MEMLOCK][0] >> PAGE_SHIFT
+
+    def can_do_mlock(self) -> bool:
+        """The task may lock memory at all: mm/mlock.c, same name."""
+        return self.rlimits[RLIMIT_MEMLOCK][0] != 0 or self.cap_ipc_lock
+
+    def charge(self, pages: int) -> None:
+        """Refuse what can never be met: mm/util.c, __vm_enough_memory, mode 0.
+
+        Errors:
+            ENOMEM: more *pages* than the machine has.
+        """
+        if self.sysctl.overcommit_memory == OVERCOMMIT_ALWAYS:
+            return
+        if pages > sum(zone.managed_pages for zone in self.node.zones):
+            raise LinuxError(Errno.ENOMEM, f"{pages} pages are more than the machine has")
+
+    def accountable(self, file: MappedFile | None, flags: int) -> bool:
+        """A private writable mapping that did not ask for MAP_NORESERVE: mm/vma.c, accountable_mapping."""
+        del file  # only hugetlbfs files are counted elsewhere, and there are none
+        return flags & (VM_NORESERVE | VM_SHARED | VM_WRITE) == VM_WRITE
+
+    # ---- figures
+
+    @property
+    def rss(self) -> int:
+        """Resident pages: get_mm_rss()."""
+        return self.rss_anon + self.rss_file + self.rss_shmem
+
+    def update_hiwater_rss(self) -> None:
+        """Note the peak before pages go away or are reported: Linux's same name."""
+        self.hiwater_rss = max(self.hiwater_rss, self.rss)
+
+    def tell(self, op: str, start: int, end: int, prot: int, flags: int) -> None:
+        """Emit MmapRegion, if anybody listens."""
+        if self.tracer.sink is not None:
+            self.tracer.emit(MmapRegion(op, VirtAddr(start), VirtAddr(end), prot, flags))
+
+
+def page_prot(*, has_nx: bool) -> list[int]:
+    """Entry bits by VM_READ | VM_WRITE | VM_EXEC, without R/W: protection_map[] of arch/x86/mm/pgprot.c.
+
+    A page of a PROT_NONE mapping stays present and becomes the supervisor's: the hardware refuses every user
+    access to it, and non-present entries stay free for swap.  Linux uses _PAGE_PROTNONE for the same.
+    """
+    prot = []
+    for rights in range(8):
+        bits = PTE_P | (PTE_US if rights else 0)
+        if has_nx and not rights & VM_EXEC:
+            bits |= PTE_XD
+        prot.append(bits)
+    return prot
+
+
+def is_exec_mapping(flags: int) -> bool:
+    """Code: VmExe, VmLib."""
+    return flags & (VM_EXEC | VM_WRITE | VM_STACK) == VM_EXEC
+
+
+def is_stack_mapping(flags: int) -> bool:
+    """Stack: VmStk."""
+    return bool(flags & VM_STACK)
+
+
+def is_data_mapping(flags: int) -> bool:
+    """Private, writable, no stack: VmData, what RLIMIT_DATA limits."""
+    return flags & (VM_WRITE | VM_SHARED | VM_STACK) == VM_WRITE
+
+
+def _fold(vmas: list[Vma]) -> list[Vma]:
+    """*vmas* with every pair of neighbours merged that can be."""
+    folded: list[Vma] = []
+    for vma in vmas:
+        if folded and can_merge(folded[-1], vma):
+            folded[-1] = merge(folded[-1], vma)
+        else:
+            folded.append(vma)
+    return folded
+
+
+def vma_name(mm: MmStruct, vma: Vma) -> bytes:
+    """The last column of /proc/PID/maps: a path, [heap], [stack], [vdso], [anon:...], or nothing.
+
+    Linux: fs/proc/task_mmu.c, get_vma_name.
+    """
+    if vma.file is not None:
+        return vma.file.path
+    if vma.special is not None:
+        return vma.special.name.encode()
+    if vma.start < mm.brk and vma.end > mm.start_brk:
+        return b"[heap]"
+    if vma.start <= mm.start_stack <= vma.end:
+        return b"[stack]"
+    return vma.name.encode()

@@ -1,0 +1,62 @@
+"""Taking pages out of page tables.  Linux: mm/memory.c, unmap_page_range, unmap_mapping_range."""
+
+from typing import TYPE_CHECKING
+
+from emu.x86 import PAGE_SHIFT, PTE_P, Pfn
+from minikernel.mm.page import PG_anon, PG_swapbacked
+from minikernel.mm.pgtable import PTE_SPECIAL
+from minikernel.mm.rmap import PFN_MASK
+
+if TYPE_CHECKING:
+    from minikernel.mm.filemap import PageCache
+    from minikernel.mm.mm_struct import MmStruct
+    from minikernel.mm.vma import Vma
+
+
+def zap_range(mm: "MmStruct", start: int, end: int, *, even_cows: bool = True) -> None:
+    """Clear every entry of [*start*, *end*) and drop its reference.  Not *even_cows*: private copies stay.
+
+    A file page needs no look at the entry's dirty bit: the first write through a shared mapping was noticed.
+    """
+    mm.update_hiwater_rss()
+    pgtable = mm.pgtable
+    mem_map = mm.mem_map
+    mapcount = mem_map.mapcount
+    flags = mem_map.flags
+    put_page = mm.node.put_page
+    anon = file = shmem = 0
+    for address, pte in list(pgtable.entries(start, end)):
+        if pte & PTE_SPECIAL:
+            pgtable.clear(address)
+            continue
+        assert pte & PTE_P, f"zap_range: {address:#x} has an entry {pte:#x} that is not present"
+        pfn = Pfn(pte >> PAGE_SHIFT & PFN_MASK)
+        if flags[pfn] & PG_anon:
+            if not even_cows:
+                continue
+            anon += 1
+        elif flags[pfn] & PG_swapbacked:
+            shmem += 1
+        else:
+            file += 1
+        pgtable.clear(address)
+        mapcount[pfn] -= 1
+        put_page(pfn)
+    mm.rss_anon -= anon
+    mm.rss_file -= file
+    mm.rss_shmem -= shmem
+    mm.tlb_dirty = True
+
+
+def unmap_mapping_range(cache: "PageCache", first: int, last: int | None, *, even_cows: bool) -> None:
+    """Take pages *first* <= index < *last* (None: all) of *cache* out of every mapping: mm/memory.c, same name."""
+    for vma, mm in list(cache.vmas.items()):
+        start = _clip(vma, first)
+        end = vma.end if last is None else _clip(vma, last)
+        if start < end:
+            zap_range(mm, start, end, even_cows=even_cows)
+
+
+def _clip(vma: "Vma", index: int) -> int:
+    """The address of page *index* of the backing, held within the mapping."""
+    return min(max(vma.start + ((index - vma.pgoff) << PAGE_SHIFT), vma.start), vma.end)
