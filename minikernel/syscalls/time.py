@@ -1,0 +1,320 @@
+"""Clocks and sleeping.  Linux: kernel/time/time.c, posix-timers.c, posix-cpu-timers.c, hrtimer.c.
+
+Every clock is derived from the machine's one clock, so reading a clock twice at one instruction gives one answer.
+"""
+
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from minikernel.abi.errno import Errno, LinuxError
+from minikernel.abi.time import (
+    CLOCK_BOOTTIME,
+    CLOCK_BOOTTIME_ALARM,
+    CLOCK_MONOTONIC,
+    CLOCK_MONOTONIC_COARSE,
+    CLOCK_MONOTONIC_RAW,
+    CLOCK_PROCESS_CPUTIME_ID,
+    CLOCK_REALTIME,
+    CLOCK_REALTIME_ALARM,
+    CLOCK_REALTIME_COARSE,
+    CLOCK_TAI,
+    CLOCK_THREAD_CPUTIME_ID,
+    NSEC_PER_SEC,
+    TIMER_ABSTIME,
+    pack_timespec,
+    pack_timespec64,
+    pack_timeval,
+    pair_size,
+    ticks,
+    timespec_ns,
+    timeval_ns,
+    unpack_timespec,
+    unpack_timespec64,
+    unpack_timeval,
+)
+from minikernel.kernel import Kernel
+from minikernel.mm.uaccess import copy_from_user, copy_to_user, put_user
+from minikernel.syscalls.args import (
+    Clock,
+    Ptr,
+    Timespec64In,
+    Timespec64Out,
+    TimespecIn,
+    TimespecOut,
+    TimePtr,
+    TimerFlags,
+    TimevalIn,
+    TimevalOut,
+)
+from minikernel.syscalls.entry_types import Entry, full, partial
+from minikernel.task.task import Task
+from minikernel.wait import Interrupted, WaitQueue
+
+_COARSE_RESOLUTION_NS: Final = 4_000_000  # a tick of CONFIG_HZ=250
+_TIMESPEC64_SIZE: Final = 16
+_TIMEZONE_SIZE: Final = 8
+_CPUCLOCK_PERTHREAD: Final = 4
+_CPUCLOCK_MAX: Final = 3  # PROF, VIRT, SCHED; then file descriptors
+_REAL_CLOCKS: Final = (CLOCK_REALTIME, CLOCK_REALTIME_COARSE, CLOCK_TAI)
+_MONOTONIC_CLOCKS: Final = (CLOCK_MONOTONIC, CLOCK_MONOTONIC_RAW, CLOCK_MONOTONIC_COARSE, CLOCK_BOOTTIME)
+_SLEEPING_CLOCKS: Final = (CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_TAI, CLOCK_PROCESS_CPUTIME_ID)
+_NO_SLEEP_CLOCKS: Final = (
+    CLOCK_THREAD_CPUTIME_ID,
+    CLOCK_MONOTONIC_RAW,
+    CLOCK_REALTIME_COARSE,
+    CLOCK_MONOTONIC_COARSE,
+    CLOCK_REALTIME_ALARM,  # without a clock chip that wakes the machine
+    CLOCK_BOOTTIME_ALARM,
+)
+
+
+def process_cpu_ns(task: Task) -> int:
+    """CPU time of all threads of the process, in ns."""
+    return sum(thread.utime + thread.stime for thread in task.process.threads)
+
+
+def _cpu_clock_task(kernel: Kernel, task: Task, clock: int) -> Task:
+    """The task whose CPU clock *clock* (negative) is: pid_for_clock.  Errors: EINVAL."""
+    if clock & 3 >= _CPUCLOCK_MAX:
+        raise LinuxError(Errno.EINVAL, "a clock behind a file descriptor")
+    pid = ~(clock >> 3)
+    other = task if pid == 0 else kernel.tasks.get(pid)
+    if other is None:
+        raise LinuxError(Errno.EINVAL, "clock of a task that is not there")
+    if clock & _CPUCLOCK_PERTHREAD:
+        if other.tgid != task.tgid:
+            raise LinuxError(Errno.EINVAL, "clock of another process's thread")
+    elif pid and other.pid != other.tgid and other is not task:
+        raise LinuxError(Errno.EINVAL, "process clock of a thread")
+    return other
+
+
+def clock_ns(kernel: Kernel, task: Task, clock: int) -> int:
+    """What *clock* shows now, in ns.  Errors: EINVAL: there is no such clock."""
+    if clock in _MONOTONIC_CLOCKS:
+        return kernel.clock.now_ns()
+    if clock in _REAL_CLOCKS:
+        return kernel.clock.realtime_ns()
+    if clock == CLOCK_PROCESS_CPUTIME_ID:
+        return process_cpu_ns(task)
+    if clock == CLOCK_THREAD_CPUTIME_ID:
+        return task.utime + task.stime
+    if clock >= 0:
+        raise LinuxError(Errno.EINVAL, "no such clock")
+    other = _cpu_clock_task(kernel, task, clock)
+    return other.utime + other.stime if clock & _CPUCLOCK_PERTHREAD else process_cpu_ns(other)
+
+
+def clock_resolution_ns(kernel: Kernel, task: Task, clock: int) -> int:
+    """Resolution of *clock* in ns.  Errors: EINVAL: there is no such clock."""
+    clock_ns(kernel, task, clock)
+    if clock in {CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE}:
+        return _COARSE_RESOLUTION_NS
+    # Of the CPU clocks, PROF and VIRT tick; SCHED counts.
+    return _COARSE_RESOLUTION_NS if clock < 0 and clock & 3 < 2 else 1
+
+
+def sys_clock_gettime(kernel: Kernel, task: Task, which: Clock, tp: TimespecOut) -> int:
+    """clock_gettime(2)."""
+    copy_to_user(task.mm, tp, pack_timespec(task.abi, clock_ns(kernel, task, which)))
+    return 0
+
+
+def sys_clock_gettime64(kernel: Kernel, task: Task, which: Clock, tp: Timespec64Out) -> int:
+    """clock_gettime64, i386."""
+    copy_to_user(task.mm, tp, pack_timespec64(clock_ns(kernel, task, which)))
+    return 0
+
+
+def sys_clock_getres(kernel: Kernel, task: Task, which: Clock, tp: TimespecOut) -> int:
+    """clock_getres(2)."""
+    resolution = clock_resolution_ns(kernel, task, which)
+    if tp:
+        copy_to_user(task.mm, tp, pack_timespec(task.abi, resolution))
+    return 0
+
+
+def sys_clock_getres_time64(kernel: Kernel, task: Task, which: Clock, tp: Timespec64Out) -> int:
+    """clock_getres_time64, i386."""
+    resolution = clock_resolution_ns(kernel, task, which)
+    if tp:
+        copy_to_user(task.mm, tp, pack_timespec64(resolution))
+    return 0
+
+
+def _clock_settime(which: int, seconds: int, nanoseconds: int) -> int:
+    timespec_ns(seconds, nanoseconds)
+    raise LinuxError(Errno.EPERM, f"clock {which} belongs to the machine")
+
+
+def _check_settable(which: int) -> None:
+    """Errors: EINVAL: a clock nobody can set."""
+    if which != CLOCK_REALTIME and which >= 0:
+        raise LinuxError(Errno.EINVAL, "this clock cannot be set")
+
+
+def sys_clock_settime(_kernel: Kernel, task: Task, which: Clock, tp: TimespecIn) -> int:
+    """clock_settime(2): nobody may."""
+    _check_settable(which)
+    return _clock_settime(which, *unpack_timespec(task.abi, copy_from_user(task.mm, tp, pair_size(task.abi))))
+
+
+def sys_clock_settime64(_kernel: Kernel, task: Task, which: Clock, tp: Timespec64In) -> int:
+    """clock_settime64, i386."""
+    _check_settable(which)
+    return _clock_settime(which, *unpack_timespec64(task.abi, copy_from_user(task.mm, tp, _TIMESPEC64_SIZE)))
+
+
+def sys_gettimeofday(kernel: Kernel, task: Task, tv: TimevalOut, tz: Ptr) -> int:
+    """gettimeofday(2); the time zone is all zero."""
+    if tv:
+        copy_to_user(task.mm, tv, pack_timeval(task.abi, kernel.clock.realtime_ns()))
+    if tz:
+        copy_to_user(task.mm, tz, bytes(_TIMEZONE_SIZE))
+    return 0
+
+
+def sys_settimeofday(_kernel: Kernel, task: Task, tv: TimevalIn, tz: Ptr) -> int:
+    """settimeofday(2): nobody may."""
+    if tv:
+        timeval_ns(*unpack_timeval(task.abi, copy_from_user(task.mm, tv, pair_size(task.abi))))
+    if tz:
+        copy_from_user(task.mm, tz, _TIMEZONE_SIZE)
+    raise LinuxError(Errno.EPERM, "the clock belongs to the machine")
+
+
+def sys_time(kernel: Kernel, task: Task, tloc: TimePtr) -> int:
+    """time(2): seconds; on i386 the low 32 bits of them."""
+    seconds = task.abi.signed(kernel.clock.realtime_ns() // NSEC_PER_SEC)
+    if tloc:
+        put_user(task.mm, tloc, seconds, task.abi.word)
+    return seconds
+
+
+def sys_stime(_kernel: Kernel, task: Task, tptr: Ptr) -> int:
+    """stime(2), i386: nobody may."""
+    copy_from_user(task.mm, tptr, 4)
+    raise LinuxError(Errno.EPERM, "the clock belongs to the machine")
+
+
+def sys_times(kernel: Kernel, task: Task, buf: Ptr) -> int:
+    """times(2): clock ticks since boot, and the process's own in a struct tms."""
+    if buf:
+        threads = task.process.threads
+        utime = ticks(sum(thread.utime for thread in threads))
+        stime = ticks(sum(thread.stime for thread in threads))
+        children = task.process.children_usage
+        times = (utime, stime, ticks(children.utime), ticks(children.stime))
+        copy_to_user(task.mm, buf, task.abi.pack_words(*times))
+    return ticks(kernel.clock.now_ns())
+
+
+async def _sleep_until(kernel: Kernel, clock: int, deadline: int) -> int:
+    """Sleep until *clock* shows *deadline* (ns); how much was left when a signal came, otherwise 0."""
+    queue = WaitQueue()  # nobody knows it: only time and signals end this wait
+    while True:
+        now = kernel.clock.realtime_ns() if clock in _REAL_CLOCKS else kernel.clock.now_ns()
+        if now >= deadline:
+            return 0
+        try:
+            await queue.wait(deadline - now)
+        except Interrupted:
+            now = kernel.clock.realtime_ns() if clock in _REAL_CLOCKS else kernel.clock.now_ns()
+            return max(deadline - now, 0)
+
+
+class _Remaining:
+    """Where the rest of an interrupted sleep is told: an address and a width."""
+
+    __slots__ = ("address", "wide")
+
+    def __init__(self, address: int, *, wide: bool) -> None:
+        self.address = address
+        self.wide = wide
+
+    def tell(self, task: Task, left: int) -> None:
+        """Store *left* ns, unless the caller does not want to know."""
+        if self.address:
+            data = pack_timespec64(left) if self.wide else pack_timespec(task.abi, left)
+            copy_to_user(task.mm, self.address, data)
+
+
+async def _sleep_relative(kernel: Kernel, task: Task, clock: int, deadline: int, rem: _Remaining) -> int:
+    """Sleep until *deadline*; an interrupted sleep can be continued by restart_syscall(2) (hrtimer_nanosleep)."""
+    left = await _sleep_until(kernel, clock, deadline)
+    if not left:
+        return 0
+    rem.tell(task, left)
+    task.restart = _sleep_relative(kernel, task, clock, deadline, rem)
+    raise LinuxError(Errno.ERESTART_RESTARTBLOCK, "interrupted sleep")
+
+
+async def _sleep_absolute(kernel: Kernel, clock: int, deadline: int) -> int:
+    """Sleep until *clock* shows *deadline*; an interrupted sleep starts again from its arguments."""
+    if await _sleep_until(kernel, clock, deadline):
+        raise LinuxError(Errno.ERESTARTNOHAND, "interrupted sleep")
+    return 0
+
+
+def _start_sleep(
+    kernel: Kernel, task: Task, clock: int, flags: int, duration: int, rem: _Remaining
+) -> Coroutine[Any, Any, int]:
+    if flags & TIMER_ABSTIME:
+        return _sleep_absolute(kernel, clock, duration)
+    # A relative sleep is not disturbed by a change of the real time: it is measured on the monotonic clock.
+    return _sleep_relative(kernel, task, CLOCK_MONOTONIC, kernel.clock.now_ns() + duration, rem)
+
+
+def _check_sleeping_clock(which: int) -> None:
+    """Errors: EOPNOTSUPP: a clock one cannot sleep on.  EINVAL: no such clock."""
+    if which in _NO_SLEEP_CLOCKS:
+        raise LinuxError(Errno.EOPNOTSUPP, "no sleeping on this clock")
+    if which not in _SLEEPING_CLOCKS:
+        raise LinuxError(Errno.EINVAL, "no such clock")
+
+
+def sys_nanosleep(kernel: Kernel, task: Task, rqtp: TimespecIn, rmtp: Ptr) -> Coroutine[Any, Any, int]:
+    """nanosleep(2)."""
+    data = copy_from_user(task.mm, rqtp, pair_size(task.abi))
+    duration = timespec_ns(*unpack_timespec(task.abi, data))
+    return _start_sleep(kernel, task, CLOCK_MONOTONIC, 0, duration, _Remaining(rmtp, wide=False))
+
+
+def sys_clock_nanosleep(
+    kernel: Kernel, task: Task, which: Clock, flags: TimerFlags, rqtp: TimespecIn, rmtp: Ptr
+) -> Coroutine[Any, Any, int]:
+    """clock_nanosleep(2)."""
+    _check_sleeping_clock(which)
+    data = copy_from_user(task.mm, rqtp, pair_size(task.abi))
+    duration = timespec_ns(*unpack_timespec(task.abi, data))
+    return _start_sleep(kernel, task, which, flags, duration, _Remaining(rmtp, wide=False))
+
+
+def sys_clock_nanosleep_time64(
+    kernel: Kernel, task: Task, which: Clock, flags: TimerFlags, rqtp: Timespec64In, rmtp: Ptr
+) -> Coroutine[Any, Any, int]:
+    """clock_nanosleep_time64, i386."""
+    _check_sleeping_clock(which)
+    data = copy_from_user(task.mm, rqtp, _TIMESPEC64_SIZE)
+    duration = timespec_ns(*unpack_timespec64(task.abi, data))
+    return _start_sleep(kernel, task, which, flags, duration, _Remaining(rmtp, wide=True))
+
+
+_CPU_SLEEP_NOTE = "sleeping on a CPU clock measures the monotonic one"
+
+ENTRIES: tuple[Entry, ...] = (
+    full("clock_gettime", sys_clock_gettime),
+    full("clock_gettime64", sys_clock_gettime64),
+    full("clock_getres", sys_clock_getres),
+    full("clock_getres_time64", sys_clock_getres_time64),
+    partial("clock_settime", sys_clock_settime, "always EPERM: the clock belongs to the machine"),
+    partial("clock_settime64", sys_clock_settime64, "always EPERM: the clock belongs to the machine"),
+    full("gettimeofday", sys_gettimeofday),
+    partial("settimeofday", sys_settimeofday, "always EPERM: the clock belongs to the machine"),
+    full("time", sys_time),
+    partial("stime", sys_stime, "always EPERM: the clock belongs to the machine"),
+    full("times", sys_times),
+    full("nanosleep", sys_nanosleep),
+    partial("clock_nanosleep", sys_clock_nanosleep, _CPU_SLEEP_NOTE),
+    partial("clock_nanosleep_time64", sys_clock_nanosleep_time64, _CPU_SLEEP_NOTE),
+)
