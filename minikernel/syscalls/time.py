@@ -37,12 +37,12 @@ from minikernel.mm.uaccess import copy_from_user, copy_to_user, put_user
 from minikernel.syscalls.args import (
     Clock,
     Ptr,
+    TimePtr,
+    TimerFlags,
     Timespec64In,
     Timespec64Out,
     TimespecIn,
     TimespecOut,
-    TimePtr,
-    TimerFlags,
     TimevalIn,
     TimevalOut,
 )
