@@ -83,6 +83,19 @@ class BuddyAllocator:
             pfn -= 1 << order
             self.free(pfn, order)
 
+    def free_bulk(self, pfns: list[Pfn]) -> None:
+        """Give single frames back, in runs where they are neighbours: much cheaper than one by one."""
+        start = end = 0
+        for pfn in sorted(pfns):
+            if pfn != end:
+                if end - start == 1:
+                    self.free(start, 0)
+                else:
+                    self.free_range(start, end)
+                start = pfn
+            end = pfn + 1
+        self.free_range(start, end)
+
     def find_block(self, pfn: int) -> tuple[int, int] | None:
         """First frame and order of the free block that holds *pfn*; None if the frame is not free."""
         for order, blocks in enumerate(self.free_area):

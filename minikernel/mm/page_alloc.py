@@ -364,9 +364,7 @@ class Node:
 
     def _drain(self, zone: Zone, count: int) -> None:
         """Give the *count* frames that were freed first back to the buddy allocator."""
-        free = zone.buddy.free
-        for pfn in zone.pcp[:count]:
-            free(pfn, 0)
+        zone.buddy.free_bulk(zone.pcp[:count])
         del zone.pcp[:count]
 
     def _free_rare(self, pfn: Pfn, flags: int) -> None:

@@ -20,9 +20,9 @@ MIN_FREE_KBYTES_MIN: Final = 128
 MIN_FREE_KBYTES_MAX: Final = 262144
 WATERMARK_SCALE_FACTOR: Final = 10  # vm.watermark_scale_factor: 1/10000 of the zone
 _SWAP_CLUSTER_MAX: Final = 32
-_MIN_BATCH: Final = 7
+_MIN_BATCH_ORDER: Final = 3
+_MAX_BATCH_ORDER: Final = 6
 _KIB_SHIFT: Final = PAGE_SHIFT - 10
-_MIB: Final = 1 << 20
 
 
 class Zone:
@@ -105,11 +105,10 @@ def setup_per_zone_wmarks(zones: Sequence[Zone], min_free: int) -> None:
 def zone_batchsize(managed_pages: int) -> int:
     """Frames that move between a zone's order-0 list and its buddy allocator at a time (Linux: same name).
 
-    Linux goes down to 1 in a small zone; here a batch is what makes a single frame cheap.
+    Linux has 2**n - 1 (up to 63) for the sake of cache colours.  Here it is a whole block, as splitting and merging is
+    what costs, and never below 8.
     """
-    batch = min(managed_pages >> 10, _MIB >> PAGE_SHIFT) // 4
-    batch += batch // 2
-    return max(_MIN_BATCH, (1 << batch.bit_length() >> 1) - 1)
+    return 1 << max(_MIN_BATCH_ORDER, min((managed_pages >> 8).bit_length() - 1, _MAX_BATCH_ORDER))
 
 
 def setup_per_zone_lowmem_reserve(zones: Sequence[Zone], ratios: Sequence[int]) -> None:

@@ -75,6 +75,19 @@ def test_alloc_bulk_takes_what_single_allocations_would(count: int) -> None:
     bulk.validate()
 
 
+@pytest.mark.parametrize("pfns", [[], [9], [3, 2, 1, 0], [7, 60, 5, 6, 4, 199, 61, 0, 198]])
+def test_free_bulk_leaves_the_same_frames_free_as_freeing_one_by_one(pfns: list[int]) -> None:
+    bulk, single = make(), make()
+    for buddy in (bulk, single):
+        assert buddy.take_range(0, NPAGES)
+    bulk.free_bulk([Pfn(pfn) for pfn in pfns])
+    for pfn in pfns:
+        single.free(pfn, 0)
+
+    assert [sorted(blocks) for blocks in bulk.free_area] == [sorted(blocks) for blocks in single.free_area]
+    bulk.validate()
+
+
 def test_take_range_splits_the_blocks_at_both_ends() -> None:
     buddy = make()
 
