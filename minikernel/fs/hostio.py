@@ -1,0 +1,307 @@
+"""The descriptors that the emulator was started with: standard input, output and error.
+
+Bytes pass as they are.  A terminal of the host stays one for the guest: its modes and size are asked of the host.
+These files are the user's choice, so reading and writing them goes to the host directly, past the page cache.
+"""
+
+import fcntl
+import os
+import select
+import stat
+from typing import Any, Final
+
+from minikernel.abi.errno import Errno, LinuxError
+from minikernel.abi.fcntl import O_ACCMODE, O_APPEND, O_LARGEFILE, O_NONBLOCK, SEEK_CUR
+from minikernel.abi.ioctl import (
+    FIONREAD,
+    TCFLSH,
+    TCGETA,
+    TCGETS,
+    TCSBRK,
+    TCSETS,
+    TCSETSF,
+    TCSETSW,
+    TCXONC,
+    TERMIOS_SIZE,
+    TIOCGPGRP,
+    TIOCGSID,
+    TIOCGWINSZ,
+    TIOCOUTQ,
+    TIOCSCTTY,
+    TIOCSPGRP,
+    TIOCSWINSZ,
+    WINSIZE_SIZE,
+)
+from minikernel.abi.poll import POLLERR, POLLHUP, READABLE, WRITABLE
+from minikernel.abi.stat import Kstat
+from minikernel.fs.dentry import Dentry, Path
+from minikernel.fs.file import BrokenPipe, OpenFile, WouldBlock
+from minikernel.fs.hostdoor import from_host
+from minikernel.fs.inode import Attributes, Inode, SuperBlock
+from minikernel.mm.filemap import PageCache
+from minikernel.wait import WaitQueue
+
+_PAGE: Final = 4096
+_KEPT_FLAGS: Final = O_ACCMODE | O_APPEND | O_NONBLOCK | O_LARGEFILE
+_READ_SIZES: Final = {TCGETS: TERMIOS_SIZE, TCGETA: 18, TIOCGWINSZ: WINSIZE_SIZE, FIONREAD: 4, TIOCOUTQ: 4}
+_WRITE_SIZES: Final = {
+    TCSETS: TERMIOS_SIZE,
+    TCSETSW: TERMIOS_SIZE,
+    TCSETSF: TERMIOS_SIZE,
+    TIOCSWINSZ: WINSIZE_SIZE,
+}
+
+
+class HostInode(Inode):
+    """A file of the host that is already open as *host_fd*.  Changed attributes stay here (copy-up)."""
+
+    __slots__ = ("_changed", "host_fd", "is_tty", "may_block", "queue", "saved_termios")
+
+    def __init__(self, sb: SuperBlock, host_fd: int) -> None:
+        st = os.fstat(host_fd)
+        super().__init__(sb, st.st_ino, st.st_mode, st.st_uid, st.st_gid, st.st_rdev)
+        self.dev = st.st_dev
+        self.nlink = max(st.st_nlink, 1)
+        self.host_fd = host_fd
+        self.is_tty = os.isatty(host_fd)
+        # The emulator may stop in a read of the host; a scheduler with other tasks to run clears this, polls
+        # ``host_fd`` when it has nothing to run, and wakes ``queue``.
+        self.may_block = True
+        self.queue = WaitQueue()
+        self.saved_termios: bytes | None = None
+        self._changed: Attributes | None = None
+
+    def stat(self) -> Kstat:
+        """What the host says now, with what the guest changed."""
+        host = os.fstat(self.host_fd)
+        self.atime, self.mtime, self.ctime = host.st_atime_ns, host.st_mtime_ns, host.st_ctime_ns
+        self.btime = None
+        self.size = host.st_size
+        if self._changed is not None:
+            self.atime = self._changed.atime or self.atime
+            self.mtime = self._changed.mtime or self.mtime
+        st = super().stat()
+        st.blocks = host.st_blocks
+        st.blksize = host.st_blksize
+        return st
+
+    def setattr(self, attrs: Attributes) -> None:
+        """Kept in memory; the size alone is the host file's."""
+        super().setattr(attrs)
+        self._changed = attrs
+
+    def truncate(self, size: int) -> None:
+        """Set the length of the host's file, which the user gave us open."""
+        try:
+            os.ftruncate(self.host_fd, size)
+        except OSError as error:
+            raise from_host(error) from None
+
+    def open(self, path: Path, flags: int) -> OpenFile:
+        """Once more, e.g. through /dev/stdin or /proc/self/fd/0."""
+        return HostStream(path, flags, self.host_fd)
+
+    def name(self) -> bytes:
+        """What /proc/self/fd shows."""
+        kind = stat.S_IFMT(self.mode)
+        if kind == stat.S_IFIFO:
+            return b"pipe:[%d]" % self.ino
+        if kind == stat.S_IFSOCK:
+            return b"socket:[%d]" % self.ino
+        if self.is_tty:
+            return os.fsencode(os.ttyname(self.host_fd))
+        try:
+            return os.readlink(b"/proc/self/fd/%d" % self.host_fd)  # noqa: PTH115 - bytes
+        except OSError:
+            return b"/host/fd/%d" % self.host_fd
+
+    def restore(self) -> None:
+        """Give the terminal back the modes it had before the guest changed them."""
+        if self.saved_termios is not None:
+            fcntl.ioctl(self.host_fd, TCSETS, self.saved_termios)
+            self.saved_termios = None
+
+
+class StreamStore:
+    """Backing store of a mapping of standard input: its file, read in place."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def read_page(self, index: int) -> bytes:
+        """A page."""
+        try:
+            return os.pread(self._fd, _PAGE, index * _PAGE)
+        except OSError as error:
+            raise LinuxError(Errno.EIO, f"the host could not read: {error}") from None
+
+    def write_page(self, index: int, data: bytes) -> None:
+        """Store a page of a shared mapping."""
+        try:
+            os.pwrite(self._fd, data, index * _PAGE)
+        except OSError as error:
+            raise LinuxError(Errno.EIO, f"the host could not write: {error}") from None
+
+
+class HostStream(OpenFile):
+    """An open file over descriptor *fd* of the host, which stays open when this is released."""
+
+    __slots__ = ("fd",)
+
+    inode: HostInode
+    seekable = True
+
+    def __init__(self, path: Path, flags: int, fd: int) -> None:
+        super().__init__(path, flags)
+        self.fd = fd
+        inode = self.inode
+        if stat.S_ISREG(inode.mode) and inode.mapping is None:
+            size = os.fstat(fd).st_size
+            inode.mapping = PageCache(inode.sb.services.node, StreamStore(fd), size)
+        self.mapping = inode.mapping
+
+    def _may_wait(self, events: int) -> None:
+        """Raise WouldBlock unless the host is ready, or waiting in the host is what the guest wants."""
+        if self.inode.may_block and not self.flags & O_NONBLOCK:
+            return
+        if not self._host_poll() & events:
+            raise WouldBlock(self.inode.queue, "the host is not ready")
+
+    def read(self, count: int) -> bytes:
+        """Read from the host; Ctrl-C ends the wait with KeyboardInterrupt."""
+        self._may_wait(READABLE | POLLHUP | POLLERR)
+        try:
+            return os.read(self.fd, count)
+        except BlockingIOError:
+            raise WouldBlock(self.inode.queue, "the host is not ready") from None
+        except OSError as error:
+            raise from_host(error) from None
+
+    def write(self, data: bytes) -> int:
+        """Write to the host."""
+        self._may_wait(WRITABLE | POLLERR)
+        try:
+            return os.write(self.fd, data)
+        except BlockingIOError:
+            raise WouldBlock(self.inode.queue, "the host is not ready") from None
+        except BrokenPipeError:
+            raise BrokenPipe("nobody reads our output") from None
+        except OSError as error:
+            raise from_host(error) from None
+
+    def pread(self, count: int, offset: int) -> bytes:
+        """Read from a file of the host."""
+        try:
+            return os.pread(self.fd, count, offset)
+        except OSError as error:
+            raise from_host(error) from None
+
+    def pwrite(self, data: bytes, offset: int) -> int:
+        """Write to a file of the host."""
+        try:
+            return os.pwrite(self.fd, data, offset)
+        except OSError as error:
+            raise from_host(error) from None
+
+    def unread(self, data: bytes) -> None:
+        """Move the host's position back, where it has one."""
+        try:
+            os.lseek(self.fd, -len(data), SEEK_CUR)
+        except OSError:
+            return
+
+    def seek(self, offset: int, whence: int) -> int:
+        """Move the host's position, which other processes of the host may share."""
+        try:
+            return os.lseek(self.fd, offset, whence)
+        except OSError as error:
+            raise from_host(error) from None
+
+    def fsync(self) -> None:
+        """Fsync of the host's file."""
+        try:
+            os.fsync(self.fd)
+        except OSError as error:
+            raise from_host(error) from None
+
+    def stat(self) -> Kstat:
+        """What the host says now."""
+        return self.inode.stat()
+
+    def _host_poll(self) -> int:
+        poller = select.poll()
+        poller.register(self.fd, READABLE | WRITABLE)
+        ready = poller.poll(0)
+        return ready[0][1] if ready else 0
+
+    def poll(self) -> int:
+        """What the host's poll says."""
+        wanted = POLLERR | POLLHUP
+        wanted |= READABLE if self.readable else 0
+        wanted |= WRITABLE if self.writable else 0
+        return self._host_poll() & wanted
+
+    def poll_queues(self) -> tuple[WaitQueue, ...]:
+        """Woken by whoever polls the host."""
+        return (self.inode.queue,)
+
+    def ioctl(self, task: Any, request: int, arg: int) -> int:
+        """Terminal requests, passed on to the host; process groups and sessions are the guest's own."""
+        from minikernel.mm import uaccess
+
+        if request in _READ_SIZES:
+            answer = self._host_ioctl(request, bytes(_READ_SIZES[request]))
+            uaccess.copy_to_user(task.mm, arg, answer)
+            return 0
+        if not self.inode.is_tty:
+            raise LinuxError(Errno.ENOTTY, "not a terminal")
+        if request in _WRITE_SIZES:
+            data = uaccess.copy_from_user(task.mm, arg, _WRITE_SIZES[request])
+            if self.inode.saved_termios is None and request != TIOCSWINSZ:
+                self.inode.saved_termios = self._host_ioctl(TCGETS, bytes(TERMIOS_SIZE))
+            self._host_ioctl(request, data)
+            return 0
+        if request == TIOCGPGRP:
+            uaccess.copy_to_user(task.mm, arg, task.pgrp.to_bytes(4, "little"))
+            return 0
+        if request == TIOCGSID:
+            uaccess.copy_to_user(task.mm, arg, task.session.to_bytes(4, "little"))
+            return 0
+        if request in {TIOCSPGRP, TIOCSCTTY}:
+            return 0
+        if request in {TCSBRK, TCXONC, TCFLSH}:
+            try:
+                return fcntl.ioctl(self.fd, request, arg & 0x7FFF_FFFF)
+            except OSError as error:
+                raise from_host(error) from None
+        raise LinuxError(Errno.ENOTTY, f"terminal request {request:#x}")
+
+    def _host_ioctl(self, request: int, data: bytes) -> bytes:
+        try:
+            return fcntl.ioctl(self.fd, request, data)
+        except OSError as error:
+            raise from_host(error) from None
+
+
+class TtyNode(Inode):
+    """/dev/tty: the controlling terminal, which is the host's if one of the standard streams is it."""
+
+    __slots__ = ("terminal",)
+
+    def __init__(self, sb: SuperBlock, ino: int, mode: int, rdev: int, terminal: HostInode | None) -> None:
+        super().__init__(sb, ino, mode, rdev=rdev)
+        self.terminal = terminal
+
+    def open(self, path: Path, flags: int) -> OpenFile:
+        """The terminal.  Errors: ENXIO without one."""
+        if self.terminal is None:
+            raise LinuxError(Errno.ENXIO, "no controlling terminal")
+        place = Dentry(path.dentry.name, path.dentry.parent, self.terminal)
+        return self.terminal.open(Path(path.mnt, place), flags)
+
+
+def host_flags(fd: int) -> int:
+    """Open flags of the host's descriptor *fd*, as F_GETFL of the guest shows them."""
+    return fcntl.fcntl(fd, fcntl.F_GETFL) & _KEPT_FLAGS

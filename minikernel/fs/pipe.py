@@ -1,0 +1,260 @@
+"""Pipes and FIFOs.
+
+A pipe counts buffers of one page, as Linux does: a write fills up the last buffer only if that was not full,
+so many small writes and one large one have the same room (pipe_write merges).
+
+Linux: fs/pipe.c, include/linux/pipe_fs_i.h.
+"""
+
+from collections import deque
+from typing import Any, Final
+
+from minikernel.abi.errno import Errno, LinuxError
+from minikernel.abi.fcntl import O_ACCMODE, O_DIRECT, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY
+from minikernel.abi.ioctl import FIONREAD
+from minikernel.abi.poll import POLLERR, POLLHUP, READABLE, WRITABLE
+from minikernel.fs.dentry import Path
+from minikernel.fs.file import BrokenPipe, OpenFile, WouldBlock
+from minikernel.wait import WaitQueue
+
+PIPE_BUF: Final = 4096
+PIPE_DEF_BUFFERS: Final = 16
+PIPE_MAX_SIZE: Final = 1 << 20
+_PAGE: Final = 4096
+
+
+class Pipe:
+    """The bytes between writers and readers: struct pipe_inode_info.
+
+    Invariants:
+        - ``length`` is the sum of the buffers' lengths; no buffer is empty or longer than a page;
+        - there are at most ``max_buffers`` buffers.
+    """
+
+    __slots__ = (
+        "buffers",
+        "length",
+        "max_buffers",
+        "opened_read",
+        "opened_write",
+        "packets",
+        "readable",
+        "readers",
+        "writable",
+        "writers",
+    )
+
+    def __init__(self) -> None:
+        self.buffers: deque[bytes] = deque()
+        self.packets: deque[bool] = deque()  # whether the buffer of the same index is a packet (O_DIRECT)
+        self.length = 0
+        self.max_buffers = PIPE_DEF_BUFFERS
+        self.readers = 0
+        self.writers = 0
+        self.opened_read = 0  # r_counter, w_counter: how often each end was opened
+        self.opened_write = 0
+        self.readable = WaitQueue()  # readers wait here, and openers for writing
+        self.writable = WaitQueue()  # writers wait here, and openers for reading
+
+    def take(self, count: int) -> bytes:
+        """Up to *count* bytes from the front; a packet ends the read and loses its rest."""
+        parts: list[bytes] = []
+        left = count
+        was_full = len(self.buffers) >= self.max_buffers
+        while left and self.buffers:
+            buffer, packet = self.buffers.popleft(), self.packets.popleft()
+            part = buffer[:left]
+            parts.append(part)
+            left -= len(part)
+            if packet:
+                self.length -= len(buffer)
+                break
+            self.length -= len(part)
+            if len(part) < len(buffer):
+                self.buffers.appendleft(buffer[len(part) :])
+                self.packets.appendleft(False)
+        if was_full and len(self.buffers) < self.max_buffers:
+            self.writable.wake()
+        return b"".join(parts)
+
+    def put_back(self, data: bytes) -> None:
+        """Bytes that a reader took and could not store return to the front."""
+        for start in range((len(data) - 1) // _PAGE * _PAGE, -1, -_PAGE):
+            self.buffers.appendleft(data[start : start + _PAGE])
+            self.packets.appendleft(False)
+        self.length += len(data)
+
+    def room(self) -> int:
+        """Bytes that a write would be able to store now."""
+        room = (self.max_buffers - len(self.buffers)) * _PAGE
+        if self.buffers and not self.packets[-1]:
+            room += _PAGE - len(self.buffers[-1])
+        return max(room, 0)
+
+    def store(self, data: bytes, *, packet: bool) -> int:
+        """Store as much of *data* as there is room for; how many bytes."""
+        done = 0
+        if self.buffers and not packet and not self.packets[-1]:
+            last = self.buffers[-1]
+            # Linux fills a partial buffer only with the part that does not fill whole pages, and only if it fits.
+            head = len(data) % _PAGE
+            if head and len(last) + head <= _PAGE:
+                self.buffers[-1] = last + data[:head]
+                done = head
+        while done < len(data) and len(self.buffers) < self.max_buffers:
+            part = data[done : done + _PAGE]
+            self.buffers.append(part)
+            self.packets.append(packet)
+            done += len(part)
+        self.length += done
+        if done:
+            self.readable.wake()
+        return done
+
+    def fits(self, size: int) -> bool:
+        """Whether *size* bytes (at most PIPE_BUF) can be stored at once."""
+        if len(self.buffers) < self.max_buffers:
+            return True
+        return not self.packets[-1] and len(self.buffers[-1]) + size <= _PAGE
+
+    def resize(self, size: int) -> int:
+        """F_SETPIPE_SZ: room for *size* bytes, rounded up to a power of two of pages.  Errors: EBUSY, EINVAL."""
+        if size > 1 << 31:
+            raise LinuxError(Errno.EINVAL, "a pipe of more than 2 GiB")
+        buffers = 1
+        while buffers * _PAGE < size:
+            buffers *= 2
+        if buffers < len(self.buffers):
+            raise LinuxError(Errno.EBUSY, "the pipe holds more")
+        grown = buffers > self.max_buffers
+        self.max_buffers = buffers
+        if grown:
+            self.writable.wake()
+        return buffers * _PAGE
+
+
+class PipeFile(OpenFile):
+    """One end of a pipe, or both (a FIFO opened with O_RDWR)."""
+
+    __slots__ = ("pipe",)
+
+    def __init__(self, path: Path, flags: int, pipe: Pipe) -> None:
+        super().__init__(path, flags)
+        self.pipe = pipe
+        if self.readable:
+            pipe.readers += 1
+            pipe.opened_read += 1
+        if self.writable:
+            pipe.writers += 1
+            pipe.opened_write += 1
+
+    def release(self) -> None:
+        """An end is closed: the other side learns it."""
+        pipe = self.pipe
+        pipe.readers -= self.readable
+        pipe.writers -= self.writable
+        if not pipe.readers and not pipe.writers:
+            pipe.buffers.clear()
+            pipe.packets.clear()
+            pipe.length = 0
+        pipe.readable.wake()
+        pipe.writable.wake()
+
+    def read(self, count: int) -> bytes:
+        """Bytes from the pipe; b"" when it is empty and has no writers."""
+        pipe = self.pipe
+        if not count:
+            return b""
+        if pipe.buffers:
+            return pipe.take(count)
+        if not pipe.writers:
+            return b""
+        raise WouldBlock(pipe.readable, "the pipe is empty")
+
+    def unread(self, data: bytes) -> None:
+        """Put back."""
+        self.pipe.put_back(data)
+
+    def write(self, data: bytes) -> int:
+        """Bytes into the pipe: up to PIPE_BUF all or none, more in parts."""
+        pipe = self.pipe
+        if not data:
+            return 0
+        if not pipe.readers:
+            raise BrokenPipe("nobody reads")
+        if len(data) <= PIPE_BUF and not pipe.fits(len(data)):
+            raise WouldBlock(pipe.writable, "the pipe is full")
+        done = pipe.store(data, packet=bool(self.flags & O_DIRECT))
+        if not done:
+            raise WouldBlock(pipe.writable, "the pipe is full")
+        return done
+
+    def poll(self) -> int:
+        """pipe_poll."""
+        pipe = self.pipe
+        mask = 0
+        if self.readable:
+            if pipe.buffers:
+                mask |= READABLE
+            if not pipe.writers and pipe.opened_write:
+                mask |= POLLHUP
+        if self.writable:
+            if len(pipe.buffers) < pipe.max_buffers:
+                mask |= WRITABLE
+            if not pipe.readers:
+                mask |= POLLERR
+        return mask
+
+    def poll_queues(self) -> tuple[WaitQueue, ...]:
+        """Both directions."""
+        return (self.pipe.readable, self.pipe.writable)
+
+    def ioctl(self, task: Any, request: int, arg: int) -> int:
+        """FIONREAD: bytes in the pipe."""
+        if request != FIONREAD:
+            return super().ioctl(task, request, arg)
+        from minikernel.mm.uaccess import copy_to_user
+
+        copy_to_user(task.mm, arg, self.pipe.length.to_bytes(4, "little"))
+        return 0
+
+
+def open_fifo(path: Path, flags: int, pipe: Pipe) -> OpenFile:
+    """fifo_open, as far as it goes without waiting.
+
+    The file is made even if the other end is missing: ``fifo_wait`` says whether, and where, to wait for it.
+
+    Errors:
+        ENXIO: for writing, without waiting, and nobody reads.
+    """
+    mode = flags & O_ACCMODE
+    if mode == O_WRONLY and flags & O_NONBLOCK and not pipe.readers:
+        raise LinuxError(Errno.ENXIO, "nobody reads the FIFO")
+    file = PipeFile(path, flags, pipe)
+    if mode in {O_RDONLY, O_RDWR}:
+        pipe.writable.wake()
+    if mode in {O_WRONLY, O_RDWR}:
+        pipe.readable.wake()
+    return file
+
+
+def fifo_wait(file: OpenFile, opened: int) -> WaitQueue | None:
+    """Where the opener of a FIFO waits for the other end; None if it need not.
+
+    *opened* is how often the other end had been opened when the wait began (r_counter, w_counter).
+    """
+    if not isinstance(file, PipeFile) or file.readable == file.writable:
+        return None
+    pipe = file.pipe
+    if file.readable:
+        if pipe.writers or file.flags & O_NONBLOCK or pipe.opened_write != opened:
+            return None
+        return pipe.readable
+    return None if pipe.readers or pipe.opened_read != opened else pipe.writable
+
+
+def other_end_opened(file: OpenFile) -> int:
+    """How often the other end of *file* was opened so far."""
+    if not isinstance(file, PipeFile):
+        return 0
+    return file.pipe.opened_write if file.readable else file.pipe.opened_read
