@@ -167,13 +167,13 @@ def test_alignment_is_never_checked() -> None:
     assert outcome(lab, "0fae07", rdi=DATA + 1) == (VEC_GP, 0, 0, 0)
 
 
-def test_fresh_engine_has_all_x87_exceptions_unmasked() -> None:
-    """FPCW is 0 and every register counts as full (of zero): write 0x37f and 0xffff before the first run."""
+def test_fresh_engine_has_no_floating_point_environment() -> None:
+    """FPCW and MXCSR are 0 and every x87 register counts as full: write 0x37f, 0x1f80, 0xffff before the first run."""
     lab = Lab()
 
     assert lab.uc.reg_read(reg.UC_X86_REG_FPCW) == 0
     assert lab.uc.reg_read(reg.UC_X86_REG_FPTAG) == 0x5555
-    assert lab.uc.reg_read(reg.UC_X86_REG_MXCSR) == 0x1F80
+    assert lab.uc.reg_read(reg.UC_X86_REG_MXCSR) == 0
 
 
 def test_x87_exception_arrives_at_the_next_waiting_instruction() -> None:
