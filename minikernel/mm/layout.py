@@ -5,12 +5,14 @@ x86-64 (Linux: Documentation/arch/x86/x86_64/mm.rst)      i386 (Documentation/ar
     0x0000_0000_0000_0000  user, 128 TiB                     0x0000_0000  user, 3 GiB
     0xffff_8880_0000_0000  direct map of all RAM             0xc000_0000  direct map of the first 896 MiB: lowmem
     0xffff_c900_0000_0000  vmalloc (no user of it yet)       0xf800_0000  vmalloc, fixmap (no user of it yet)
+
+With five levels of paging the user has 64 PiB, and the direct map starts at 0xff11_0000_0000_0000.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
-from emu.paging import FOUR_LEVEL, PAE, TWO_LEVEL, PagingMode
+from emu.paging import FIVE_LEVEL, FOUR_LEVEL, PAE, TWO_LEVEL, PagingMode
 from emu.x86 import PAGE_SIZE, PhysAddr, VirtAddr
 
 _MIB: Final = 1 << 20
@@ -51,13 +53,27 @@ _I386_ZONES: Final = (
     ZoneSpec("HighMem", 64 * _GIB, 0, is_highmem=True),
 )
 
+_X86_64_ZONES: Final = (
+    ZoneSpec("DMA", 16 * _MIB, 256),
+    ZoneSpec("DMA32", 4 * _GIB, 256),
+    ZoneSpec("Normal", 64 << 40, 32),
+)
+
 X86_64_LAYOUT: Final = KernelLayout(
     name="x86-64",
     mode=FOUR_LEVEL,
     task_size=VirtAddr((1 << 47) - PAGE_SIZE),
     page_offset=VirtAddr(0xFFFF_8880_0000_0000),
     lowmem_size=64 << 40,
-    zones=(ZoneSpec("DMA", 16 * _MIB, 256), ZoneSpec("DMA32", 4 * _GIB, 256), ZoneSpec("Normal", 64 << 40, 32)),
+    zones=_X86_64_ZONES,
+)
+X86_64_LA57_LAYOUT: Final = KernelLayout(
+    name="x86-64-la57",
+    mode=FIVE_LEVEL,
+    task_size=VirtAddr((1 << 56) - PAGE_SIZE),
+    page_offset=VirtAddr(0xFF11_0000_0000_0000),
+    lowmem_size=64 << 40,
+    zones=_X86_64_ZONES,
 )
 I386_PAE_LAYOUT: Final = KernelLayout(
     name="i386-pae",

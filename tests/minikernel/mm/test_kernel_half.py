@@ -8,12 +8,12 @@ from emu.physmem import PhysMem
 from emu.x86 import PAGE_SHIFT, PAGE_SIZE, PF_I, PF_P, PF_U, PF_W, PTE_P, PhysAddr, VirtAddr
 from minikernel.events import Tracer
 from minikernel.mm.kernel_half import KernelHalf, build_kernel_half
-from minikernel.mm.layout import I386_2LEVEL_LAYOUT, I386_PAE_LAYOUT, X86_64_LAYOUT, KernelLayout
+from minikernel.mm.layout import I386_2LEVEL_LAYOUT, I386_PAE_LAYOUT, X86_64_LA57_LAYOUT, X86_64_LAYOUT, KernelLayout
 from minikernel.mm.page import PG_kernel, PG_table
 from minikernel.mm.page_alloc import Node
 
 MIB = 1 << 20
-LAYOUTS = [X86_64_LAYOUT, I386_PAE_LAYOUT, I386_2LEVEL_LAYOUT]
+LAYOUTS = [X86_64_LAYOUT, X86_64_LA57_LAYOUT, I386_PAE_LAYOUT, I386_2LEVEL_LAYOUT]
 every_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 
 
@@ -125,7 +125,10 @@ def test_the_kernel_s_own_entries_are_handed_on_whole(layout: KernelLayout) -> N
 
     slots = 1 << layout.mode.levels[0].bits
     assert half.first_root_index + len(half.root_entries) == slots
-    assert half.first_root_index == {X86_64_LAYOUT: 256, I386_PAE_LAYOUT: 3, I386_2LEVEL_LAYOUT: 768}[layout]
+    assert (
+        half.first_root_index
+        == {X86_64_LAYOUT: 256, X86_64_LA57_LAYOUT: 256, I386_PAE_LAYOUT: 3, I386_2LEVEL_LAYOUT: 768}[layout]
+    )
 
 
 def test_a_page_size_that_the_mode_lacks_is_our_mistake() -> None:

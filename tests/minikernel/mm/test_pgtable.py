@@ -1,4 +1,4 @@
-"""Page tables: entries, ranges, fork, freeing tables; every contract in the three modes."""
+"""Page tables: entries, ranges, fork, freeing tables; every contract in every mode."""
 
 from collections.abc import Iterator
 
@@ -24,14 +24,14 @@ from emu.x86 import (
 )
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.events import Tracer
-from minikernel.mm.layout import I386_2LEVEL_LAYOUT, I386_PAE_LAYOUT, X86_64_LAYOUT, KernelLayout
+from minikernel.mm.layout import I386_2LEVEL_LAYOUT, I386_PAE_LAYOUT, X86_64_LA57_LAYOUT, X86_64_LAYOUT, KernelLayout
 from minikernel.mm.page import PG_used
 from minikernel.mm.page_alloc import Node
 from minikernel.mm.pgtable import PTE_SPECIAL, KernelHalf, PageTable, build_kernel_half, pte_pfn
 
 MIB = 1 << 20
 BASE = 0x0800_0000
-LAYOUTS = [X86_64_LAYOUT, I386_PAE_LAYOUT, I386_2LEVEL_LAYOUT]
+LAYOUTS = [X86_64_LAYOUT, X86_64_LA57_LAYOUT, I386_PAE_LAYOUT, I386_2LEVEL_LAYOUT]
 
 
 class Machine:

@@ -9,11 +9,12 @@ from emu.paging import Translation, walk
 from emu.physmem import PhysMem
 from emu.x86 import PAGE_SIZE, PF_U, PTE_A, PTE_D, PTE_P, PTE_RW, Pfn, VirtAddr
 from minikernel.events import Tracer
-from minikernel.mm.layout import I386_2LEVEL_LAYOUT, I386_PAE_LAYOUT, X86_64_LAYOUT, KernelLayout
+from minikernel.mm.layout import I386_2LEVEL_LAYOUT, I386_PAE_LAYOUT, X86_64_LA57_LAYOUT, X86_64_LAYOUT, KernelLayout
 from minikernel.mm.page_alloc import Node
 from minikernel.mm.pgtable import PageTable, build_kernel_half, pte_pfn
 
 MIB = 1 << 20
+LAYOUTS = [X86_64_LAYOUT, X86_64_LA57_LAYOUT, I386_PAE_LAYOUT, I386_2LEVEL_LAYOUT]
 
 
 class PageTableMachine(RuleBasedStateMachine):
@@ -126,7 +127,9 @@ class PageTableMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", [X86_64_LAYOUT, I386_PAE_LAYOUT, I386_2LEVEL_LAYOUT], ids=lambda layout: layout.name)
+@pytest.mark.parametrize(
+    "layout", [X86_64_LAYOUT, X86_64_LA57_LAYOUT, I386_PAE_LAYOUT, I386_2LEVEL_LAYOUT], ids=lambda layout: layout.name
+)
 def test_page_tables_agree_with_dicts_and_with_the_walk(layout: KernelLayout) -> None:
     machine = type("Machine", (PageTableMachine,), {"layout": layout})
     run_state_machine_as_test(machine, settings=settings(max_examples=15, stateful_step_count=25, deadline=None))
