@@ -338,7 +338,7 @@ def do_shared_fault(mm: MmStruct, vma: Vma, address: int, cache: PageCache, inde
     if not mm.pgtable.set(address, pte & ~PTE_RW):
         return _oom(mm, address)
     cache.mark_dirty(index)
-    _note(mm, pfn, pte)
+    note_pte(mm, pfn, pte)
     mm.pgtable.set(address, pte)
     mem_map = mm.mem_map
     mem_map.refcount[pfn] += 1
@@ -370,7 +370,7 @@ def _do_special_fault(mm: MmStruct, vma: Vma, address: int, error_code: int) -> 
     pte = pfn << PAGE_SHIFT | mm.prot[vma.flags & VM_ACCESS_FLAGS] | PTE_A
     if not mm.pgtable.set(address, pte):
         return _oom(mm, address)
-    _note(mm, pfn, pte)
+    note_pte(mm, pfn, pte)
     mem_map.refcount[pfn] += 1
     mem_map.mapcount[pfn] += 1
     mm.rss_file += 1
@@ -397,7 +397,7 @@ def do_wp_page(mm: MmStruct, vma: Vma, address: int, pte: int) -> FaultOutcome:
         if vma.anon_vma is not mem_map.owner[pfn] and vma.anon_vma is not None:
             mem_map.owner[pfn] = vma.anon_vma  # page_move_anon_rmap: our family need not look for it any more
         pte |= PTE_RW | _YOUNG_DIRTY
-        moved = _note(mm, pfn, pte)
+        moved = note_pte(mm, pfn, pte)
         mm.pgtable.set(address, pte)
         mm.min_flt += 1
         return _served(mm, FaultKind.CODE if moved else FaultKind.COW_REUSE, address, pfn)
@@ -415,7 +415,7 @@ def _wp_page_shared(mm: MmStruct, vma: Vma, address: int, pte: int, pfn: Pfn) ->
             return _failed(mm, address, error)
     cache.mark_dirty(vma.index(address))
     pte |= PTE_RW | _YOUNG_DIRTY
-    moved = _note(mm, pfn, pte)
+    moved = note_pte(mm, pfn, pte)
     mm.pgtable.set(address, pte)
     mm.min_flt += 1
     return _served(mm, FaultKind.CODE if moved else FaultKind.FILE_SHARED, address, pfn)
@@ -456,7 +456,7 @@ def _wp_page_copy(mm: MmStruct, vma: Vma, address: int, pte: int, old: Pfn) -> F
 # ---- code
 
 
-def _note(mm: MmStruct, pfn: Pfn, pte: int) -> bool:
+def note_pte(mm: MmStruct, pfn: Pfn, pte: int) -> bool:
     """Tell the code-coherence books that *pte* is about to map *pfn*; whether an alias lost a right (icache.py)."""
     if not pte & PTE_XD:
         return note_exec(mm.node, pfn)

@@ -1,0 +1,105 @@
+"""A copy of an address space for fork: private pages shared until written to.  Linux: kernel/fork.c, dup_mmap."""
+
+from dataclasses import replace
+
+from minikernel.abi.errno import Errno, LinuxError
+from minikernel.mm.mm_struct import MmStruct
+from minikernel.mm.page import PG_anon, PG_swapbacked
+from minikernel.mm.rmap import AnonVma, anon_vma_fork
+from minikernel.mm.vma import VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED_MASK, VM_SHARED, VM_WIPEONFORK, Vma
+
+
+def dup_mm(mm: MmStruct) -> MmStruct:
+    """A child of *mm*: the same mappings, the same pages, copy-on-write.  The child's rlimits are *mm*'s.
+
+    Entries of file mappings without private pages are not copied: the child's faults find them in the page cache
+    (vma_needs_copy).
+
+    Errors:
+        ENOMEM: no memory for tables; the child is gone again, and *mm* only lost write rights it gets back by faults.
+    """
+    child = MmStruct(mm.node, mm.kernel_half, mm.layout, mm.tracer, mm.rlimits, mm.sysctl)
+    _copy_fields(mm, child)
+    try:
+        _dup_mmap(mm, child)
+    except LinuxError:
+        child.destroy()
+        raise
+    child.hiwater_vm = child.total_vm
+    child.hiwater_rss = child.rss
+    return child
+
+
+def _copy_fields(mm: MmStruct, child: MmStruct) -> None:
+    """What fork inherits apart from mappings.  Locks are not inherited: mlock(2)."""
+    for name in (
+        "start_code",
+        "end_code",
+        "start_data",
+        "end_data",
+        "start_brk",
+        "brk",
+        "start_stack",
+        "arg_start",
+        "arg_end",
+        "env_start",
+        "env_end",
+        "saved_auxv",
+        "cap_ipc_lock",
+        "cap_sys_rawio",
+        "read_implies_exec",
+    ):
+        setattr(child, name, getattr(mm, name))
+    child.set_exe_file(mm.exe_file)
+
+
+def _dup_mmap(mm: MmStruct, child: MmStruct) -> None:
+    """Copy mappings and entries."""
+    mm.tlb_dirty = True
+    # Neighbours with one owner keep having one, or they could never merge again.
+    owners: dict[AnonVma, AnonVma] = {}
+    for vma in mm.vmas:
+        if vma.flags & VM_DONTCOPY:
+            continue
+        if vma.flags & VM_ACCOUNT:
+            child.charge(vma.nr_pages)
+        copy = _dup_vma(vma, owners)
+        at = len(child.vmas)
+        child.replace(at, at, [copy], merge=False)
+        if vma.anon_vma is not None and not vma.flags & VM_WIPEONFORK:
+            _copy_page_range(mm, child, vma)
+
+
+def _dup_vma(vma: Vma, owners: dict[AnonVma, AnonVma]) -> Vma:
+    """The child's version of *vma*."""
+    flags = vma.flags & ~VM_LOCKED_MASK
+    if vma.anon_vma is None or vma.flags & VM_WIPEONFORK:
+        return replace(vma, flags=flags, anon_vma=None)
+    owner = owners.get(vma.anon_vma)
+    if owner is None:
+        owner = owners[vma.anon_vma] = anon_vma_fork(vma.anon_vma)
+    return replace(vma, flags=flags, anon_vma=owner)
+
+
+def _copy_page_range(mm: MmStruct, child: MmStruct, vma: Vma) -> None:
+    """Share the pages of *vma*: copy_page_range.
+
+    Errors:
+        ENOMEM: no memory for the child's tables; none of *vma*'s pages is shared then.
+    """
+    pfns = mm.pgtable.copy_range(child.pgtable, vma.start, vma.end, wrprotect=not vma.flags & VM_SHARED)
+    if pfns is None:
+        raise LinuxError(Errno.ENOMEM, "fork: no memory for page tables")
+    mem_map = mm.mem_map
+    mem_map.dup_mappings(pfns)
+    flags = mem_map.flags
+    if vma.mapping is None and vma.special is None:
+        child.rss_anon += len(pfns)
+        return
+    for pfn in pfns:
+        if flags[pfn] & PG_anon:
+            child.rss_anon += 1
+        elif flags[pfn] & PG_swapbacked:
+            child.rss_shmem += 1
+        else:
+            child.rss_file += 1

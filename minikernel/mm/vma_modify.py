@@ -1,0 +1,45 @@
+"""Changing flags of a part of a mapping: it is split, and merged with neighbours that now fit.
+
+Linux: mm/vma.c, vma_modify.
+"""
+
+from dataclasses import replace
+
+from minikernel.abi.errno import Errno, LinuxError
+from minikernel.mm.mm_struct import MmStruct
+from minikernel.mm.vma import Vma
+
+
+def vma_modify_flags(mm: MmStruct, vma: Vma, start: int, end: int, flags: int) -> None:
+    """Give the part of *vma* in [*start*, *end*) the VM_* *flags*; page-table entries are the caller's business.
+
+    Errors:
+        ENOMEM: it takes a split, and there are too many mappings.
+    """
+    vma_modify(mm, vma, start, end, replace(vma.clip(start, end), flags=flags))
+
+
+def vma_modify_name(mm: MmStruct, vma: Vma, start: int, end: int, name: str) -> None:
+    """Name the part of *vma* in [*start*, *end*): PR_SET_VMA_ANON_NAME; *name* is "[anon:...]", or "" for none.
+
+    Errors:
+        ENOMEM: it takes a split, and there are too many mappings.
+    """
+    vma_modify(mm, vma, start, end, replace(vma.clip(start, end), name=name))
+
+
+def vma_modify(mm: MmStruct, vma: Vma, start: int, end: int, changed: Vma) -> None:
+    """Put *changed* in the place of [*start*, *end*) of *vma*.
+
+    Errors:
+        ENOMEM: as above.
+    """
+    at = mm.vmas.index_of(vma)
+    pieces = [changed]
+    if vma.start < start:
+        pieces.insert(0, vma.clip(vma.start, start))
+    if end < vma.end:
+        pieces.append(vma.clip(end, vma.end))
+    if not mm.may_replace(at, at + 1, pieces):
+        raise LinuxError(Errno.ENOMEM, "too many mappings to split one")
+    mm.replace(at, at + 1, pieces)
