@@ -24,7 +24,7 @@ from minikernel.fs.cred import Cred
 from minikernel.kernel import Kernel
 from minikernel.mm.uaccess import copy_from_user, copy_to_user, put_user
 from minikernel.syscalls.args import Gid, Int, IntOut, OldGid, OldUid, Ptr, Uid
-from minikernel.syscalls.entry_types import Entry, full
+from minikernel.syscalls.entry_types import Entry, Handler, full
 from minikernel.task.attributes import SUID_DUMP_DISABLE
 from minikernel.task.task import Task
 
@@ -141,7 +141,7 @@ def sys_setreuid(_kernel: Kernel, task: Task, ruid: Uid, euid: Uid) -> int:
         if euid not in {old.uid, old.euid, old.suid} and not capable:
             raise _refuse("setreuid")
         new.euid = euid
-    if ruid != NO_ID or (euid != NO_ID and euid != old.uid):
+    if ruid != NO_ID or euid not in {NO_ID, old.uid}:
         new.suid = new.euid
     new.fsuid = new.euid
     _fix_setuid(task, new)
@@ -206,7 +206,7 @@ def sys_setregid(_kernel: Kernel, task: Task, rgid: Gid, egid: Gid) -> int:
         if egid not in {old.gid, old.egid, old.sgid} and not capable:
             raise _refuse("setregid")
         new.egid = egid
-    if rgid != NO_ID or (egid != NO_ID and egid != old.gid):
+    if rgid != NO_ID or egid not in {NO_ID, old.gid}:
         new.sgid = new.egid
     new.fsgid = new.egid
     commit_creds(task, new)
@@ -370,13 +370,13 @@ def sys_setgroups16(_kernel: Kernel, task: Task, size: Int, grouplist: Ptr) -> i
     return _set_groups(task, size, grouplist, 2)
 
 
-_WIDE = {
+_WIDE: dict[str, Handler] = {
     "getuid": sys_getuid, "geteuid": sys_geteuid, "getgid": sys_getgid, "getegid": sys_getegid,
     "getresuid": sys_getresuid, "getresgid": sys_getresgid, "setuid": sys_setuid, "setreuid": sys_setreuid,
     "setresuid": sys_setresuid, "setfsuid": sys_setfsuid, "setgid": sys_setgid, "setregid": sys_setregid,
     "setresgid": sys_setresgid, "setfsgid": sys_setfsgid, "getgroups": sys_getgroups, "setgroups": sys_setgroups,
 }  # fmt: skip
-_NARROW = {
+_NARROW: dict[str, Handler] = {
     "getuid": sys_getuid16, "geteuid": sys_geteuid16, "getgid": sys_getgid16, "getegid": sys_getegid16,
     "getresuid": sys_getresuid16, "getresgid": sys_getresgid16, "setuid": sys_setuid16, "setreuid": sys_setreuid16,
     "setresuid": sys_setresuid16, "setfsuid": sys_setfsuid16, "setgid": sys_setgid16, "setregid": sys_setregid16,
