@@ -7,7 +7,9 @@ import pytest
 from unicorn import unicorn_const as const
 from unicorn import x86_const as reg
 
-from emu.x86 import PF_P, PF_U, PF_W, VEC_PF
+from emu.paging import PAE
+from emu.physmem import PhysMem
+from emu.x86 import PF_P, PF_U, PF_W, VEC_PF, PhysAddr
 from tests.emu.lab import CODE, CODE_FRAME, DATA, DATA_FRAME, DONE, LOAD_AL, RO, RW, RX, Lab
 
 UNMAPPED = 0x70_0000
@@ -100,9 +102,26 @@ def test_trap_5_a_downgrade_needs_a_flush(entry: int) -> None:
     assert (lab.ram.view64[where >> 3] == entry) == (not clean)
 
 
-def test_trap_5_roots_may_lie_anywhere_below_4_gib() -> None:
+def test_cr3_holds_64_bits_in_the_64_bit_engine_and_32_in_the_other() -> None:
     lab = Lab()
+    high = PhysMem(4 << 20)
+    lab.uc.mem_map_ptr(1 << 32, high.size, const.UC_PROT_ALL, high.address)
+    high.write(PhysAddr(0), lab.ram.read(PhysAddr(lab.root), 0x1000))
+    lab.set_root(1 << 32)
+    assert lab.result() == 1
 
-    lab.set_root(0xFFFF_F000)
+    classic = Lab(PAE)
+    classic.set_root(1 << 32 | classic.root)
+    assert classic.uc.reg_read(reg.UC_X86_REG_CR3) == classic.root
 
-    assert lab.uc.reg_read(reg.UC_X86_REG_CR3) == 0xFFFF_F000
+
+def test_pdptes_of_pae_are_read_at_each_walk() -> None:
+    """Hardware loads the four of them with CR3 and keeps them (SDM vol. 3A, 4.4.1)."""
+    lab = Lab(PAE)
+    lab.put_code(CODE_FRAME, LOAD_AL)
+    far = 0xC000_0000
+    assert lab.call(CODE, edi=far).vector == VEC_PF
+
+    lab.map(far, DATA_FRAME, RO)
+
+    assert lab.call(CODE, edi=far).vector == DONE
