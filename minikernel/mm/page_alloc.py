@@ -255,6 +255,11 @@ class Node:
         """Free frames."""
         return sum(zone.nr_free for zone in self.zones)
 
+    @property
+    def totalram_pages(self) -> int:
+        """Frames that the allocator manages: MemTotal (Linux: same name)."""
+        return sum(zone.managed_pages for zone in self.zones)
+
     def zone_of(self, pfn: Pfn) -> Zone:
         """The zone that *pfn* lies in (Linux: page_zone)."""
         return self._zone_of_section[pfn >> _SECTION_SHIFT]

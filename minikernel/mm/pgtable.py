@@ -1,7 +1,7 @@
-"""The page table of one address space: tables in guest RAM that the emulated CPU walks (Linux: mm/memory.c, pgtable.h).
+"""The page table of one address space: tables in guest RAM that the CPU walks (Linux: mm/memory.c, pgtable.h).
 
-One code for the 2-level, PAE, 4-level and 5-level modes, driven by the levels of a PagingMode.  RAM is the truth; beside
-it a dict per level remembers which tables exist, so that reading or writing the entry of an address is one look-up and
+One code for the 2-level, PAE, 4-level and 5-level modes, driven by the levels of a PagingMode.  RAM is the truth;
+beside it a dict per level remembers which tables exist, so that reading or writing an entry is one look-up and
 one access to RAM, and nothing ever has to be walked.
 """
 

@@ -59,6 +59,7 @@ def test_the_first_frame_and_the_zero_page_are_reserved() -> None:
     assert node.mem_map.flags[0] & PG_reserved
     assert node.mem_map.flags[node.zero_pfn] & PG_reserved
     assert node.nr_free == 1024 - 2
+    assert node.totalram_pages == 1024 - 1
     assert node.physmem.read(pfn_to_phys(node.zero_pfn), PAGE_SIZE) == bytes(PAGE_SIZE)
     node.validate()
 
