@@ -8,7 +8,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,25 +28,32 @@ class Result:
     stderr: bytes
 
 
-def run(command: Sequence[str], target: Target, cwd: Path, *, timeout: float = 30) -> Result:
-    """Run *command* as *target*'s header asks, in the directory *cwd*."""
-    environment = ENVIRONMENT | dict(word.split("=", 1) for word in target.program.words("env"))
+def run(
+    command: Sequence[str], target: Target, cwd: Path, *, environment: Mapping[str, str], timeout: float = 30
+) -> Result:
+    """Run *command* in the directory *cwd* with the input that *target*'s header gives."""
     done = subprocess.run(  # noqa: S603  # programs of this repository
         command,
         input=target.program.options.get("stdin", "").encode().decode("unicode_escape").encode("latin-1"),
         capture_output=True,
         timeout=timeout,
         cwd=cwd,
-        env=environment,
+        env=dict(environment),
         check=False,
     )
     status = done.returncode if done.returncode >= 0 else 128 - done.returncode
     return Result(status, done.stdout, done.stderr)
 
 
+def guest_environment(target: Target) -> dict[str, str]:
+    """The environment of *target*, with what its header adds."""
+    return ENVIRONMENT | dict(word.split("=", 1) for word in target.program.words("env"))
+
+
 def run_natively(target: Target, cwd: Path) -> Result:
     """Run *target* on the host."""
-    return run([str(target.path), *target.program.words("args")], target, cwd)
+    command = [str(target.path), *target.program.words("args")]
+    return run(command, target, cwd, environment=guest_environment(target))
 
 
 def ending(status: int) -> str:

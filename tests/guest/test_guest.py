@@ -1,0 +1,73 @@
+"""Every guest program does in the emulator what it does on this machine's own Linux.
+
+One case for each program, architecture, way of linking and machine; a new file in ``guest/`` is a new case.  The native
+run is the oracle: its output and its status (128+N after signal N) are what is expected, never what we believe.
+"""
+
+import functools
+import os
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from guest.builder import ROOT, Target, build_all, programs, targets
+from guest.native import Result, guest_environment, run, run_natively
+
+# The machines that run programs of an architecture: name, options of `minikernel run`.
+MACHINES: dict[str, dict[str, tuple[str, ...]]] = {
+    "x86-64": {"4level": ()},
+    "i386": {
+        "4level": (),
+        "pae": ("--cpu", "i386", "--paging", "pae"),
+        "2level": ("--cpu", "i386", "--paging", "2level"),
+    },
+}
+
+
+def cases() -> list[object]:
+    """(target, machine's options) for all that can be built here."""
+    return [
+        pytest.param(target, options, id=f"{target.id}-{machine}")
+        for target in targets(programs())
+        for machine, options in MACHINES[target.arch].items()
+        # Without NX there is nothing to fault on.
+        if not (machine == "2level" and target.program.options.get("needs") == "nx")
+    ]
+
+
+@functools.cache
+def natively(target: Target) -> Result:
+    """The oracle's answer, asked once."""
+    with tempfile.TemporaryDirectory() as folder:
+        return run_natively(target, Path(folder))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _built() -> None:
+    build_all(targets(programs()))
+
+
+def emulated(target: Target, options: tuple[str, ...], cwd: Path) -> Result:
+    """Run *target* in the emulator with the environment that it has natively."""
+    command = [
+        *(sys.executable, "-m", "minikernel", "run", *options, "--clear-env"),
+        *(word for name, value in guest_environment(target).items() for word in ("--env", f"{name}={value}")),
+        *("--", str(target.path), *target.program.words("args")),
+    ]
+    print(shlex.join(command))
+    return run(command, target, cwd, timeout=120, environment={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("target", "options"), cases())
+def test_program_does_what_it_does_natively(target: Target, options: tuple[str, ...], tmp_path: Path) -> None:
+    expected = natively(target)
+    result = emulated(target, options, tmp_path)
+    assert result.stdout.decode() == expected.stdout.decode(), result.stderr.decode()
+    assert result.status == expected.status, result.stderr.decode()
+    if target.program.options.get("stderr") != "ignore":
+        assert result.stderr.decode() == expected.stderr.decode()
+    assert not list(tmp_path.iterdir()), "a write of the guest reached the host"
