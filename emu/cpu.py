@@ -269,8 +269,9 @@ class Cpu:
         return self._read(_SEGMENTS[name]) & 0xFFFF
 
     def load_segment(self, name: str, selector: int) -> None:
-        """Load a data segment register; the descriptor comes from the GDT.  CS and SS only change by ``restore``."""
-        assert name not in ("cs", "ss"), "Cpu.load_segment: ring 3 cannot be written, only entered"
+        """Load a data segment register; the descriptor is the GDT's.  CS, and SS in ring 3, change by ``restore``."""
+        assert name != "cs", "Cpu.load_segment: ring 3 cannot be written, only entered"
+        assert name != "ss" or not self._native.machine_cpl(self._handle), "Cpu.load_segment: the same goes for SS"
         self._write(_SEGMENTS[name], selector)
 
     def fxsave(self) -> bytes:
