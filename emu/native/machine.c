@@ -121,11 +121,12 @@ static void on_sysenter(uc_engine *uc, void *user)
  */
 static void refuse_port(struct machine *m)
 {
+    if (m->exit_kind != EXIT_NONE) return; /* another one, in the rest of the block */
     m->exit_kind = EXIT_EXCEPTION;
     m->vector = 13;
     m->is_port = true;
     memcpy(&m->port_rip, m->env + EIP_OFFSET, 8);
-    memcpy(&m->port_rax, m->env, 8);
+    memcpy(m->port_regs, m->env, sizeof m->port_regs);
     m->api->emu_stop(m->uc);
 }
 
@@ -264,9 +265,9 @@ static void uncount_rest(struct machine *m)
 static void note_exit(struct machine *m, uc_err e)
 {
     if (m->exit_kind == EXIT_EXCEPTION && m->is_port) {
-        /* The engine has gone on behind the instruction; put back what IN may have overwritten. */
+        /* The engine stops only at the end of the block: put the registers back. */
         memcpy(m->env + EIP_OFFSET, &m->port_rip, 8);
-        memcpy(m->env, &m->port_rax, 8);
+        memcpy(m->env, m->port_regs, sizeof m->port_regs);
         m->is_port = false;
         m->error_code = 0;
         m->is_software = 0;

@@ -71,7 +71,7 @@ struct machine {
     bool stepping;
     bool is_port;        /* the exception is a refused IN or OUT */
     uint64_t port_rip;   /* where that instruction stands */
-    uint64_t port_rax;   /* RAX before it */
+    uint64_t port_regs[16]; /* the registers before it */
     bool long_mode;      /* a 64-bit machine: its tables have four levels */
     uc_engine *uc;
     const struct api *api;

@@ -1,0 +1,157 @@
+"""start_kernel: from a Config to a machine whose first program is loaded.  Linux: init/main.c."""
+
+import os
+import signal
+from types import FrameType, TracebackType
+from typing import Final
+
+from emu.cpu import Cpu
+from emu.physmem import PhysMem
+from emu.x86 import Pfn, pfn_to_phys
+from minikernel import entry
+from minikernel.abi.abi import I386, X86_64
+from minikernel.abi.resource import default_rlimits
+from minikernel.abi.signal import SIGINT, SIGTERM
+from minikernel.arch.user_mode import UserMode
+from minikernel.clock import Clock
+from minikernel.config import Config
+from minikernel.events import Tracer
+from minikernel.fs.cred import Cred
+from minikernel.fs.hostio import HostStream
+from minikernel.fs.vfs import Vfs
+from minikernel.kernel import Kernel
+from minikernel.mm.gfp import GFP_KERNEL
+from minikernel.mm.kernel_half import build_kernel_half
+from minikernel.mm.layout import I386_2LEVEL_LAYOUT, I386_PAE_LAYOUT, X86_64_LAYOUT, KernelLayout
+from minikernel.mm.page import PG_kernel
+from minikernel.mm.page_alloc import Node
+from minikernel.mm.pgtable import PageTable
+from minikernel.prng import Prng
+from minikernel.procfs.mount import procfs
+from minikernel.task.exec import do_execve
+from minikernel.task.exit import do_group_exit
+from minikernel.task.task import Process, Task
+from minikernel.task.vdso import Vdso
+
+_LAYOUTS: Final = {
+    ("x86-64", "pae"): X86_64_LAYOUT,
+    ("i386", "pae"): I386_PAE_LAYOUT,
+    ("i386", "2level"): I386_2LEVEL_LAYOUT,
+}
+# Where the host waits for us: only there does a signal's handler break off what is going on.
+_HOST_WAITS: Final = (HostStream.read.__code__, HostStream.write.__code__, Clock.skip_to.__code__)
+
+
+def machine_layout(config: Config) -> KernelLayout:
+    """The memory map that *config* asks for."""
+    return _LAYOUTS[config.cpu, config.paging if config.cpu == "i386" else "pae"]
+
+
+class System:
+    """A booted machine.  Use it as a context manager: the end gives the host back what was borrowed."""
+
+    def __init__(self, config: Config, tracer: Tracer | None = None) -> None:
+        """Boot.
+
+        Raises:
+            ValueError: the amount of RAM.
+            OSError: --root or a --bind is not there.
+            MachineError, NativeMissingError: the emulator cannot be used.
+            LinuxError: the working directory is not there.
+        """
+        self.kernel = start_kernel(config, tracer or Tracer())
+        self._old_handlers: dict[int, object] = {}
+
+    def exec_init(self) -> None:
+        """Load the program of the configuration into the first task.
+
+        Errors:
+            LinuxError: it cannot be executed.
+        """
+        kernel, config = self.kernel, self.kernel.config
+        task = kernel.init
+        assert task is not None, "exec_init: nothing is booted"
+        kernel.current = task
+        kernel.tracer.pid = task.pid
+        do_execve(task, config.argv[0], list(config.argv), list(config.env))
+
+    def run(self) -> int:
+        """Run until the first task ends; its exit code in wait(2)'s form.  Raises Deadlock, InstructionLimit."""
+        return entry.run(self.kernel)
+
+    def __enter__(self) -> "System":
+        for sig in (signal.SIGINT, signal.SIGTERM):
+            self._old_handlers[sig] = signal.signal(sig, self._host_signal)
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        for sig, handler in self._old_handlers.items():
+            signal.signal(sig, handler)  # type: ignore[arg-type]  # what signal.signal gave us
+        self.kernel.vfs.shutdown()
+
+    def _host_signal(self, number: int, frame: FrameType | None) -> None:
+        """The host's SIGINT and SIGTERM become the guest's."""
+        self.kernel.host_signals.append(SIGINT if number == signal.SIGINT else SIGTERM)
+        if frame is not None and frame.f_code in _HOST_WAITS:
+            raise KeyboardInterrupt
+
+    def power_off(self) -> None:
+        """End every task, so that the books can be checked."""
+        for task in list(self.kernel.tasks.values()):
+            do_group_exit(task, SIGTERM)
+
+
+def start_kernel(config: Config, tracer: Tracer) -> Kernel:
+    """Build the machine: RAM, zones, the kernel's tables, the CPU in user mode, files, and a task without a program."""
+    layout = machine_layout(config)
+    physmem = PhysMem(config.ram)
+    cpu = Cpu(physmem, layout.mode)
+    node = Node(physmem, layout, tracer)
+    kernel_half = build_kernel_half(node, layout)
+    init_pgtable = PageTable(node, kernel_half)
+    user_mode = UserMode(cpu, kernel_half, init_pgtable.root)
+    clock = Clock(lambda: cpu.icount, host=config.host_clock)
+    tracer.icount = lambda: cpu.icount
+    kernel = Kernel(
+        config, tracer, physmem, cpu, node, kernel_half, init_pgtable, user_mode, clock, Prng(config.seed)
+    )  # fmt: skip
+    for abi in (X86_64, I386) if cpu.long_mode else (I386,):
+        kernel.vdso[abi] = (image := Vdso(abi), _kernel_page(node, image.image))
+    kernel.vfs = Vfs(kernel, config.root, config.binds)
+    kernel.vfs.mount_at(b"/proc", procfs(kernel))
+    kernel.init = _init_task(kernel)
+    return kernel
+
+
+def _kernel_page(node: Node, data: bytes) -> Pfn:
+    """A frame of the kernel's own with *data* in it."""
+    pfn = node.alloc_page(GFP_KERNEL)
+    assert pfn is not None, "_kernel_page: no frame at boot"
+    node.mem_map.flags[pfn] |= PG_kernel
+    node.physmem.zero(pfn_to_phys(pfn))
+    node.physmem.write(pfn_to_phys(pfn), data)
+    return pfn
+
+
+def _init_task(kernel: Kernel) -> Task:
+    """The first task: it has files, credentials and a place in the tree, but no memory yet."""
+    config = kernel.config
+    process = Process(default_rlimits(max(kernel.physmem.nr_frames // 64, 64)))
+    task = Task(kernel, kernel.alloc_pid(), process, X86_64 if kernel.cpu.long_mode else I386)
+    process.threads.append(task)
+    process.leader = task
+    process.pgrp = process.session = task.pid
+    task.cred = Cred(config.uid, config.gid, config.groups)
+    task.files = kernel.vfs.std_files()
+    task.fs = kernel.vfs.fs_struct(config.cwd)
+    task.fs.umask = config.umask
+    kernel.tasks[task.pid] = task
+    kernel.scheduler.add(task)
+    return task
+
+
+def host_environment() -> tuple[bytes, ...]:
+    """The host's environment, in its order."""
+    return tuple(name + b"=" + value for name, value in os.environb.items())

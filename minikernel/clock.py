@@ -1,0 +1,89 @@
+"""Time: by default a function of the instructions retired, so that a run reads the same clock every time.
+
+One instruction is one nanosecond.  When every task sleeps the clock jumps to the next timer.  ``--clock host``
+follows the host's clocks instead, and the run is no longer reproducible.
+
+Linux: kernel/time/timekeeping.c (ktime_get, ktime_get_real), kernel/time/hrtimer.c for the timers.
+"""
+
+import heapq
+import time
+from collections.abc import Callable
+from typing import Final
+
+VIRTUAL_EPOCH_NS: Final = 1_700_000_000 * 10**9
+"""CLOCK_REALTIME at boot of a machine with a virtual clock: 2023-11-14 22:13:20 UTC."""
+
+
+class Timer:
+    """One pending expiry.  *deadline* is in CLOCK_MONOTONIC ns; *callback* None: cancelled or done."""
+
+    __slots__ = ("callback", "deadline")
+
+    def __init__(self, deadline: int, callback: Callable[[], None]) -> None:
+        self.deadline = deadline
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        """Let the timer pass unnoticed."""
+        self.callback = None
+
+
+class Clock:
+    """CLOCK_MONOTONIC and CLOCK_REALTIME of the machine, and its timers."""
+
+    def __init__(self, icount: Callable[[], int], *, host: bool = False) -> None:
+        self._icount = icount
+        self._host = host
+        self._skipped = 0
+        self._epoch = time.time_ns() - time.monotonic_ns() if host else VIRTUAL_EPOCH_NS
+        self._boot = time.monotonic_ns() if host else 0
+        self._heap: list[tuple[int, int, Timer]] = []
+        self._sequence = 0
+
+    @property
+    def is_host(self) -> bool:
+        """The host's clock is followed."""
+        return self._host
+
+    def now_ns(self) -> int:
+        """CLOCK_MONOTONIC: ns since boot."""
+        if self._host:
+            return time.monotonic_ns() - self._boot
+        return self._icount() + self._skipped
+
+    def realtime_ns(self) -> int:
+        """CLOCK_REALTIME: ns since the epoch."""
+        return self._epoch + self._boot + self.now_ns()
+
+    def add_timer(self, deadline: int, callback: Callable[[], None]) -> Timer:
+        """Call *callback* once, when CLOCK_MONOTONIC has reached *deadline* ns."""
+        timer = Timer(deadline, callback)
+        self._sequence += 1  # timers of one instant expire in the order they were set
+        heapq.heappush(self._heap, (deadline, self._sequence, timer))
+        return timer
+
+    def next_deadline(self) -> int | None:
+        """When the next timer expires, in CLOCK_MONOTONIC ns."""
+        heap = self._heap
+        while heap and heap[0][2].callback is None:
+            heapq.heappop(heap)
+        return heap[0][0] if heap else None
+
+    def run_expired(self) -> None:
+        """Call what is due."""
+        while (deadline := self.next_deadline()) is not None and deadline <= self.now_ns():
+            timer = heapq.heappop(self._heap)[2]
+            callback, timer.callback = timer.callback, None
+            assert callback is not None, "run_expired: next_deadline drops cancelled timers"
+            callback()
+
+    def skip_to(self, deadline: int) -> None:
+        """Nothing can run before *deadline* (ns): jump there, or sleep on the host."""
+        wait = deadline - self.now_ns()
+        if wait <= 0:
+            return
+        if self._host:
+            time.sleep(wait / 1e9)
+        else:
+            self._skipped += wait

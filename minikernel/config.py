@@ -1,0 +1,41 @@
+"""What a machine is asked to be.  Everything that can change a run is in here, so equal configs run equally."""
+
+import os
+from dataclasses import dataclass, field
+from typing import Final
+
+DEFAULT_RAM: Final = 256 << 20
+DEFAULT_SLICE: Final = 2_000_000
+"""Instructions a task runs before others, timers and Ctrl-C get a chance: some milliseconds of host time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bind:
+    """A host directory or file shown at a guest path; *writable*: changes reach the host."""
+
+    host: bytes
+    guest: bytes
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """One boot of the machine."""
+
+    argv: tuple[bytes, ...]
+    env: tuple[bytes, ...] = ()  # NAME=VALUE
+    root: bytes = b"/"  # host directory that the guest sees as /
+    cwd: bytes = b"/"  # in the guest
+    binds: tuple[Bind, ...] = ()
+    ram: int = DEFAULT_RAM  # bytes
+    cpu: str = "x86-64"  # or "i386"
+    paging: str = "pae"  # of the i386 machine: "pae" or "2level"
+    seed: int = 0
+    aslr: bool = False
+    host_clock: bool = False
+    max_instructions: int | None = None
+    slice: int = DEFAULT_SLICE
+    uid: int = field(default_factory=os.getuid)
+    gid: int = field(default_factory=os.getgid)
+    groups: tuple[int, ...] = field(default_factory=lambda: tuple(sorted(os.getgroups())))
+    umask: int = 0o022

@@ -1,0 +1,324 @@
+"""The way in and out of the kernel: run the CPU, look at why it stopped, serve that, go on.
+
+Linux: arch/x86/entry (entry_64.S, common.c: do_syscall_64, exit_to_user_mode_loop), arch/x86/kernel/traps.c,
+arch/x86/mm/fault.c (exc_page_fault), kernel/sched/core.c (schedule, context_switch).
+
+Exactly one of these ends a turn of the loop in ``run``: a system call, a page fault, another exception, the slice.
+"""
+
+from typing import Final, assert_never
+
+from emu.cpu import RAX, RBP, RIP, RSP
+from emu.exits import BudgetSpent, CpuException, PageFault, Syscall, SyscallInsn
+from emu.x86 import PF_P, PF_U, VirtAddr
+from minikernel.abi import signal as s
+from minikernel.abi.abi import I386, X86_64, Abi
+from minikernel.abi.errno import Errno, LinuxError
+from minikernel.abi.siginfo import Siginfo
+from minikernel.events import PageFaultUser, SchedSwitch, SysEnter, SysExit
+from minikernel.kernel import Kernel
+from minikernel.mm.fault import BusError, OutOfMemory, Segv, Served, handle_mm_fault
+from minikernel.mm.uaccess import get_user
+from minikernel.syscalls.table import TABLE_32, TABLE_64, SyscallTable, advance
+from minikernel.task.exit import do_group_exit
+from minikernel.task.sigframe import setup_frame
+from minikernel.task.signal import force_signal, get_signal, send_signal
+from minikernel.task.task import NO_SYSCALL, Task, TaskState
+from minikernel.traps import exception_signal
+from minikernel.wait import Wait
+
+_MASK64: Final = (1 << 64) - 1
+_ERESTARTS: Final = frozenset(
+    -int(e) for e in (Errno.ERESTARTSYS, Errno.ERESTARTNOINTR, Errno.ERESTARTNOHAND, Errno.ERESTART_RESTARTBLOCK)
+)
+_TABLES: Final[dict[Abi, SyscallTable]] = {X86_64: TABLE_64, I386: TABLE_32}
+
+
+class Deadlock(RuntimeError):  # noqa: N818 - the name says it all
+    """Every task sleeps, and nothing inside the machine can wake one."""
+
+
+class InstructionLimit(RuntimeError):  # noqa: N818 - not an error of ours
+    """The run has retired as many instructions as it was allowed."""
+
+
+def run(kernel: Kernel) -> int:
+    """Run the machine until its first task has ended; that task's exit code in wait(2)'s form.
+
+    Raises:
+        Deadlock, InstructionLimit.
+    """
+    clock, scheduler = kernel.clock, kernel.scheduler
+    while kernel.exit_code is None:
+        clock.run_expired()
+        if kernel.host_signals:
+            _pass_on_host_signals(kernel)
+        task = scheduler.pick_next()
+        if task is None:
+            _idle(kernel)
+            continue
+        if task is not kernel.current:
+            _switch_to(kernel, task)
+        if task.blocked_call is not None:
+            _resume_call(kernel, task)
+            if task.blocked_call is not None:
+                continue
+        if task.sigpending:
+            exit_to_user_mode(kernel, task)
+        if task.state is TaskState.RUNNING and kernel.exit_code is None:
+            _run_slice(kernel, task)
+    return kernel.exit_code
+
+
+def _idle(kernel: Kernel) -> None:
+    """Nobody can run: time passes until the next timer."""
+    deadline = kernel.clock.next_deadline()
+    if deadline is None:
+        raise Deadlock("every task sleeps and no timer is set: nothing can wake them")
+    kernel.clock.skip_to(deadline)
+
+
+def _switch_to(kernel: Kernel, task: Task) -> None:
+    """Put *task*'s state into the CPU (context_switch)."""
+    previous, cpu = kernel.current, kernel.cpu
+    if kernel.tracer.sink is not None:
+        kernel.tracer.emit(SchedSwitch(previous.pid if previous else 0, task.pid))
+    if previous is not None and previous.has_mm:
+        previous.context = cpu.save()
+    kernel.current = task
+    kernel.tracer.pid = task.pid
+    kernel.nr_switches += 1
+    if task.context:
+        kernel.user_mode.load_tls(task.tls)
+        cpu.restore(task.context)
+        cpu.set_root(task.mm.pgtable.root)
+        task.mm.tlb_dirty = False
+
+
+def _pass_on_host_signals(kernel: Kernel) -> None:
+    """Ctrl-C at the host's terminal goes to the first process, as a terminal would send it."""
+    signals, kernel.host_signals = kernel.host_signals, []
+    for sig in signals:
+        if kernel.init is not None:
+            send_signal(kernel.init, Siginfo(sig, s.SI_KERNEL), group=True)
+
+
+def _run_slice(kernel: Kernel, task: Task) -> None:
+    """Run *task* until its slice is over, it blocks or it ends."""
+    cpu, node = kernel.cpu, kernel.node
+    run_cpu = cpu.run
+    end = cpu.icount + kernel.config.slice
+    limit = kernel.config.max_instructions
+    if limit is not None:
+        end = min(end, limit)
+    while True:
+        if task.mm.tlb_dirty:
+            cpu.flush_tlb()
+            task.mm.tlb_dirty = False
+        if node.stale_code:
+            cpu.invalidate_code(kernel.kernel_half.identity_root, node.stale_code)
+            node.stale_code.clear()
+        cpu_exit = run_cpu(end - cpu.icount)
+        match cpu_exit:
+            case Syscall(insn):
+                do_syscall(kernel, task, insn)
+            case PageFault():
+                exc_page_fault(kernel, task, cpu_exit)
+            case CpuException():
+                exc_other(kernel, task, cpu_exit)
+            case BudgetSpent():
+                break
+            case _ as never:
+                assert_never(never)
+        if task.sigpending:
+            exit_to_user_mode(kernel, task)
+        if task.state is not TaskState.RUNNING or task.blocked_call is not None or kernel.exit_code is not None:
+            return
+        if cpu.icount >= end or kernel.host_signals:
+            break
+    if limit is not None and cpu.icount >= limit:
+        raise InstructionLimit(f"{limit} instructions have been retired")
+
+
+# ---- system calls
+
+
+def do_syscall(kernel: Kernel, task: Task, insn: SyscallInsn) -> None:
+    """Serve one system call instruction; the result goes into RAX, or the task blocks (do_syscall_64)."""
+    cpu = kernel.cpu
+    regs = cpu.regs
+    if insn is SyscallInsn.SYSCALL:
+        if task.abi is I386:  # 32-bit SYSCALL: an AMD entry that this CPU, like Intel's, does not have
+            regs[RIP] -= 2
+            force_signal(task, Siginfo(s.SIGILL, s.ILL_ILLOPN, addr=regs[RIP]))
+            return
+        table = TABLE_64
+        task.in_call = X86_64
+    else:
+        table = TABLE_32
+        task.in_call = I386
+        if insn is SyscallInsn.SYSENTER and not _enter_by_sysenter(kernel, task):
+            return
+    nr = regs[RAX] & 0xFFFF_FFFF
+    task.orig_ax = nr
+    kernel.nr_syscalls += 1
+    tracer = kernel.tracer
+    if tracer.sink is not None:
+        abi = table.abi
+        tracer.emit(SysEnter(abi.name, nr, tuple(regs[i] & abi.mask for i in abi.arg_registers)))
+    result = table.call(kernel, task, nr, regs)
+    if type(result) is int:
+        finish_syscall(kernel, task, result)
+    else:
+        task.blocked_call = result  # type: ignore[assignment]  # not an int: it is the coroutine
+        _continue_call(kernel, task, advance(task.blocked_call))  # type: ignore[arg-type]  # just set
+
+
+def finish_syscall(kernel: Kernel, task: Task, result: int) -> None:
+    """Give the call's result to the guest."""
+    if task.state is not TaskState.RUNNING:
+        return
+    kernel.cpu.regs[RAX] = result & (_MASK64 if task.in_call is X86_64 else 0xFFFF_FFFF)
+    tracer = kernel.tracer
+    if tracer.sink is not None and task.in_call is not None:
+        tracer.emit(SysExit(task.in_call.name, task.orig_ax & 0xFFFF_FFFF, result))
+    if result in _ERESTARTS:
+        task.sigpending = True  # the way out turns it into EINTR or a restart
+    else:
+        task.orig_ax = NO_SYSCALL
+
+
+def _enter_by_sysenter(kernel: Kernel, task: Task) -> bool:
+    """SYSENTER leaves no return address: it lands in the vDSO; EBP is the stack pointer, and points to argument 6."""
+    regs = kernel.cpu.regs
+    landing = kernel.sysenter_return(task)
+    try:
+        if not landing:
+            raise LinuxError(Errno.EFAULT, "no vDSO to return to")
+        sixth = get_user(task.mm, VirtAddr(regs[RBP] & 0xFFFF_FFFF), 4)
+    except LinuxError:
+        force_signal(task, Siginfo(s.SIGSEGV, s.SI_KERNEL))
+        return False
+    regs[RSP] = regs[RBP] & 0xFFFF_FFFF
+    regs[RBP] = sixth
+    regs[RIP] = landing
+    return True
+
+
+def _continue_call(kernel: Kernel, task: Task, outcome: Wait | int) -> None:
+    """A blocking call has come to its next wait, or to its end."""
+    if isinstance(outcome, int):
+        task.blocked_call = None
+        finish_syscall(kernel, task, outcome)
+        return
+    if outcome.timeout_ns is not None:
+        deadline = kernel.clock.now_ns() + outcome.timeout_ns
+        kernel.clock.add_timer(deadline, lambda: kernel.scheduler.time_out(task, outcome))
+    task.wait = outcome
+    kernel.scheduler.sleep(task, outcome.queue)
+    if task.sigpending:  # a signal that came before the sleep ends it at once
+        kernel.scheduler.signal_wake(task)
+
+
+def _resume_call(kernel: Kernel, task: Task) -> None:
+    """Go on with the system call *task* was sleeping in."""
+    call = task.blocked_call
+    assert call is not None, "_resume_call: the task is in no call"
+    interrupted, task.interrupted = task.interrupted, False
+    _continue_call(kernel, task, advance(call, task.woken, interrupt=interrupted))
+
+
+# ---- the way out
+
+
+def exit_to_user_mode(kernel: Kernel, task: Task) -> None:
+    """Deliver what is pending, or arrange for the interrupted call to run again (arch_do_signal_or_restart)."""
+    if task.blocked_call is not None:
+        return
+    chosen = get_signal(task)
+    if task.state is not TaskState.RUNNING:
+        return
+    if chosen is not None:
+        info, action = chosen
+        _restart_after_handler(kernel, task, action.flags)
+        setup_frame(task, info, action)
+        while task.sigpending and task.state is TaskState.RUNNING and (more := get_signal(task)) is not None:
+            setup_frame(task, *more)
+        return
+    _restart_quietly(kernel, task)
+    if task.saved_sigmask is not None:
+        task.blocked, task.saved_sigmask = task.saved_sigmask, None
+
+
+def _call_result(kernel: Kernel, task: Task) -> int:
+    """The errno the interrupted call ended with, as a positive number; 0 outside of one."""
+    if task.orig_ax == NO_SYSCALL or task.in_call is None:
+        return 0
+    value = kernel.cpu.regs[RAX] & task.in_call.mask
+    return task.in_call.mask + 1 - value
+
+
+def _restart_after_handler(kernel: Kernel, task: Task, sa_flags: int) -> None:
+    """handle_signal: EINTR, or back before the call so that sigreturn runs it again."""
+    errno = _call_result(kernel, task)
+    regs = kernel.cpu.regs
+    if errno in {Errno.ERESTART_RESTARTBLOCK, Errno.ERESTARTNOHAND} or (
+        errno == Errno.ERESTARTSYS and not sa_flags & s.SA_RESTART
+    ):
+        assert task.in_call is not None, "_restart_after_handler: outside of a call"
+        regs[RAX] = -int(Errno.EINTR) & task.in_call.mask
+    elif errno in {Errno.ERESTARTSYS, Errno.ERESTARTNOINTR}:
+        regs[RAX] = task.orig_ax
+        regs[RIP] -= 2
+    task.orig_ax = NO_SYSCALL
+
+
+def _restart_quietly(kernel: Kernel, task: Task) -> None:
+    """No handler ran: every restartable call runs again."""
+    errno = _call_result(kernel, task)
+    regs = kernel.cpu.regs
+    if errno in {Errno.ERESTARTSYS, Errno.ERESTARTNOINTR, Errno.ERESTARTNOHAND}:
+        regs[RAX] = task.orig_ax
+        regs[RIP] -= 2
+        task.orig_ax = NO_SYSCALL
+    elif errno == Errno.ERESTART_RESTARTBLOCK:
+        assert task.in_call is not None, "_restart_quietly: outside of a call"
+        regs[RAX] = 219 if task.in_call is X86_64 else 0  # restart_syscall(2)
+        regs[RIP] -= 2
+        task.orig_ax = NO_SYSCALL
+
+
+# ---- exceptions
+
+
+def exc_page_fault(kernel: Kernel, task: Task, fault: PageFault) -> None:
+    """Vector 14: have the memory manager make the page usable, or tell the program (do_user_addr_fault)."""
+    address, error_code = fault.address, fault.error_code
+    if kernel.tracer.sink is not None:
+        kernel.tracer.emit(PageFaultUser(address, VirtAddr(kernel.cpu.regs[RIP]), error_code))
+    outcome = handle_mm_fault(task.mm, address, error_code)
+    if type(outcome) is Served:
+        return
+    task.trap_nr, task.cr2 = 14, address
+    # Linux tells user space of kernel addresses as if they were mapped: nothing about the kernel's half leaks.
+    task.error_code = error_code | PF_U | (PF_P if address >= task.mm.layout.task_size else 0)
+    match outcome:
+        case Segv(code, _):
+            force_signal(task, Siginfo(s.SIGSEGV, code, addr=address))
+        case BusError(code, _):
+            force_signal(task, Siginfo(s.SIGBUS, code, addr=address))
+        case OutOfMemory():
+            kernel.log(f"Out of memory: Killed process {task.pid} ({task.comm.decode(errors='replace')})")
+            kernel.fatal_signal(task, Siginfo(s.SIGKILL, s.SI_KERNEL))
+            do_group_exit(task, s.SIGKILL)
+        case Served():
+            return
+        case _ as never:
+            assert_never(never)
+
+
+def exc_other(kernel: Kernel, task: Task, exception: CpuException) -> None:
+    """Every other vector: serve it silently (RDTSC), or tell the program."""
+    info = exception_signal(kernel, task, exception)
+    if info is not None:
+        force_signal(task, info)

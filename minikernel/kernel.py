@@ -1,0 +1,119 @@
+"""What one booted system owns: its parts, handed around.  Several can live side by side in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from minikernel.abi.abi import I386
+from minikernel.abi.siginfo import Siginfo
+from minikernel.mm.mm_struct import VmSysctl
+from minikernel.task.sched import Scheduler
+from minikernel.task.task import Task
+from minikernel.task.vdso import SYSENTER_RETURN
+from minikernel.wait import WaitQueue
+
+if TYPE_CHECKING:
+    from emu.cpu import Cpu
+    from emu.physmem import PhysMem
+    from emu.x86 import Pfn
+    from minikernel.abi.abi import Abi
+    from minikernel.arch.user_mode import UserMode
+    from minikernel.clock import Clock
+    from minikernel.config import Config
+    from minikernel.events import Tracer
+    from minikernel.fs.vfs import Vfs
+    from minikernel.mm.kernel_half import KernelHalf
+    from minikernel.mm.page_alloc import Node
+    from minikernel.mm.pgtable import PageTable
+    from minikernel.prng import Prng
+    from minikernel.task.vdso import Vdso
+
+PID_MAX: Final = 32768
+
+
+class Kernel:
+    """One machine, booted: its hardware, memory, files, clock and tasks."""
+
+    def __init__(
+        self,
+        config: Config,
+        tracer: Tracer,
+        physmem: PhysMem,
+        cpu: Cpu,
+        node: Node,
+        kernel_half: KernelHalf,
+        init_pgtable: PageTable,
+        user_mode: UserMode,
+        clock: Clock,
+        random: Prng,
+    ) -> None:
+        self.config = config
+        self.tracer = tracer
+        self.physmem = physmem
+        self.cpu = cpu
+        self.node = node
+        self.kernel_half = kernel_half
+        self.init_pgtable = init_pgtable  # what CR3 holds while no process is: only the kernel's half
+        self.user_mode = user_mode
+        self.clock = clock
+        self.random = random
+        self.vfs: Vfs
+        self.scheduler = Scheduler()
+        self.tasks: dict[int, Task] = {}
+        self.init: Task | None = None  # the first task: its end is the machine's
+        self.current: Task | None = None  # whose state is in the CPU
+        self.exit_code: int | None = None  # of the first task, in wait(2)'s form
+        self.fatal: tuple[Task, Siginfo] | None = None  # the last signal that killed a task
+        self.on_fatal: Callable[[Task, Siginfo], None] | None = None  # the crash reporter
+        self.vdso: dict[Abi, tuple[Vdso, Pfn]] = {}  # the object, and the frame that holds it
+        self.host_signals: list[int] = []  # signals of the host that the guest has not seen yet
+        self.vm_sysctl = VmSysctl()
+        self.hostname = b"minikernel"
+        self.domainname = b"(none)"
+        self.futexes: dict[tuple[object, int], WaitQueue] = {}  # (address space or page cache, offset) -> who waits
+        self.syscall_missing: dict[tuple[str, int], str] = {}  # (ABI name, number) -> name
+        self.nr_syscalls = 0
+        self.nr_switches = 0
+        self.nr_forks = 0
+        self.messages: list[tuple[int, str]] = []  # the log: (CLOCK_MONOTONIC ns, text)
+        self._last_pid = 0
+
+    def log(self, text: str) -> None:
+        """Add a line to the kernel's log (printk)."""
+        self.messages.append((self.clock.now_ns(), text))
+
+    def alloc_pid(self) -> int:
+        """The next free process id; ids are not reused before PID_MAX is reached."""
+        pid = self._last_pid
+        for _ in range(PID_MAX):
+            pid = pid % (PID_MAX - 1) + 1
+            if pid not in self.tasks:
+                self._last_pid = pid
+                return pid
+        raise AssertionError("alloc_pid: every id is in use")
+
+    def leave_mm(self, task: Task) -> None:
+        """Drop *task*'s address space; the CPU walks the kernel's own tables until another is loaded."""
+        if not task.has_mm:
+            return
+        if self.current is task:
+            self.cpu.set_root(self.init_pgtable.root)
+        task.has_mm = False
+        task.mm.destroy()
+
+    def vdso_symbol(self, task: Task, name: str) -> int:
+        """Address of *name* in the vDSO of *task*; 0 if it has none."""
+        image, _ = self.vdso[task.abi]
+        return task.mm.vdso + image.symbols[name] if task.mm.vdso else 0
+
+    def fatal_signal(self, task: Task, info: Siginfo) -> None:
+        """A signal is about to kill *task*: its state is still whole, so this is when a report is made."""
+        self.fatal = (task, info)
+        if self.on_fatal is not None:
+            self.on_fatal(task, info)
+
+    def sysenter_return(self, task: Task) -> int:
+        """Where SYSENTER comes back to in *task*: behind the instruction in the vDSO; 0 without an i386 vDSO."""
+        entry = self.vdso_symbol(task, "__kernel_vsyscall") if task.abi is I386 else 0
+        return entry + SYSENTER_RETURN if entry else 0

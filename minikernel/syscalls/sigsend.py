@@ -1,0 +1,331 @@
+"""Sending signals, waiting for them, and the interval timers that send them.
+
+Linux: kernel/signal.c (kill_something_info, do_tkill, do_sigtimedwait), kernel/time/itimer.c.
+"""
+
+from typing import Final
+
+from emu.x86 import VirtAddr
+from minikernel.abi import signal as s
+from minikernel.abi.abi import Abi
+from minikernel.abi.errno import Errno, LinuxError
+from minikernel.abi.siginfo import SIGINFO_SIZE, Siginfo, unpack_siginfo
+from minikernel.abi.time import (
+    pack_timeval,
+    pair_size,
+    timespec_ns,
+    timeval_ns,
+    unpack_timespec,
+    unpack_timespec64,
+    unpack_timeval,
+)
+from minikernel.clock import Timer
+from minikernel.abi.capability import CAP_KILL
+from minikernel.kernel import Kernel
+from minikernel.mm.uaccess import copy_from_user, copy_to_user
+from minikernel.syscalls.args import (
+    Int,
+    ItimervalIn,
+    ItimervalOut,
+    ItimerWhich,
+    Pid,
+    Ptr,
+    Signal,
+    SigsetIn,
+    Size,
+    Timespec64In,
+    TimespecIn,
+    UInt,
+    ULong,
+)
+from minikernel.syscalls.entry_types import Entry, Result, full, partial
+from minikernel.syscalls.sigaction import call_abi, check_sigset_size, read_sigset
+from minikernel.task.signal import dequeue_signal, recalc_sigpending, send_signal, set_blocked
+from minikernel.task.task import Process, Task
+from minikernel.wait import Interrupted, WaitQueue
+
+_ITIMER_REAL: Final = 0
+_ITIMER_LAST: Final = 2
+_NS: Final = 10**9
+_TIMESPEC64_SIZE: Final = 16
+
+
+# ---- sending
+
+
+def _check_signal(sig: int) -> None:
+    if not 0 <= sig <= s.NSIG:
+        raise LinuxError(Errno.EINVAL, f"there is no signal {sig}")
+
+
+def _may_kill(task: Task, target: Task, sig: int) -> bool:
+    """check_kill_permission: the same user, the capability, or SIGCONT within the session."""
+    mine, theirs = task.cred, target.cred
+    if mine.euid in {theirs.suid, theirs.uid} or mine.uid in {theirs.suid, theirs.uid}:
+        return True
+    return mine.capable(CAP_KILL) or (sig == s.SIGCONT and task.session == target.session)
+
+
+def _leaders(kernel: Kernel) -> list[Task]:
+    return [task for task in kernel.tasks.values() if task.pid == task.tgid]
+
+
+def sys_kill(kernel: Kernel, task: Task, pid: Pid, sig: Signal) -> int:
+    """kill(2): to a process, a group (0, -pgrp), or everyone (-1)."""
+    _check_signal(sig)
+    if pid > 0:
+        targets = [other for other in _leaders(kernel) if other.tgid == pid]
+    elif pid == -1:
+        targets = [other for other in _leaders(kernel) if other.tgid not in {1, task.tgid}]
+    else:
+        group = task.pgrp if pid == 0 else -pid
+        targets = [other for other in _leaders(kernel) if other.pgrp == group]
+    if not targets:
+        raise LinuxError(Errno.ESRCH, f"nobody answers to {pid}")
+    allowed = [target for target in targets if _may_kill(task, target, sig)]
+    if not allowed:
+        raise LinuxError(Errno.EPERM, "another user's process")
+    if sig:
+        info = Siginfo(sig, s.SI_USER, pid=task.tgid, uid=task.cred.uid)
+        for target in allowed:
+            send_signal(target, info, group=True)
+    return 0
+
+
+def _find_thread(kernel: Kernel, tgid: int | None, tid: int) -> Task:
+    if tid <= 0 or (tgid is not None and tgid <= 0):
+        raise LinuxError(Errno.EINVAL, "thread ids are positive")
+    target = kernel.tasks.get(tid)
+    if target is None or (tgid is not None and target.tgid != tgid):
+        raise LinuxError(Errno.ESRCH, f"there is no thread {tid}")
+    return target
+
+
+def _send_to_thread(task: Task, target: Task, sig: int) -> int:
+    _check_signal(sig)
+    if not _may_kill(task, target, sig):
+        raise LinuxError(Errno.EPERM, "another user's thread")
+    if sig:
+        send_signal(target, Siginfo(sig, s.SI_TKILL, pid=task.tgid, uid=task.cred.uid), group=False)
+    return 0
+
+
+def sys_tgkill(kernel: Kernel, task: Task, tgid: Pid, tid: Pid, sig: Signal) -> int:
+    """tgkill(2)."""
+    return _send_to_thread(task, _find_thread(kernel, tgid, tid), sig)
+
+
+def sys_tkill(kernel: Kernel, task: Task, tid: Pid, sig: Signal) -> int:
+    """tkill(2)."""
+    return _send_to_thread(task, _find_thread(kernel, None, tid), sig)
+
+
+def _queued_info(task: Task, sig: int, address: int, target: Task) -> Siginfo:
+    abi = call_abi(task)
+    info = unpack_siginfo(abi, copy_from_user(task.mm, VirtAddr(address), SIGINFO_SIZE))
+    if (info.code >= 0 or info.code == s.SI_TKILL) and target.tgid != task.tgid:
+        raise LinuxError(Errno.EPERM, "only the kernel sends such a code to others")
+    _check_signal(sig)
+    return Siginfo(sig, info.code, info.errno, info.pid, info.uid, info.value)
+
+
+def sys_rt_sigqueueinfo(kernel: Kernel, task: Task, pid: Pid, sig: Signal, info: Ptr) -> int:
+    """rt_sigqueueinfo(2)."""
+    target = kernel.tasks.get(pid, task)
+    queued = _queued_info(task, sig, info, target)
+    if pid not in kernel.tasks:
+        raise LinuxError(Errno.ESRCH, f"there is no process {pid}")
+    if sig:
+        send_signal(target, queued, group=True)
+    return 0
+
+
+def sys_rt_tgsigqueueinfo(kernel: Kernel, task: Task, tgid: Pid, tid: Pid, sig: Signal, info: Ptr) -> int:
+    """rt_tgsigqueueinfo(2)."""
+    target = _find_thread(kernel, tgid, tid)
+    queued = _queued_info(task, sig, info, target)
+    if sig:
+        send_signal(target, queued, group=False)
+    return 0
+
+
+# ---- waiting
+
+
+async def _suspend(task: Task, mask: int | None) -> int:
+    """Sleep until a signal; *mask* is blocked meanwhile, and the old one put back behind the handler."""
+    if mask is not None:
+        task.saved_sigmask = task.blocked
+        set_blocked(task, mask)
+    queue = WaitQueue()
+    try:
+        while not task.sigpending:
+            await queue.wait()
+    except Interrupted:
+        pass
+    return -int(Errno.ERESTARTNOHAND)
+
+
+def sys_rt_sigsuspend(kernel: Kernel, task: Task, mask: SigsetIn, size: Size) -> Result:
+    """rt_sigsuspend(2)."""
+    check_sigset_size(size)
+    return _suspend(task, read_sigset(task, mask))
+
+
+def sys_sigsuspend(kernel: Kernel, task: Task, unused1: Int, unused2: Int, mask: ULong) -> Result:
+    """i386's first sigsuspend(2): the mask is an argument."""
+    return _suspend(task, mask)
+
+
+def sys_pause(kernel: Kernel, task: Task) -> Result:
+    """pause(2)."""
+    return _suspend(task, None)
+
+
+async def _timed_wait(task: Task, wanted: int, timeout_ns: int | None, where: int, abi: Abi) -> int:
+    """do_sigtimedwait: take a signal in *wanted*, which are blocked, as it comes."""
+    wanted &= ~s.UNMASKABLE
+    info = dequeue_signal(task, wanted)
+    if info is None and timeout_ns != 0:
+        blocked = task.blocked
+        task.blocked &= ~wanted  # so that their arrival wakes us
+        recalc_sigpending(task)
+        interrupted = False
+        try:
+            await WaitQueue().wait(timeout_ns)
+        except Interrupted:
+            interrupted = True
+        task.blocked = blocked
+        info = dequeue_signal(task, wanted)
+        recalc_sigpending(task)
+        if info is None and interrupted:
+            raise LinuxError(Errno.EINTR, "another signal came")
+    if info is None:
+        raise LinuxError(Errno.EAGAIN, "the time is up")
+    if where:
+        copy_to_user(task.mm, VirtAddr(where), info.pack(abi))
+    return info.signo
+
+
+def sys_rt_sigtimedwait(
+    kernel: Kernel, task: Task, wanted: SigsetIn, info: Ptr, timeout: TimespecIn, size: Size
+) -> Result:
+    """rt_sigtimedwait(2)."""
+    check_sigset_size(size)
+    abi = call_abi(task)
+    mask = read_sigset(task, wanted)
+    limit = None
+    if timeout:
+        limit = timespec_ns(*unpack_timespec(abi, copy_from_user(task.mm, VirtAddr(timeout), pair_size(abi))))
+    return _timed_wait(task, mask, limit, info, abi)
+
+
+def sys_rt_sigtimedwait_time64(
+    kernel: Kernel, task: Task, wanted: SigsetIn, info: Ptr, timeout: Timespec64In, size: Size
+) -> Result:
+    """rt_sigtimedwait(2) of i386 with 64-bit seconds."""
+    check_sigset_size(size)
+    mask = read_sigset(task, wanted)
+    limit = None
+    if timeout:
+        limit = timespec_ns(*unpack_timespec64(copy_from_user(task.mm, VirtAddr(timeout), _TIMESPEC64_SIZE)))
+    return _timed_wait(task, mask, limit, info, call_abi(task))
+
+
+# ---- interval timers
+
+
+class RealTimer:
+    """ITIMER_REAL of one process: SIGALRM at *deadline*, and every *interval* ns after that."""
+
+    def __init__(self, kernel: Kernel, process: Process, value: int, interval: int) -> None:
+        self._kernel = kernel
+        self._process = process
+        self.interval = interval
+        self.deadline = kernel.clock.now_ns() + value
+        self._timer: Timer = kernel.clock.add_timer(self.deadline, self._expire)
+
+    def _expire(self) -> None:
+        if self.interval:
+            self.deadline += self.interval
+            self._timer = self._kernel.clock.add_timer(self.deadline, self._expire)
+        else:
+            self._process.alarm = None
+        if self._process.threads:
+            send_signal(self._process.threads[0], Siginfo(s.SIGALRM, s.SI_KERNEL), group=True)
+
+    def cancel(self) -> None:
+        """No signal comes."""
+        self._timer.cancel()
+
+    def remaining(self) -> int:
+        """Ns to the next signal, at least 1."""
+        return max(self.deadline - self._kernel.clock.now_ns(), 1)
+
+
+def _real_timer(task: Task) -> tuple[int, int]:
+    """(remaining, interval) of ITIMER_REAL in ns; zeroes if it is not set."""
+    timer = task.process.alarm
+    if not isinstance(timer, RealTimer):
+        return 0, 0
+    return timer.remaining(), timer.interval
+
+
+def _set_real_timer(kernel: Kernel, task: Task, value: int, interval: int) -> None:
+    timer = task.process.alarm
+    if isinstance(timer, RealTimer):
+        timer.cancel()
+    task.process.alarm = RealTimer(kernel, task.process, value, interval) if value else None
+
+
+def sys_alarm(kernel: Kernel, task: Task, seconds: UInt) -> int:
+    """alarm(2): what was left of the last one, rounded; at least 1 if something was."""
+    remaining, _ = _real_timer(task)
+    _set_real_timer(kernel, task, seconds * _NS, 0)
+    if not remaining:
+        return 0
+    return max((remaining + _NS // 2) // _NS, 1)
+
+
+def sys_getitimer(kernel: Kernel, task: Task, which: ItimerWhich, where: ItimervalOut) -> int:
+    """getitimer(2)."""
+    if not 0 <= which <= _ITIMER_LAST:
+        raise LinuxError(Errno.EINVAL, f"there is no timer {which}")
+    remaining, interval = _real_timer(task) if which == _ITIMER_REAL else (0, 0)
+    abi = call_abi(task)
+    copy_to_user(task.mm, VirtAddr(where), pack_timeval(abi, interval) + pack_timeval(abi, remaining))
+    return 0
+
+
+def sys_setitimer(kernel: Kernel, task: Task, which: ItimerWhich, new: ItimervalIn, old: ItimervalOut) -> int:
+    """setitimer(2): ITIMER_REAL; the two that count CPU time are refused."""
+    abi = call_abi(task)
+    interval = value = 0
+    if new:
+        size = pair_size(abi)
+        data = copy_from_user(task.mm, VirtAddr(new), 2 * size)
+        interval, value = (timeval_ns(*unpack_timeval(abi, data[i : i + size])) for i in (0, size))
+    if which != _ITIMER_REAL:
+        raise LinuxError(Errno.EINVAL, f"timer {which} is not there")
+    before = _real_timer(task)
+    _set_real_timer(kernel, task, value, interval)
+    if old:
+        copy_to_user(task.mm, VirtAddr(old), pack_timeval(abi, before[1]) + pack_timeval(abi, before[0]))
+    return 0
+
+
+ENTRIES: Final[tuple[Entry, ...]] = (
+    full("kill", sys_kill),
+    full("tgkill", sys_tgkill),
+    full("tkill", sys_tkill),
+    full("rt_sigqueueinfo", sys_rt_sigqueueinfo),
+    full("rt_tgsigqueueinfo", sys_rt_tgsigqueueinfo),
+    full("rt_sigsuspend", sys_rt_sigsuspend),
+    full("sigsuspend", sys_sigsuspend, abi="i386"),
+    full("pause", sys_pause),
+    full("rt_sigtimedwait", sys_rt_sigtimedwait),
+    full("rt_sigtimedwait_time64", sys_rt_sigtimedwait_time64, abi="i386"),
+    full("alarm", sys_alarm),
+    partial("getitimer", sys_getitimer, "ITIMER_VIRTUAL and ITIMER_PROF read as not set"),
+    partial("setitimer", sys_setitimer, "ITIMER_VIRTUAL and ITIMER_PROF are EINVAL"),
+)

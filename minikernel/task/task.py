@@ -1,0 +1,215 @@
+"""A task: struct task_struct, and what tasks of one process share.
+
+Linux: include/linux/sched.h, include/linux/sched/signal.h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+from minikernel.abi.resource import Rusage
+from minikernel.abi.siginfo import Siginfo
+from minikernel.abi.signal import NSIG, Sigaction, SignalStack
+from minikernel.arch.segments import NR_TLS
+from minikernel.task.attributes import Attributes
+
+if TYPE_CHECKING:
+    from emu.cpu import Context
+    from minikernel.abi.abi import Abi
+    from minikernel.fs.cred import Cred
+    from minikernel.fs.fdtable import FdTable
+    from minikernel.fs.namei import FsStruct
+    from minikernel.kernel import Kernel
+    from minikernel.mm.mm_struct import MmStruct
+    from minikernel.wait import Wait, WaitQueue
+
+TASK_COMM_LEN: Final = 16  # with the NUL
+NO_SYSCALL: Final = -1
+
+
+class TaskState(Enum):
+    """What /proc/PID/stat shows."""
+
+    RUNNING = "R"
+    SLEEPING = "S"
+    STOPPED = "T"
+    ZOMBIE = "Z"
+    DEAD = "X"
+
+
+class Sigpending:
+    """Signals that were sent and not yet taken: struct sigpending.
+
+    Invariant: bit n-1 of *mask* is set if and only if the queue holds a siginfo of signal n.
+    """
+
+    __slots__ = ("mask", "queue")
+
+    def __init__(self) -> None:
+        self.queue: list[Siginfo] = []
+        self.mask = 0
+
+
+class Process:
+    """What all threads of a process share: struct signal_struct and struct sighand_struct."""
+
+    __slots__ = (
+        "actions",
+        "alarm",
+        "children_usage",
+        "exit_code",
+        "group_exiting",
+        "leader",
+        "pgrp",
+        "rlimits",
+        "session",
+        "shared_pending",
+        "threads",
+    )
+
+    def __init__(self, rlimits: list[list[int]]) -> None:
+        self.actions = [Sigaction()] * (NSIG + 1)  # by signal number; 0 is not used
+        self.shared_pending = Sigpending()
+        self.rlimits = rlimits  # [current, maximum] by RLIMIT_*
+        self.threads: list[Task] = []
+        self.leader: Task | None = None
+        self.pgrp = 0
+        self.session = 0
+        self.group_exiting = False
+        self.exit_code = 0  # in wait(2)'s form
+        self.children_usage = Rusage()  # of the children waited for
+        self.alarm: object = None  # the ITIMER_REAL timer
+
+
+class Task:
+    """One thread of execution.  ``wake_up`` is set by the scheduler when the task is made known to it."""
+
+    __slots__ = (
+        "abi",
+        "attributes",
+        "blocked",
+        "blocked_call",
+        "clear_child_tid",
+        "comm",
+        "context",
+        "cr2",
+        "cred",
+        "error_code",
+        "exit_code",
+        "files",
+        "fs",
+        "has_mm",
+        "in_call",
+        "interrupted",
+        "io_context",
+        "kernel",
+        "mm",
+        "nr_involuntary_switches",
+        "nr_voluntary_switches",
+        "orig_ax",
+        "parent",
+        "pdeath_signal",
+        "pending",
+        "personality",
+        "pid",
+        "process",
+        "restart",
+        "robust_list",
+        "rseq",
+        "saved_sigmask",
+        "sigpending",
+        "sigstack",
+        "start_time",
+        "state",
+        "stime",
+        "tgid",
+        "tls",
+        "trap_nr",
+        "utime",
+        "wait",
+        "waiting_on",
+        "woken",
+    )
+
+    def __init__(self, kernel: Kernel, pid: int, process: Process, abi: Abi) -> None:
+        self.kernel = kernel
+        self.pid = pid
+        self.tgid = pid
+        self.parent: Task | None = None
+        self.process = process
+        self.abi = abi
+        self.comm = b""
+        self.mm: MmStruct  # absent between execve's two programs and after exit: ``has_mm``
+        self.has_mm = False
+        self.files: FdTable
+        self.fs: FsStruct
+        self.cred: Cred
+        self.context: Context = b""  # the CPU state while another task runs
+        self.tls: tuple[int, ...] = (0,) * NR_TLS  # descriptors of set_thread_area(2)
+        self.state = TaskState.RUNNING
+        # Signals.
+        self.pending = Sigpending()
+        self.blocked = 0
+        self.saved_sigmask: int | None = None  # to put back when sigsuspend and its like are over
+        self.sigpending = False  # something is to be done before the task sees user mode again
+        self.sigstack = SignalStack()
+        self.trap_nr = self.error_code = self.cr2 = 0  # the last exception, for signal frames
+        # The system call the task is in.
+        self.orig_ax = NO_SYSCALL  # its number; NO_SYSCALL outside of one
+        self.in_call: Abi | None = None  # the table it came through
+        self.blocked_call: Coroutine[Any, Any, int] | None = None
+        self.restart: Coroutine[Any, Any, int] | None = None  # what restart_syscall(2) continues
+        self.waiting_on: WaitQueue | None = None
+        self.wait: Wait | None = None  # the wait itself, so that an old timeout does not end a new one
+        self.woken: bool | None = None  # what the last wait ended with
+        self.interrupted = False
+        # What the kernel keeps for user space.
+        self.clear_child_tid = 0
+        self.robust_list = (0, 0)  # head, length
+        self.rseq = (0, 0, 0)  # address, length, signature
+        self.pdeath_signal = 0
+        self.personality = 0
+        self.attributes = Attributes()
+        self.io_context = 0  # ioprio_set(2)
+        self.utime = self.stime = 0  # ns
+        self.start_time = 0  # CLOCK_MONOTONIC ns
+        self.nr_voluntary_switches = self.nr_involuntary_switches = 0
+        self.exit_code = 0
+
+    @property
+    def ppid(self) -> int:
+        """The parent's process id, 0 if it lies outside the machine."""
+        return self.parent.tgid if self.parent is not None else 0
+
+    @property
+    def rlimits(self) -> list[list[int]]:
+        """[current, maximum] by RLIMIT_*."""
+        return self.process.rlimits
+
+    @property
+    def pgrp(self) -> int:
+        """Process group."""
+        return self.process.pgrp
+
+    @pgrp.setter
+    def pgrp(self, value: int) -> None:
+        self.process.pgrp = value
+
+    @property
+    def session(self) -> int:
+        """Session."""
+        return self.process.session
+
+    @session.setter
+    def session(self, value: int) -> None:
+        self.process.session = value
+
+    def wake_up(self) -> None:
+        """End the wait the task is in (try_to_wake_up)."""
+        self.kernel.scheduler.wake(self)
+
+    def set_comm(self, name: bytes) -> None:
+        """Name the task, cut to 15 bytes."""
+        self.comm = name[: TASK_COMM_LEN - 1]

@@ -1,0 +1,132 @@
+"""The vDSO: a small ELF object that the kernel maps into every process.
+
+It holds what user space expects to call or return to there: signal trampolines and the system call entry on i386, the
+clock functions on x86-64.  The functions are plain system calls: in an emulator a call is the cheaper way.
+
+Linux: arch/x86/entry/vdso (vdso32/system_call.S, sigreturn.S; vclock_gettime.c, vgetcpu.c).
+"""
+
+from collections.abc import Mapping
+from struct import Struct
+from typing import Final
+
+from minikernel.abi.abi import I386, X86_64, Abi
+from minikernel.abi.elf import (
+    ELFDATA2LSB,
+    ELFMAG,
+    ET_DYN,
+    PF_R,
+    PF_X,
+    PT_DYNAMIC,
+    PT_LOAD,
+    Ehdr,
+    Phdr,
+    ehdr_size,
+    phdr_size,
+)
+
+_DT_HASH: Final = 4
+_DT_STRTAB: Final = 5
+_DT_SYMTAB: Final = 6
+_DT_STRSZ: Final = 10
+_DT_SYMENT: Final = 11
+_DT_SONAME: Final = 14
+_STB_GLOBAL_FUNC: Final = 1 << 4 | 2
+_CODE_ALIGN: Final = 16
+
+
+def _call64(number: int) -> bytes:
+    """Mov eax, number; syscall; ret."""
+    return b"\xb8" + number.to_bytes(4, "little") + b"\x0f\x05\xc3"
+
+
+def _call32(number: int, arguments: int) -> bytes:
+    """Push ebx; load ebx, ecx from the stack; mov eax, number; int 0x80; pop ebx; ret."""
+    loads = (b"\x8b\x5c\x24\x08", b"\x8b\x4c\x24\x0c", b"\x8b\x54\x24\x10")
+    body = b"".join(loads[:arguments])
+    return b"\x53" + body + b"\xb8" + number.to_bytes(4, "little") + b"\xcd\x80\x5b\xc3"
+
+
+# __kernel_vsyscall: push ecx; push edx; push ebp; mov ebp, esp; sysenter; int 0x80; <landing> pop ebp; pop edx; pop ecx; ret
+_VSYSCALL: Final = bytes.fromhex("51 52 55 89e5 0f34 cd80 5d 5a 59 c3")
+SYSENTER_RETURN: Final = 9  # offset of the landing behind __kernel_vsyscall
+
+_FUNCTIONS: Final[Mapping[Abi, tuple[tuple[str, bytes], ...]]] = {
+    X86_64: (
+        ("__vdso_clock_gettime", _call64(228)),
+        ("__vdso_gettimeofday", _call64(96)),
+        ("__vdso_time", _call64(201)),
+        ("__vdso_getcpu", _call64(309)),
+        ("__vdso_clock_getres", _call64(229)),
+        ("clock_gettime", _call64(228)),
+        ("gettimeofday", _call64(96)),
+        ("time", _call64(201)),
+        ("getcpu", _call64(309)),
+        ("clock_getres", _call64(229)),
+    ),
+    I386: (
+        ("__kernel_vsyscall", _VSYSCALL),
+        ("__kernel_sigreturn", bytes.fromhex("58 b877000000 cd80")),
+        ("__kernel_rt_sigreturn", bytes.fromhex("b8ad000000 cd80")),
+        ("__vdso_clock_gettime", _call32(265, 2)),
+        ("__vdso_gettimeofday", _call32(78, 2)),
+        ("__vdso_time", _call32(13, 1)),
+        ("__vdso_clock_getres", _call32(266, 2)),
+        ("__vdso_clock_gettime64", _call32(403, 2)),
+        ("__vdso_getcpu", _call32(318, 2)),
+    ),
+}
+_SONAME: Final = {X86_64: "linux-vdso.so.1", I386: "linux-gate.so.1"}
+_SYM: Final = {8: Struct("<IBBHQQ"), 4: Struct("<IIIBBH")}
+
+
+class Vdso:
+    """The object's bytes (at most a page) and where its symbols are, as offsets from its start."""
+
+    __slots__ = ("abi", "image", "symbols")
+
+    def __init__(self, abi: Abi) -> None:
+        self.abi = abi
+        self.symbols: dict[str, int] = {}
+        self.image = self._build()
+
+    def _build(self) -> bytes:
+        abi = self.abi
+        word = abi.word
+        functions = _FUNCTIONS[abi]
+        names = b"\0" + b"".join(name.encode() + b"\0" for name, _ in functions) + _SONAME[abi].encode() + b"\0"
+        nr_symbols = len(functions) + 1
+        at_dynamic = ehdr_size(abi) + 2 * phdr_size(abi)
+        at_symtab = at_dynamic + 7 * 2 * word
+        at_hash = at_symtab + nr_symbols * _SYM[word].size
+        at_strtab = at_hash + 4 * (2 + 1 + nr_symbols)
+        at_code = -(-(at_strtab + len(names)) // _CODE_ALIGN) * _CODE_ALIGN
+        code, symtab, at_name = b"", self._symbol(0, 0, 0, defined=False), 1
+        for name, body in functions:
+            offset = at_code + len(code)
+            self.symbols[name] = offset
+            symtab += self._symbol(at_name, offset, len(body), defined=True)
+            at_name += len(name) + 1
+            code += body.ljust(-(-len(body) // _CODE_ALIGN) * _CODE_ALIGN, b"\x90")
+        # One bucket, and the symbols chained in their order: every look-up compares all names.
+        chain = (*range(2, nr_symbols), 0)
+        table = Struct(f"<{3 + nr_symbols}I").pack(1, nr_symbols, 1, 0, *chain)
+        dynamic = abi.pack_words(
+            *(_DT_SONAME, at_name, _DT_HASH, at_hash, _DT_STRTAB, at_strtab, _DT_SYMTAB, at_symtab),
+            *(_DT_STRSZ, len(names), _DT_SYMENT, _SYM[word].size, 0, 0),
+        )
+        size = at_code + len(code)
+        ident = ELFMAG + bytes((abi.elf_class, ELFDATA2LSB, 1)) + bytes(9)
+        header = Ehdr(
+            ident, ET_DYN, abi.elf_machine, 1, at_code, ehdr_size(abi), 0, 0, ehdr_size(abi), phdr_size(abi), 2, 0, 0, 0
+        )
+        load = Phdr(PT_LOAD, PF_R | PF_X, 0, 0, 0, size, size, 4096)
+        dyn = Phdr(PT_DYNAMIC, PF_R, at_dynamic, at_dynamic, at_dynamic, len(dynamic), len(dynamic), word)
+        image = header.pack(abi) + load.pack(abi) + dyn.pack(abi) + dynamic + symtab + table + names
+        return image.ljust(at_code, b"\0") + code
+
+    def _symbol(self, name: int, value: int, size: int, *, defined: bool) -> bytes:
+        info, section = (_STB_GLOBAL_FUNC, 1) if defined else (0, 0)
+        if self.abi.word == 8:
+            return _SYM[8].pack(name, info, 0, section, value, size)
+        return _SYM[4].pack(name, value, size, info, 0, section)
