@@ -50,7 +50,7 @@ def note_exec(node: Node, pfn: Pfn) -> bool:
     moved = False
     for mm, address in rmap_walk(mem_map, pfn):
         pte = mm.pgtable.get(address)
-        if pte & PTE_RW and pte & PTE_XD:
+        if pte & PTE_RW:  # and not executable, as the frame was data
             mm.pgtable.set(address, pte & ~PTE_RW)
             mm.tlb_dirty = moved = True
     return moved

@@ -139,6 +139,15 @@ def test_the_highest_user_page_can_be_mapped_and_the_next_cannot(machine: Machin
     assert table.nr_tables == machine.fixed
 
 
+def test_pae_s_user_directories_exist_from_the_start_and_have_no_rights_of_their_own() -> None:
+    machine = Machine(I386_PAE_LAYOUT)
+    table = machine.table()
+    entries = machine.node.physmem.view64[table.root >> 3 : (table.root >> 3) + 4].tolist()
+
+    assert [entry & 0xFFF for entry in entries] == [PTE_P] * 4
+    assert table.free_pgtables(0, machine.layout.task_size) == 0
+
+
 # ---- ranges
 
 
