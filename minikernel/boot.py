@@ -3,7 +3,7 @@
 import os
 import signal
 from types import FrameType, TracebackType
-from typing import Final
+from typing import Final, Self
 
 from emu.cpu import Cpu
 from emu.physmem import PhysMem
@@ -62,8 +62,8 @@ class System:
         self.kernel = start_kernel(config, tracer or Tracer())
         self._old_handlers: dict[int, object] = {}
 
-    def exec_init(self) -> None:
-        """Load the program of the configuration into the first task.
+    def exec_init(self, program: bytes | None = None) -> None:
+        """Load *program* (None: the first argument itself) into the first task, with the configuration's arguments.
 
         Errors:
             LinuxError: it cannot be executed.
@@ -73,13 +73,13 @@ class System:
         assert task is not None, "exec_init: nothing is booted"
         kernel.current = task
         kernel.tracer.pid = task.pid
-        do_execve(task, config.argv[0], list(config.argv), list(config.env))
+        do_execve(task, program or config.argv[0], list(config.argv), list(config.env))
 
     def run(self) -> int:
         """Run until the first task ends; its exit code in wait(2)'s form.  Raises Deadlock, InstructionLimit."""
         return entry.run(self.kernel)
 
-    def __enter__(self) -> "System":
+    def __enter__(self) -> Self:
         for sig in (signal.SIGINT, signal.SIGTERM):
             self._old_handlers[sig] = signal.signal(sig, self._host_signal)
         return self

@@ -27,6 +27,7 @@ from minikernel.task.task import NO_SYSCALL, Task, TaskState
 from minikernel.traps import exception_signal
 from minikernel.wait import Wait
 
+_FLUSH_ALL: Final = 64  # frames: beyond, forgetting everything is cheaper than one frame at a time
 _MASK64: Final = (1 << 64) - 1
 _ERESTARTS: Final = frozenset(
     -int(e) for e in (Errno.ERESTARTSYS, Errno.ERESTARTNOINTR, Errno.ERESTARTNOHAND, Errno.ERESTART_RESTARTBLOCK)
@@ -116,8 +117,7 @@ def _run_slice(kernel: Kernel, task: Task) -> None:
             cpu.flush_tlb()
             task.mm.tlb_dirty = False
         if node.stale_code:
-            cpu.invalidate_code(kernel.kernel_half.identity_root, node.stale_code)
-            node.stale_code.clear()
+            _drop_stale_code(kernel)
         cpu_exit = run_cpu(end - cpu.icount)
         match cpu_exit:
             case Syscall(insn):
@@ -138,6 +138,16 @@ def _run_slice(kernel: Kernel, task: Task) -> None:
             break
     if limit is not None and cpu.icount >= limit:
         raise InstructionLimit(f"{limit} instructions have been retired")
+
+
+def _drop_stale_code(kernel: Kernel) -> None:
+    """Make the CPU forget what it translated from frames whose contents changed."""
+    stale = kernel.node.stale_code
+    if len(stale) < _FLUSH_ALL:
+        kernel.cpu.invalidate_code(kernel.kernel_half.identity_root, stale)
+    else:
+        kernel.cpu.flush_code()
+    stale.clear()
 
 
 # ---- system calls

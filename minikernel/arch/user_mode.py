@@ -35,7 +35,7 @@ class UserMode:
         self._cpu = cpu
         self.gdt: GdtLayout = X86_64_GDT if cpu.long_mode else I386_GDT
         self._gdt_phys = pfn_to_phys(kernel_half.entry_pfn)
-        self._tls = _EMPTY_TLS
+        self._tls: tuple[int, ...] = _EMPTY_TLS
         self._write_tables()
         cpu.start_paging(root)
         cpu.load_gdt(kernel_half.entry_address, self.gdt.size * 8 - 1)
@@ -57,6 +57,8 @@ class UserMode:
         cpu = self._cpu
         cpu.restore(ring0)
         cpu.set_root(root)
+        if not cpu.long_mode:
+            cpu.load_segment("ss", self.gdt.kernel_ds)  # out of reset the stack is a 16-bit one
         word = 8 if cpu.long_mode else 4
         frame = (0, cs, FLAG_FIXED | FLAG_IF, 0, self.gdt.user_ds)
         data = b"".join(value.to_bytes(word, "little") for value in frame)

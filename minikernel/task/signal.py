@@ -37,7 +37,7 @@ def send_signal(task: Task, info: Siginfo, *, group: bool) -> None:
     process, sig = task.process, info.signo
     tracer = task.kernel.tracer
     if tracer.sink is not None:
-        tracer.emit(SignalGenerate(sig, info.code, info.addr))
+        tracer.emit(SignalGenerate(sig, info.code, VirtAddr(info.addr)))
     _prepare(process, sig)
     bit = sigmask(sig)
     if is_ignored(process, sig) and not task.blocked & bit:

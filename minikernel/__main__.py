@@ -1,0 +1,167 @@
+"""The command line: ``minikernel run`` and its sisters.
+
+Exit status: the guest's; 128+N when a signal N killed it; 125 our own failure or a wrong command line,
+126 the program cannot be executed, 127 it was not found.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from minikernel.config import DEFAULT_RAM, Bind, Config
+
+EXIT_FAILURE = 125
+EXIT_NOT_EXECUTABLE = 126
+EXIT_NOT_FOUND = 127
+_TAKE_A_VALUE = frozenset(
+    {"--root", "--cwd", "--env", "--bind", "--ram", "--cpu", "--paging", "--seed", "--clock", "--max-instructions"}
+)
+_RUN_USAGE = "minikernel run [OPTIONS] [--] PROGRAM [ARGS...]"
+_SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+class UsageError(Exception):
+    """The command line asks for something impossible; the message is one line."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with our exit status and one-line errors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (try `{self.prog} --help`)")
+
+
+def size(text: str) -> int:
+    """Bytes of ``512K``, ``16M``, ``1G`` or a plain number."""
+    unit = text[-1:].upper() if text[-1:].isalpha() else ""
+    digits = text[: len(text) - len(unit)]
+    if unit not in _SIZES or not digits.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size like 64M")
+    return int(digits) * _SIZES[unit]
+
+
+def bind(text: str) -> Bind:
+    """``HOST:GUEST`` or ``HOST:GUEST:rw``."""
+    parts = text.split(":")
+    if len(parts) not in {2, 3} or not all(parts[:2]) or parts[2:] not in ([], ["rw"], ["ro"]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:GUEST[:rw]")
+    return Bind(host=os.fsencode(parts[0]), guest=os.fsencode(parts[1]), writable=parts[2:] == ["rw"])
+
+
+def variable(text: str) -> bytes:
+    """``NAME=VALUE``."""
+    if not text.partition("=")[0] or "=" not in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return os.fsencode(text)
+
+
+def count(text: str) -> int:
+    """A positive number; underscores allowed."""
+    digits = text.replace("_", "")
+    if not digits.isdecimal() or not int(digits):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return int(digits)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="minikernel", description="A glass-box Linux: run programs and see what their kernel does.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    _add_run(commands.add_parser("run", help="run a Linux program", usage=_RUN_USAGE, allow_abbrev=False))
+    table = commands.add_parser("syscalls", help="list the system calls and how far each goes")
+    table.add_argument("--json", action="store_true", help="print the table as JSON")
+    table.add_argument("--abi", choices=("x86-64", "i386"), help="only this table")
+    return parser
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
+    what = run.add_argument_group("what the program sees")
+    what.add_argument("--root", metavar="DIR", help="host directory that is / (default: the host's own /, read-only)")
+    what.add_argument("--cwd", metavar="DIR", help="working directory, a path in the guest")
+    what.add_argument("--env", metavar="K=V", type=variable, action="append", default=[], help="set a variable")
+    what.add_argument("--clear-env", action="store_true", help="start from an empty environment")
+    what.add_argument(
+        "--bind", metavar="H:G[:rw]", type=bind, action="append", default=[], help="show host path H at guest path G"
+    )
+    machine = run.add_argument_group("the machine")
+    machine.add_argument("--ram", metavar="SIZE", type=size, default=DEFAULT_RAM, help="4M to 3G (default 256M)")
+    machine.add_argument("--cpu", choices=("x86-64", "i386"), default="x86-64")
+    machine.add_argument("--paging", choices=("pae", "2level"), default=None, help="of an i386 machine (default pae)")
+    machine.add_argument("--seed", metavar="N", type=int, default=None, help="of all randomness; turns ASLR on")
+    machine.add_argument("--clock", choices=("virtual", "host"), default="virtual")
+    machine.add_argument("--max-instructions", metavar="N", type=count, default=None, help="stop after N instructions")
+    show = run.add_argument_group("what you see (on stderr)")
+    show.add_argument("--strace", action="store_true", help="print every system call")
+    show.add_argument("--explain", action="store_true", help="explain every page fault")
+    show.add_argument("--stats", metavar="FILE.json", nargs="?", const="-", help="print figures at the end")
+    run.add_argument("argv", metavar="PROGRAM [ARGS...]", nargs=argparse.REMAINDER)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the process's exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        options = _parser().parse_args(_protect_stats(words))
+        if options.command == "run":
+            from minikernel.runner import run_command
+
+            return run_command(_config(options), options)
+        from minikernel.syscalls.listing import print_table
+
+        print_table(sys.stdout, json=options.json, abi=options.abi)
+    except UsageError as error:
+        print(f"minikernel: {error}", file=sys.stderr)
+        return EXIT_FAILURE
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILURE
+    return 0
+
+
+def _protect_stats(words: list[str]) -> list[str]:
+    """``--stats`` takes its file only after ``=``: the next word may be the program."""
+    protected = list(words)
+    skip = False
+    for index, word in enumerate(words[1:], 1):
+        if skip:
+            skip = False
+        elif word == "--" or not word.startswith("-"):
+            break
+        elif word == "--stats":
+            protected[index] = "--stats=-"
+        else:
+            skip = word in _TAKE_A_VALUE
+    return protected
+
+
+def _config(options: argparse.Namespace) -> Config:
+    argv = options.argv[1:] if options.argv[:1] == ["--"] else options.argv
+    if not argv or not argv[0]:
+        raise UsageError("no program to run (try `minikernel run --help`)")
+    if options.paging and options.cpu != "i386":
+        raise UsageError("--paging is for --cpu i386; an x86-64 machine has four levels")
+    env: dict[bytes, bytes] = {} if options.clear_env else dict(os.environb)
+    for assignment in options.env:
+        name, _, value = assignment.partition(b"=")
+        env[name] = value
+    root = options.root if options.root is not None else "/"
+    cwd = options.cwd if options.cwd is not None else (os.getcwd() if options.root is None else "/")
+    return Config(
+        argv=tuple(os.fsencode(word) for word in argv),
+        env=tuple(name + b"=" + value for name, value in env.items()),
+        root=os.fsencode(root),
+        cwd=os.fsencode(cwd),
+        binds=tuple(options.bind),
+        ram=options.ram,
+        cpu=options.cpu,
+        paging=options.paging or "pae",
+        seed=options.seed or 0,
+        aslr=options.seed is not None,
+        host_clock=options.clock == "host",
+        max_instructions=options.max_instructions,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""One run from the command line: boot, attach what listens, run, say how it ended."""
+
+import argparse
+import json
+import os
+import sys
+from typing import Final
+
+from emu.cpu import MachineError
+from emu.native import NativeMissingError
+from minikernel.abi import signal as s
+from minikernel.abi.errno import Errno, LinuxError
+from minikernel.abi.siginfo import Siginfo
+from minikernel.boot import System
+from minikernel.config import Config
+from minikernel.entry import Deadlock, InstructionLimit
+from minikernel.events import Sink, Tracer
+from minikernel.fs.open import open_exec
+from minikernel.task.task import Task
+
+EXIT_FAILURE: Final = 125
+EXIT_NOT_EXECUTABLE: Final = 126
+EXIT_NOT_FOUND: Final = 127
+_DEFAULT_PATH: Final = b"/usr/local/bin:/usr/bin:/bin"
+
+
+def run_command(config: Config, options: argparse.Namespace) -> int:
+    """Run the program of *config*; the exit status of the process."""
+    try:
+        system = System(config, Tracer())
+    except (ValueError, MachineError, NativeMissingError) as error:
+        return _complain(str(error), EXIT_FAILURE)
+    except OSError as error:
+        name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+        return _complain(f"{name}: {error.strerror}", EXIT_FAILURE)
+    except LinuxError as error:
+        return _complain(f"{os.fsdecode(config.cwd)}: {_text(error)}", EXIT_FAILURE)
+    with system:
+        listeners = _Listeners(system, options)
+        try:
+            program = find_program(system, config.argv[0])
+            system.exec_init(program)
+        except LinuxError as error:
+            status = EXIT_NOT_FOUND if error.errno in {Errno.ENOENT, Errno.ENOTDIR} else EXIT_NOT_EXECUTABLE
+            return _complain(f"{os.fsdecode(config.argv[0])}: {_text(error)}", status)
+        status = _run(system)
+        return listeners.finish(status)
+
+
+def _run(system: System) -> int:
+    try:
+        code = system.run()
+    except Deadlock as error:
+        return _complain(str(error), EXIT_FAILURE)
+    except InstructionLimit as error:
+        return _complain(str(error), EXIT_FAILURE)
+    except MachineError as error:
+        return _complain(f"panic: {error}", EXIT_FAILURE)
+    return 128 + (code & 0x7F) if code & 0x7F else code >> 8
+
+
+def find_program(system: System, name: bytes) -> bytes:
+    """Where *name* is: a name without a slash is looked for in the guest's PATH, as execvp(3) does.
+
+    Errors:
+        LinuxError: nowhere, or only where it cannot be executed.
+    """
+    if b"/" in name:
+        return name
+    task = system.kernel.init
+    assert task is not None, "find_program: nothing is booted"
+    path = next((v[5:] for v in system.kernel.config.env if v.startswith(b"PATH=")), _DEFAULT_PATH)
+    failure = LinuxError(Errno.ENOENT, "not in PATH")
+    for directory in path.split(b":"):
+        candidate = (directory or b".") + b"/" + name
+        try:
+            open_exec(task.fs, task.cred, candidate).put_file()
+        except LinuxError as error:
+            if error.errno not in {Errno.ENOENT, Errno.ENOTDIR}:
+                failure = error
+        else:
+            return candidate
+    raise failure
+
+
+class _Listeners:
+    """Who hears the events of the run, and what they print at the end."""
+
+    def __init__(self, system: System, options: argparse.Namespace) -> None:
+        kernel = system.kernel
+        self._kernel = kernel
+        self._stats_file: str | None = options.stats
+        self._stats = None
+        sinks: list[Sink] = []
+        if options.stats:
+            from minikernel.report.stats import Stats
+
+            self._stats = Stats(kernel)
+            sinks.append(self._stats)
+        if options.strace:
+            from minikernel.report.strace import StraceSink
+
+            sinks.append(StraceSink(kernel, sys.stderr))
+        if options.explain:
+            from minikernel.report.explain import ExplainSink
+
+            sinks.append(ExplainSink(kernel, sys.stderr))
+        if sinks:
+            from minikernel.report.sinks import combine
+
+            kernel.tracer.sink = combine(*sinks)
+        kernel.on_fatal = self._report_crash
+
+    def _report_crash(self, task: Task, info: Siginfo) -> None:
+        if s.sigmask(info.signo) & s.DUMPS_CORE:
+            from minikernel.report.crash import crash_report
+
+            sys.stderr.write(crash_report(self._kernel, task, info))
+
+    def finish(self, status: int) -> int:
+        """Print what was asked for; *status*, or 125 if it cannot be written."""
+        if self._stats is None:
+            return status
+        if self._stats_file == "-":
+            sys.stderr.write(self._stats.text(self._kernel))
+            return status
+        assert self._stats_file is not None, "_Listeners.finish: statistics without a place for them"
+        try:
+            with open(self._stats_file, "w", encoding="utf-8") as file:  # noqa: PTH123 - no pathlib in a plain run
+                json.dump(self._stats.as_json(self._kernel), file, indent=1)
+                file.write("\n")
+        except OSError as error:
+            return _complain(f"{self._stats_file}: {error.strerror}", EXIT_FAILURE)
+        return status
+
+
+_WORDS: Final = {Errno.ENOENT: "not found", Errno.EACCES: "permission denied", Errno.ENOEXEC: "not executable"}
+
+
+def _text(error: LinuxError) -> str:
+    words = _WORDS.get(error.errno) or os.strerror(error.errno)
+    return f"{words} ({error.why})" if error.why else words
+
+
+def _complain(message: str, status: int) -> int:
+    sys.stderr.write(f"minikernel: {message}\n")
+    return status
