@@ -22,7 +22,7 @@ from minikernel.mm.filemap import PageCache
 
 _PAGE: Final = 4096
 _READAHEAD_PAGES: Final = 16
-_NEW_INO: Final = 1 << 40  # numbers of files that the host does not have; no host file system of ours counts so far
+_NEW_INO: Final = 0xF000_0000  # numbers of files that the host does not have: large, but 32 bits, for old programs
 
 _KERNEL_FILE_SYSTEMS: Final = frozenset(
     (
