@@ -21,8 +21,6 @@ def mm_populate(mm: MmStruct, start: int, end: int, *, ignore_errors: bool) -> N
             break
         first = max(address, vma.start)
         address = min(end, vma.end)
-        if vma.flags & VM_LOCKONFAULT:
-            continue
         try:
             populate_vma_page_range(mm, vma, first, address)
         except LinuxError:
@@ -36,6 +34,8 @@ def populate_vma_page_range(mm: MmStruct, vma: Vma, start: int, end: int) -> Non
     Errors:
         EFAULT: PROT_NONE, or beyond the end of the file.  ENOMEM: no memory.
     """
+    if vma.flags & VM_LOCKONFAULT:
+        return
     if not vma.is_accessible:
         raise LinuxError(Errno.EFAULT, "populate: the mapping is PROT_NONE")
     faultin_page_range(mm, start, end, write=vma.flags & (VM_WRITE | VM_SHARED) == VM_WRITE)

@@ -46,6 +46,7 @@ from minikernel.mm.vma import (
     VM_NOHUGEPAGE,
     VM_PFNMAP,
     VM_RAND_READ,
+    VM_READ,
     VM_SEQ_READ,
     VM_SHARED,
     VM_SPECIAL,
@@ -212,19 +213,20 @@ def _remove(mm: MmStruct, vma: Vma, start: int, end: int) -> None:
         raise LinuxError(Errno.EINVAL, "madvise: locked")
     if vma.mapping is None:
         raise LinuxError(Errno.EINVAL, "madvise: no file")
-    if vma.flags & (VM_SHARED | VM_MAYWRITE | VM_WRITE) != VM_SHARED | VM_MAYWRITE | VM_WRITE:
-        raise LinuxError(Errno.EACCES, "madvise: not shared and writable")
+    if vma.flags & (VM_SHARED | VM_MAYWRITE) != VM_SHARED | VM_MAYWRITE:
+        raise LinuxError(Errno.EACCES, "madvise: not shared, or its file not opened for writing")
     vma.mapping.punch_hole(vma.index(start) << PAGE_SHIFT, end - start)
 
 
 def _populate(mm: MmStruct, start: int, end: int, *, write: bool) -> None:
     """MADV_POPULATE_READ, MADV_POPULATE_WRITE: madvise_populate."""
+    needed = VM_WRITE if write else VM_READ
     address = start
     while address < end:
         vma = mm.vmas.find(address)
         if vma is None:
             raise LinuxError(Errno.ENOMEM, "madvise: a hole")
-        if vma.flags & (VM_IO | VM_PFNMAP) or not vma.is_accessible or (write and not vma.flags & VM_WRITE):
+        if vma.flags & (VM_IO | VM_PFNMAP) or not vma.flags & needed:
             raise LinuxError(Errno.EINVAL, "madvise: the mapping does not allow the access")
         upto = min(vma.end, end)
         faultin_page_range(mm, address, upto, write=write)

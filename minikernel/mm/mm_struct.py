@@ -173,13 +173,6 @@ class MmStruct:
             if vma not in new:
                 self._unlink(vma)
 
-    def may_replace(self, low: int, high: int, new: list[Vma]) -> bool:
-        """replace() would stay within max_map_count, or not make things worse (the checks of split_vma)."""
-        items = self.vmas.items
-        around = [*items[max(low - 1, 0) : low], *new, *items[high : high + 1]]
-        growth = len(_fold(around)) - (min(low, 1) + (high - low) + (high < len(items)))
-        return growth <= 0 or len(items) + growth <= self.sysctl.max_map_count
-
     def with_anon_vma(self, vma: Vma, owner: AnonVma) -> Vma:
         """A copy of *vma* with *owner*; not yet one of ours."""
         return replace(vma, anon_vma=owner)

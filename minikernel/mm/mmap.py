@@ -137,7 +137,7 @@ def _file_flags(file: MappedFile, flags: int, vm_flags: int, pgoff: int, pages: 
     if kind not in {MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE}:
         raise LinuxError(Errno.EINVAL, "mmap: neither shared nor private")
     if kind != MAP_PRIVATE:
-        if kind == MAP_SHARED_VALIDATE and flags & ~LEGACY_MAP_MASK & ~MAP_FIXED_NOREPLACE:
+        if kind == MAP_SHARED_VALIDATE and flags & ~LEGACY_MAP_MASK:
             raise LinuxError(Errno.EOPNOTSUPP, "mmap: unknown flag")
         if vm_flags & PROT_WRITE and not file.writable:
             raise LinuxError(Errno.EACCES, "mmap: shared and writable, but opened read-only")

@@ -5,12 +5,12 @@ from typing import Final
 from emu.x86 import PAGE_MASK, PAGE_SHIFT, PTE_A, PTE_ADDR, PTE_D, PTE_P, PTE_RW, PTE_XD, Pfn, page_align
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.mman import PROT_EXEC, PROT_GROWSDOWN, PROT_GROWSUP, PROT_READ, PROT_SEM, PROT_WRITE
-from minikernel.mm.fault import note_pte
 from minikernel.mm.gup import populate_vma_page_range
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.page import PG_anon, PG_exec
 from minikernel.mm.pgtable import PTE_SPECIAL
 from minikernel.mm.rmap import PFN_MASK
+from minikernel.mm.set_pte import note_pte
 from minikernel.mm.vma import (
     VM_ACCESS_FLAGS,
     VM_ACCOUNT,

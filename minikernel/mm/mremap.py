@@ -36,7 +36,9 @@ def do_mremap(mm: MmStruct, address: int, old_length: int, new_length: int, flag
     vma = mm.vmas.find(address)
     if vma is None:
         raise LinuxError(Errno.EFAULT, "mremap: nothing is mapped there")
-    if flags & (MREMAP_FIXED | MREMAP_DONTUNMAP):
+    if flags & MREMAP_FIXED and old_length == new_length:
+        where = _remap_move(mm, address, old_length, flags, new_address)
+    elif flags & (MREMAP_FIXED | MREMAP_DONTUNMAP):
         where = _mremap_to(mm, address, old_length, new_length, flags, new_address)
     else:
         where = _mremap_at(mm, vma, address, old_length, new_length, flags)
@@ -71,9 +73,9 @@ def _check_vma(mm: MmStruct, vma: Vma, address: int, old_length: int, new_length
         raise LinuxError(Errno.EINVAL, "mremap: only a shared mapping can be duplicated")
     if flags & MREMAP_DONTUNMAP and vma.flags & (VM_DONTEXPAND | VM_PFNMAP):
         raise LinuxError(Errno.EINVAL, "mremap: a special mapping stays")
-    if old_length > vma.end - address:
+    if min(old_length, new_length) > vma.end - address:
         raise LinuxError(Errno.EFAULT, "mremap: the old range is more than one mapping")
-    if new_length == old_length:
+    if new_length <= old_length:
         return
     growth = new_length - old_length
     if vma.index(address) + (new_length >> PAGE_SHIFT) > mm.layout.word_mask:
@@ -122,17 +124,32 @@ def _expand_in_place(mm: MmStruct, vma: Vma, growth: int) -> None:
         mm_populate(mm, end, end + growth, ignore_errors=True)
 
 
+def _remap_move(mm: MmStruct, address: int, length: int, flags: int, new_address: int) -> VirtAddr:
+    """Move every mapping of the range, holes between them kept: same name, since Linux 6.17.
+
+    An older kernel answers EFAULT for a range that is more than one mapping.
+    """
+    end = address + length
+    for vma in mm.vmas.overlapping(address, end):
+        start = max(vma.start, address)
+        size = min(vma.end, end) - start
+        _mremap_to(mm, start, size, size, flags, new_address + start - address)
+    return VirtAddr(new_address)
+
+
 def _mremap_to(mm: MmStruct, address: int, old_length: int, new_length: int, flags: int, new_address: int) -> VirtAddr:
     """A new place was named, or the old one is to stay: same name."""
+    vma = mm.vmas.find(address)
+    if vma is None:
+        raise LinuxError(Errno.EFAULT, "mremap: nothing is mapped there")
+    _check_vma(mm, vma, address, old_length, new_length, flags)
     if flags & MREMAP_FIXED:
         do_munmap(mm, new_address, new_address + new_length)
     if old_length > new_length:
         vm_munmap(mm, address + new_length, old_length - new_length)
         old_length = new_length
     vma = mm.vmas.find(address)
-    if vma is None:
-        raise LinuxError(Errno.EFAULT, "mremap: nothing is mapped there")
-    _check_vma(mm, vma, address, old_length, new_length, flags)
+    assert vma is not None, "mremap_to: the new place held the old one"
     if flags & MREMAP_DONTUNMAP and not mm.may_expand_vm(vma.flags, old_length >> PAGE_SHIFT):
         raise LinuxError(Errno.ENOMEM, "mremap: RLIMIT_AS or RLIMIT_DATA")
     where = get_unmapped_area(mm, new_address, new_length, MAP_FIXED if flags & MREMAP_FIXED else 0)

@@ -6,6 +6,7 @@ from emu.x86 import PAGE_MASK, PAGE_SHIFT, VirtAddr
 from minikernel.abi.errno import LinuxError
 from minikernel.abi.resource import RLIMIT_STACK
 from minikernel.mm.mm_struct import MmStruct
+from minikernel.mm.rmap import anon_vma_prepare
 from minikernel.mm.vma import STACK_GUARD_GAP, VM_ACCESS_FLAGS, VM_GROWSDOWN, Vma
 
 
@@ -26,6 +27,8 @@ def expand_stack(mm: MmStruct, address: int) -> Vma | str:
         guarded = below.flags & VM_ACCESS_FLAGS and not below.flags & VM_GROWSDOWN
         if guarded and start - below.end < STACK_GUARD_GAP:
             return "the stack would come closer than 256 pages (its guard gap) to the mapping below"
+    if vma.anon_vma is None:
+        vma = anon_vma_prepare(mm, vma)  # there will be a page in a moment
     growth = (vma.start - start) >> PAGE_SHIFT
     if growth > vma.pgoff:
         return "the stack's page offset would become negative"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.mm.mm_struct import MmStruct
-from minikernel.mm.vma import Vma
+from minikernel.mm.vma import Vma, can_merge, merge
 
 
 def vma_modify_flags(mm: MmStruct, vma: Vma, start: int, end: int, flags: int) -> None:
@@ -40,6 +40,15 @@ def vma_modify(mm: MmStruct, vma: Vma, start: int, end: int, changed: Vma) -> No
         pieces.insert(0, vma.clip(vma.start, start))
     if end < vma.end:
         pieces.append(vma.clip(end, vma.end))
-    if not mm.may_replace(at, at + 1, pieces):
+    # Only the changed part merges: what was not merged before stays so, as in Linux.
+    low, high = at, at + 1
+    items = mm.vmas.items
+    if vma.start == start and at and can_merge(items[at - 1], changed):
+        low -= 1
+        pieces[0] = changed = merge(items[low], changed)
+    if vma.end == end and high < len(items) and can_merge(changed, items[high]):
+        pieces[-1] = merge(changed, items[high])
+        high += 1
+    if len(pieces) > high - low and mm.map_count + len(pieces) - (high - low) > mm.sysctl.max_map_count:
         raise LinuxError(Errno.ENOMEM, "too many mappings to split one")
-    mm.replace(at, at + 1, pieces)
+    mm.replace(low, high, pieces, merge=False)

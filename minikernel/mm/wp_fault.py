@@ -1,0 +1,88 @@
+"""Writes that the mapping allows and the entry does not.  Linux: mm/memory.c, do_wp_page and what it calls."""
+
+from emu.x86 import PAGE_SHIFT, PTE_RW, Pfn
+from minikernel.abi.errno import LinuxError
+from minikernel.events import FaultKind
+from minikernel.mm.gfp import GFP_HIGHUSER, GFP_ZERO
+from minikernel.mm.mm_struct import MmStruct
+from minikernel.mm.outcome import FaultOutcome, failed, oom, served
+from minikernel.mm.page import PG_anon, PG_swapbacked
+from minikernel.mm.pgtable import PTE_SPECIAL
+from minikernel.mm.rmap import PFN_MASK, anon_vma_prepare
+from minikernel.mm.set_pte import YOUNG_DIRTY, copy_page, map_anon, note_pte
+from minikernel.mm.vma import VM_SHARED, Vma
+
+# ---- writes to read-only entries
+
+
+def do_wp_page(mm: MmStruct, vma: Vma, address: int, pte: int) -> FaultOutcome:
+    """A write that the mapping allows and the entry does not: shared, ours alone, or to be copied.
+
+    mm/memory.c, same name: wp_page_shared, wp_page_reuse, wp_page_copy.
+    """
+    pfn = Pfn(pte >> PAGE_SHIFT & PFN_MASK)
+    if pte & PTE_SPECIAL:
+        return _wp_page_copy(mm, vma, address, pte, pfn)
+    if vma.flags & VM_SHARED:
+        return _wp_page_shared(mm, vma, address, pte, pfn)
+    mem_map = mm.mem_map
+    flags = mem_map.flags[pfn]
+    if flags & PG_anon and mem_map.refcount[pfn] == 1:
+        # Nobody else has it: not another address space, not the swap cache (which holds a reference).
+        if vma.anon_vma is not mem_map.owner[pfn] and vma.anon_vma is not None:
+            mem_map.owner[pfn] = vma.anon_vma  # page_move_anon_rmap: our family need not look for it any more
+        pte |= PTE_RW | YOUNG_DIRTY
+        moved = note_pte(mm, pfn, pte)
+        mm.pgtable.set(address, pte)
+        mm.min_flt += 1
+        return served(mm, FaultKind.CODE if moved else FaultKind.COW_REUSE, address, pfn)
+    return _wp_page_copy(mm, vma, address, pte, pfn)
+
+
+def _wp_page_shared(mm: MmStruct, vma: Vma, address: int, pte: int, pfn: Pfn) -> FaultOutcome:
+    """The page stays; the file learns that it is written to."""
+    cache = vma.mapping
+    assert cache is not None, "wp_page_shared: no file"
+    if cache.on_mkwrite is not None:
+        try:
+            cache.on_mkwrite()
+        except LinuxError as error:
+            return failed(mm, address, error)
+    cache.mark_dirty(vma.index(address))
+    pte |= PTE_RW | YOUNG_DIRTY
+    moved = note_pte(mm, pfn, pte)
+    mm.pgtable.set(address, pte)
+    mm.min_flt += 1
+    return served(mm, FaultKind.CODE if moved else FaultKind.FILE_SHARED, address, pfn)
+
+
+def _wp_page_copy(mm: MmStruct, vma: Vma, address: int, pte: int, old: Pfn) -> FaultOutcome:
+    """A page of our own in place of one that others see too: a copy, or zeroes in place of the zero page."""
+    node = mm.node
+    mem_map = mm.mem_map
+    if vma.anon_vma is None:
+        vma = anon_vma_prepare(mm, vma)
+    special = pte & PTE_SPECIAL
+    new = node.alloc_page(GFP_HIGHUSER | GFP_ZERO if special else GFP_HIGHUSER)
+    if new is None:
+        return oom(mm, address)
+    kind = FaultKind.COW_COPY
+    if not special:
+        copy_page(mm, new, old)
+    mapped = map_anon(mm, vma, address, new)
+    assert mapped, "wp_page_copy: the entry's table is gone"
+    mm.tlb_dirty = True  # the old frame stays readable through a stale translation
+    if not special:
+        flags = mem_map.flags[old]
+        if flags & PG_anon:
+            mm.rss_anon -= 1
+        else:
+            kind = FaultKind.FILE_COW
+            if flags & PG_swapbacked:
+                mm.rss_shmem -= 1
+            else:
+                mm.rss_file -= 1
+        mem_map.mapcount[old] -= 1
+        node.put_page(old)
+    mm.min_flt += 1
+    return served(mm, kind, address, new)
