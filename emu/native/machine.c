@@ -53,32 +53,40 @@ int machine_load(const char *path)
     return 0;
 }
 
+/*
+ * The hot path of every run: called once for each block entered.  Budget and count are one word, the block
+ * entered last is remembered for faults in its middle and answers for itself in a tight loop.
+ */
 static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *user)
 {
     struct machine *m = user;
-    if (m->stepping) return;
-    if (m->budget <= 0) {
+    unsigned n = m->block_icount;
+    if (__builtin_expect(m->budget <= 0, 0)) {
         m->exit_kind = EXIT_BUDGET;
         m->block_size = 0;
         m->api->emu_stop(uc);
         return;
     }
-    const struct block *b = &m->blocks.slots[block_hash(pc, size) & m->blocks.mask];
-    unsigned n = b->icount;
-    if (__builtin_expect(b->pc != pc || b->size != size || b->ambiguous || !n, 0))
-        n = blocks_icount_slow(m, pc, size);
+    if (pc != m->block_pc || size != m->block_size) {
+        const struct block *b = &m->blocks.slots[block_hash(pc, size) & m->blocks.mask];
+        n = b->icount;
+        if (__builtin_expect(b->pc != pc || b->size != size || b->ambiguous || !n, 0))
+            n = blocks_icount_slow(m, pc, size);
+        m->block_pc = pc;
+        m->block_size = size;
+        m->block_icount = n;
+    }
     m->budget -= n;
-    m->icount += n;
-    m->block_pc = pc;
-    m->block_size = size;
-    m->block_icount = n;
 }
 
 static void on_edge(uc_engine *uc, uc_tb *current, uc_tb *previous, void *user)
 {
     (void)uc;
     (void)previous;
-    blocks_add(user, current->pc, current->size, current->icount);
+    struct machine *m = user;
+    /* The block entered last may be the one that is translated anew, with other instructions. */
+    if (current->pc == m->block_pc) m->block_size = 0;
+    blocks_add(m, current->pc, current->size, current->icount);
 }
 
 static void on_interrupt(uc_engine *uc, uint32_t vector, void *user)
@@ -258,7 +266,6 @@ static void uncount_rest(struct machine *m)
     uint64_t offset = rip - m->block_pc;
     if (!m->block_size || offset >= m->block_size) return;
     unsigned rest = m->block_icount - count_instructions(m, m->block_pc, rip);
-    m->icount -= rest;
     m->budget += rest;
 }
 
@@ -308,6 +315,7 @@ int machine_run(struct machine *m, int64_t budget)
     machine_go(m);
     /* A fault leaves its instruction undone; a trap (#DB, int n) comes after it. */
     if (m->exit_kind == EXIT_EXCEPTION && m->vector != 1 && !m->is_software) uncount_rest(m);
+    m->icount += (uint64_t)(budget - m->budget);
     return (int)m->exit_kind;
 }
 

@@ -68,7 +68,6 @@ struct machine {
     uint64_t block_pc;   /* the block entered last in this run, size 0: none */
     uint32_t block_size;
     uint32_t block_icount;
-    bool stepping;
     bool is_port;        /* the exception is a refused IN or OUT */
     uint64_t port_rip;   /* where that instruction stands */
     uint64_t port_regs[16]; /* the registers before it */

@@ -87,9 +87,8 @@ int machine_step(struct machine *m)
     flags |= TF;
     m->api->reg_write(m->uc, UC_X86_REG_RFLAGS, &flags);
 
-    m->stepping = true;
+    m->budget = INT64_MAX; /* the block hook counts on it; the step counts by itself */
     machine_go(m);
-    m->stepping = false;
 
     bool trapped = m->exit_kind == EXIT_EXCEPTION && m->vector == 1 && !m->is_software;
     m->api->reg_read(m->uc, UC_X86_REG_RFLAGS, &flags);
