@@ -149,7 +149,8 @@ def _mremap_to(mm: MmStruct, address: int, old_length: int, new_length: int, fla
         vm_munmap(mm, address + new_length, old_length - new_length)
         old_length = new_length
     vma = mm.vmas.find(address)
-    assert vma is not None, "mremap_to: the new place held the old one"
+    if vma is None:
+        raise LinuxError(Errno.EFAULT, "mremap: a duplicate was to replace its original")
     if flags & MREMAP_DONTUNMAP and not mm.may_expand_vm(vma.flags, old_length >> PAGE_SHIFT):
         raise LinuxError(Errno.ENOMEM, "mremap: RLIMIT_AS or RLIMIT_DATA")
     where = get_unmapped_area(mm, new_address, new_length, MAP_FIXED if flags & MREMAP_FIXED else 0)
