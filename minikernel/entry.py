@@ -74,6 +74,9 @@ def run(kernel: Kernel) -> int:
 def _idle(kernel: Kernel) -> None:
     """Nobody can run: time passes until the next timer."""
     deadline = kernel.clock.next_deadline()
+    timeout = None if deadline is None else max(deadline - kernel.clock.now_ns(), 0)
+    if kernel.vfs.wait_for_host(timeout, lambda: kernel.host_signals):
+        return
     if deadline is None:
         raise Deadlock("every task sleeps and no timer is set: nothing can wake them")
     kernel.clock.skip_to(deadline)

@@ -8,6 +8,7 @@ import fcntl
 import os
 import select
 import stat
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from minikernel.abi.errno import Errno, LinuxError
@@ -42,6 +43,7 @@ from minikernel.mm.filemap import PageCache
 from minikernel.wait import WaitQueue
 
 _PAGE: Final = 4096
+_POLL_STEP_MS: Final = 50
 _KEPT_FLAGS: Final = O_ACCMODE | O_APPEND | O_NONBLOCK | O_LARGEFILE
 _READ_SIZES: Final = {TCGETS: TERMIOS_SIZE, TCGETA: 18, TIOCGWINSZ: WINSIZE_SIZE, FIONREAD: 4, TIOCOUTQ: 4}
 _WRITE_SIZES: Final = {
@@ -55,7 +57,7 @@ _WRITE_SIZES: Final = {
 class HostInode(Inode):
     """A file of the host that is already open as *host_fd*.  Changed attributes stay here (copy-up)."""
 
-    __slots__ = ("_changed", "host_fd", "is_tty", "may_block", "queue", "saved_termios")
+    __slots__ = ("_changed", "can_wait", "host_fd", "is_tty", "queue", "saved_termios")
 
     def __init__(self, sb: SuperBlock, host_fd: int) -> None:
         st = os.fstat(host_fd)
@@ -64,10 +66,8 @@ class HostInode(Inode):
         self.nlink = max(st.st_nlink, 1)
         self.host_fd = host_fd
         self.is_tty = os.isatty(host_fd)
-        # The emulator may stop in a read of the host; a scheduler with other tasks to run clears this, polls
-        # ``host_fd`` when it has nothing to run, and wakes ``queue``.
-        self.may_block = True
-        self.queue = WaitQueue()
+        self.can_wait = stat.S_IFMT(st.st_mode) in {stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR}
+        self.queue = WaitQueue()  # readers wait here; see wait_for_host
         self.saved_termios: bytes | None = None
         self._changed: Attributes | None = None
 
@@ -162,16 +162,10 @@ class HostStream(OpenFile):
             inode.mapping = PageCache(inode.sb.services.node, StreamStore(fd), size)
         self.mapping = inode.mapping
 
-    def _may_wait(self, events: int) -> None:
-        """Raise WouldBlock unless the host is ready, or waiting in the host is what the guest wants."""
-        if self.inode.may_block and not self.flags & O_NONBLOCK:
-            return
-        if not self._host_poll() & events:
-            raise WouldBlock(self.inode.queue, "the host is not ready")
-
     def read(self, count: int) -> bytes:
-        """Read from the host; Ctrl-C ends the wait with KeyboardInterrupt."""
-        self._may_wait(READABLE | POLLHUP | POLLERR)
+        """Read from the host."""
+        if self.inode.can_wait and not self._host_poll() & (READABLE | POLLHUP | POLLERR):
+            raise WouldBlock(self.inode.queue, "the host is not ready")
         try:
             return os.read(self.fd, count)
         except BlockingIOError:
@@ -180,8 +174,9 @@ class HostStream(OpenFile):
             raise from_host(error) from None
 
     def write(self, data: bytes) -> int:
-        """Write to the host."""
-        self._may_wait(WRITABLE | POLLERR)
+        """Write to the host; here the emulator as a whole may have to wait."""
+        if self.flags & O_NONBLOCK and self.inode.can_wait and not self._host_poll() & (WRITABLE | POLLERR):
+            raise WouldBlock(self.inode.queue, "the host is not ready")
         try:
             return os.write(self.fd, data)
         except BlockingIOError:
@@ -300,6 +295,30 @@ class TtyNode(Inode):
             raise LinuxError(Errno.ENXIO, "no controlling terminal")
         place = Dentry(path.dentry.name, path.dentry.parent, self.terminal)
         return self.terminal.open(Path(path.mnt, place), flags)
+
+
+def wait_for_host(inodes: Iterable[HostInode], timeout_ns: int | None, stop: Callable[[], object]) -> bool:
+    """Sleep until the host has input for a task that waits for it; False if no task does, or the time is up.
+
+    Called when no task can run.  *stop* is asked several times a second, for signals to the emulator.
+    """
+    waiting = {inode.host_fd: inode for inode in inodes if inode.queue.waiters}
+    if not waiting:
+        return False
+    poller = select.poll()
+    for fd in waiting:
+        poller.register(fd, READABLE)
+    left = None if timeout_ns is None else max(timeout_ns // 1_000_000, 1)
+    while left is None or left > 0:
+        step = _POLL_STEP_MS if left is None else min(left, _POLL_STEP_MS)
+        ready = poller.poll(step)
+        for fd, _ in ready:
+            waiting[fd].queue.wake()
+        if ready or stop():
+            return True
+        if left is not None:
+            left -= step
+    return False
 
 
 def host_flags(fd: int) -> int:

@@ -5,7 +5,7 @@ Linux: init_mount_tree, devtmpfs (drivers/base/devtmpfs.c), create_pipe_files, m
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from minikernel.abi.errno import Errno, LinuxError
@@ -19,7 +19,7 @@ from minikernel.fs.dentry import Path
 from minikernel.fs.fdtable import FdTable
 from minikernel.fs.file import OpenFile
 from minikernel.fs.hostfs import HostFs
-from minikernel.fs.hostio import HostInode, HostStream, TtyNode, host_flags
+from minikernel.fs.hostio import HostInode, HostStream, TtyNode, host_flags, wait_for_host
 from minikernel.fs.hostrw import HostRwFs
 from minikernel.fs.inode import Inode, SuperBlock
 from minikernel.fs.mount import Mount, MountNamespace
@@ -189,6 +189,10 @@ class Vfs:
         path = Path(self.shm, self.shm.root.instantiate(b"memfd:" + name, inode))
         path.dentry.drop()
         return inode.open(path, O_RDWR | O_LARGEFILE)
+
+    def wait_for_host(self, timeout_ns: int | None, stop: Callable[[], object]) -> bool:
+        """Nothing can run: sleep until the host has input for a task; see hostio.wait_for_host."""
+        return wait_for_host(self.streams.values(), timeout_ns, stop)
 
     # The end
 
