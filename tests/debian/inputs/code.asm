@@ -1,0 +1,4 @@
+global _start
+_start: mov eax, 60
+xor edi, edi
+syscall
