@@ -1,4 +1,4 @@
-"""Event bits of poll and epoll, and struct pollfd.
+"""Event bits of poll and epoll, and struct pollfd; fd_set is an array of unsigned longs.
 
 Source: include/uapi/asm-generic/poll.h.
 """

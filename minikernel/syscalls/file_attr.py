@@ -48,7 +48,7 @@ from minikernel.syscalls.args import (
     UInt,
 )
 from minikernel.syscalls.entry_types import Entry, full, partial
-from minikernel.syscalls.file_common import path_at, split_offset
+from minikernel.syscalls.file_common import abi_of, path_at, split_offset
 from minikernel.task.signal import send_signal
 from minikernel.task.task import Task
 
@@ -164,9 +164,9 @@ def sys_utimensat(kernel: Kernel, task: Task, dirfd: DirFd, path: PathPtr, times
     """Set times in nanoseconds: utimensat(2)."""
     pair = None
     if times:
-        size = 2 * task.abi.word
+        size = 2 * abi_of(task).word
         data = copy_from_user(task.mm, times, 2 * size)
-        pairs = [unpack_timespec(task.abi, data[at : at + size]) for at in (0, size)]
+        pairs = [unpack_timespec(abi_of(task), data[at : at + size]) for at in (0, size)]
         if all(nanoseconds == attr.UTIME_OMIT for _, nanoseconds in pairs):
             return 0
         pair = _pair_of_specs(pairs, kernel.clock.realtime_ns())
@@ -180,7 +180,7 @@ def sys_utimensat_time64(
     pair = None
     if times:
         data = copy_from_user(task.mm, times, 32)
-        pairs = [unpack_timespec64(task.abi, data[at : at + 16]) for at in (0, 16)]
+        pairs = [unpack_timespec64(abi_of(task), data[at : at + 16]) for at in (0, 16)]
         if all(nanoseconds == attr.UTIME_OMIT for _, nanoseconds in pairs):
             return 0
         pair = _pair_of_specs(pairs, kernel.clock.realtime_ns())
@@ -191,11 +191,11 @@ def _pair_of_timevals(task: Task, address: int) -> tuple[int | None, int | None]
     """What utimes' two timevals ask for.  Errors: EINVAL, EFAULT."""
     if not address:
         return None
-    size = 2 * task.abi.word
+    size = 2 * abi_of(task).word
     data = copy_from_user(task.mm, address, 2 * size)
     times = []
     for at in (0, size):
-        seconds, microseconds = unpack_timeval(task.abi, data[at : at + size])
+        seconds, microseconds = unpack_timeval(abi_of(task), data[at : at + size])
         if not 0 <= microseconds < 1_000_000:
             raise LinuxError(Errno.EINVAL, f"{microseconds} microseconds")
         times.append(seconds * NSEC_PER_SEC + microseconds * NSEC_PER_USEC)
@@ -216,8 +216,8 @@ def sys_utime(_kernel: Kernel, task: Task, path: PathPtr, times: Ptr) -> int:
     """Set times in seconds: utime(2)."""
     pair = None
     if times:
-        words = task.abi.unpack_words(copy_from_user(task.mm, times, 2 * task.abi.word))
-        pair = (task.abi.signed(words[0]) * NSEC_PER_SEC, task.abi.signed(words[1]) * NSEC_PER_SEC)
+        words = abi_of(task).unpack_words(copy_from_user(task.mm, times, 2 * abi_of(task).word))
+        pair = (abi_of(task).signed(words[0]) * NSEC_PER_SEC, abi_of(task).signed(words[1]) * NSEC_PER_SEC)
     return _utimes(task, AT_FDCWD, path, pair)
 
 
@@ -335,7 +335,7 @@ def _fadvise(task: Task, fd: int, length: int, advice: int) -> int:
 
 def sys_fadvise64(_kernel: Kernel, task: Task, fd: Fd, _offset: Off, length: Size, advice: Fadvice) -> int:
     """Say how a file will be used: fadvise64(2)."""
-    return _fadvise(task, fd, task.abi.signed(length), advice)
+    return _fadvise(task, fd, abi_of(task).signed(length), advice)
 
 
 def sys_fadvise64_i386(

@@ -3,7 +3,7 @@
 from collections.abc import Coroutine
 from typing import Any, Final
 
-from minikernel.abi.abi import X86_64
+from minikernel.abi.abi import X86_64, Abi
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.fcntl import AT_FDCWD, O_NONBLOCK, PATH_MAX
 from minikernel.abi.resource import RLIMIT_NOFILE
@@ -17,6 +17,11 @@ from minikernel.task.signal import send_signal
 from minikernel.task.task import Task
 
 USER_MAX: Final = X86_64.task_size  # what access_ok compares with, on a 64-bit kernel also for i386 programs
+
+
+def abi_of(task: Task) -> Abi:
+    """The ABI of the call *task* is in: that of ``int 0x80`` in a 64-bit program is i386."""
+    return task.in_call or task.abi
 
 
 def get_name(task: Task, address: int) -> bytes:

@@ -14,7 +14,7 @@ from minikernel.kernel import Kernel
 from minikernel.mm.uaccess import copy_to_user
 from minikernel.syscalls.args import AtFlags, Dev, DirFd, Fd, Mode, PathOut, PathPtr, Ptr, RenameFlags, Size, UInt
 from minikernel.syscalls.entry_types import Entry, full
-from minikernel.syscalls.file_common import get_name, path_at, start_of
+from minikernel.syscalls.file_common import abi_of, get_name, path_at, start_of
 from minikernel.task.task import Task
 
 # ---- making and removing
@@ -233,7 +233,7 @@ def _getdents(task: Task, fd: int, buf: int, size: int, pack: Callable[[int, int
 
 def sys_getdents(_kernel: Kernel, task: Task, fd: Fd, buf: Ptr, count: UInt) -> int:
     """Directory entries: getdents(2)."""
-    word = task.abi.word
+    word = abi_of(task).word
     if word == 4:
         return _getdents(task, fd, buf, count, _pack_dirent32)
     return _getdents(task, fd, buf, count, lambda ino, offset, kind, name: pack_dirent(ino, offset, kind, name, 8))

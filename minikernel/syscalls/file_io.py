@@ -17,7 +17,7 @@ from minikernel.kernel import Kernel
 from minikernel.mm.uaccess import copy_from_user, copy_from_user_partial, copy_to_user, copy_to_user_partial
 from minikernel.syscalls.args import BufIn, BufOut, Fd, Hex, IovecIn, IovecOut, Off, Ptr, Size, UInt, ULong, Whence
 from minikernel.syscalls.entry_types import Entry, Result, full, partial
-from minikernel.syscalls.file_common import USER_MAX, check_access, holding, send_sigpipe, split_offset
+from minikernel.syscalls.file_common import USER_MAX, abi_of, check_access, holding, send_sigpipe, split_offset
 from minikernel.task.signal import send_signal
 from minikernel.task.task import Task
 from minikernel.wait import Interrupted, WaitQueue
@@ -288,11 +288,11 @@ def import_iovec(task: Task, address: int, count: int) -> list[Segment]:
         raise LinuxError(Errno.EINVAL, f"{count} segments")
     if not count:
         return []
-    words = task.abi.unpack_words(copy_from_user(task.mm, address, count * 2 * task.abi.word))
+    words = abi_of(task).unpack_words(copy_from_user(task.mm, address, count * 2 * abi_of(task).word))
     segments = list(zip(words[::2], words[1::2], strict=True))
     total = 0
     for number, (base, size) in enumerate(segments):
-        if task.abi.signed(size) < 0:
+        if abi_of(task).signed(size) < 0:
             raise LinuxError(Errno.EINVAL, "a negative length")
         check_access(base, size)
         kept = min(size, MAX_RW_COUNT - total)
@@ -319,7 +319,7 @@ def sys_writev(_kernel: Kernel, task: Task, fd: Fd, iov: IovecIn, iovcnt: ULong)
 
 def _vector_offset(task: Task, low: int, high: int) -> int:
     """pos_from_hilo: on x86-64 the first word is all of it."""
-    return split_offset(low, 0) if task.abi.word == 8 else split_offset(low, high & 0xFFFF_FFFF)
+    return split_offset(low, 0) if abi_of(task).word == 8 else split_offset(low, high & 0xFFFF_FFFF)
 
 
 def sys_preadv(_kernel: Kernel, task: Task, fd: Fd, iov: IovecOut, iovcnt: ULong, low: ULong, high: ULong) -> Result:
@@ -393,7 +393,7 @@ def sys_lseek(_kernel: Kernel, task: Task, fd: Fd, offset: Off, whence: Whence) 
     if whence > 4:
         raise LinuxError(Errno.EINVAL, f"whence {whence}")
     pos = file.seek(offset, whence)
-    if pos > task.abi.mask >> 1:
+    if pos > abi_of(task).mask >> 1:
         raise LinuxError(Errno.EOVERFLOW, "the position does not fit a long")
     return pos
 

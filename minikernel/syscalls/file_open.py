@@ -49,7 +49,7 @@ from minikernel.syscalls.args import (
     UInt,
 )
 from minikernel.syscalls.entry_types import Entry, Result, full, partial
-from minikernel.syscalls.file_common import get_name, nofile_limit, start_of
+from minikernel.syscalls.file_common import abi_of, get_name, nofile_limit, start_of
 from minikernel.task.task import Task
 from minikernel.wait import WaitQueue
 
@@ -60,7 +60,7 @@ _MFD_NAME_MAX: Final = 249
 
 def _open(task: Task, dirfd: int, name: bytes, flags: int, mode: int, resolve: int = 0) -> Result:
     """do_sys_openat2: the descriptor, or a coroutine that waits for the other end of a FIFO."""
-    if task.abi.word == 8:
+    if abi_of(task).word == 8:
         flags |= O_LARGEFILE
     files = task.files
     limit = nofile_limit(task)

@@ -44,7 +44,7 @@ from minikernel.syscalls.args import (
     StatxOut,
 )
 from minikernel.syscalls.entry_types import Entry, full
-from minikernel.syscalls.file_common import get_name, path_at
+from minikernel.syscalls.file_common import abi_of, get_name, path_at
 from minikernel.task.task import Task
 
 _R_OK, _W_OK, _X_OK = 4, 2, 1
@@ -77,7 +77,7 @@ def _stat_at(task: Task, dirfd: int, address: int, flags: int) -> Kstat:
 
 
 def _packer(task: Task) -> Callable[[Kstat], bytes]:
-    return pack_stat_x86_64 if task.abi.word == 8 else pack_stat_i386
+    return pack_stat_x86_64 if abi_of(task).word == 8 else pack_stat_i386
 
 
 def sys_stat(_kernel: Kernel, task: Task, path: PathPtr, buf: StatOut) -> int:
@@ -241,7 +241,7 @@ def _statfs_of(path: Path) -> Kstatfs:
 
 
 def _put_statfs(task: Task, buf: int, st: Kstatfs) -> int:
-    copy_to_user(task.mm, buf, pack_statfs_x86_64(st) if task.abi.word == 8 else pack_statfs_i386(st))
+    copy_to_user(task.mm, buf, pack_statfs_x86_64(st) if abi_of(task).word == 8 else pack_statfs_i386(st))
     return 0
 
 
