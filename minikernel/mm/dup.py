@@ -45,6 +45,7 @@ def _copy_fields(mm: MmStruct, child: MmStruct) -> None:
         "env_start",
         "env_end",
         "saved_auxv",
+        "vdso",
         "cap_ipc_lock",
         "cap_sys_rawio",
         "read_implies_exec",

@@ -139,10 +139,10 @@ def do_anonymous_page(mm: MmStruct, vma: Vma, address: int, error_code: int) -> 
     mem_map = mm.mem_map
     mem_map.owner[new] = vma.anon_vma
     mem_map.index[new] = vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)
-    mem_map.mapcount[new] = 1
     mem_map.flags[new] = ANON_FLAGS
     if not pte & PTE_XD:
         note_exec(node, new)
+    mem_map.mapcount[new] = 1
     mm.rss_anon += 1
     mm.min_flt += 1
     if mm.tracer.sink is not None:

@@ -26,8 +26,11 @@ def do_fault(mm: MmStruct, vma: Vma, address: int, error_code: int) -> FaultOutc
     assert cache is not None, "do_fault: anonymous"
     index = vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)
     if index << PAGE_SHIFT >= cache.size:
+        # Linux finds out late: it has looked around, or prepared for the copy, by then.
         if not error_code & PF_W:
-            _map_around(mm, vma, cache, *_around(vma, address, cache))  # Linux looks around first
+            _map_around(mm, vma, cache, *_around(vma, address, cache))
+        elif not vma.flags & VM_SHARED and vma.anon_vma is None:
+            anon_vma_prepare(mm, vma)
         return bus_error(mm, address, "the page lies beyond the end of the mapped file")
     major = cache.backing is not None and index not in cache.pages
     try:
@@ -144,9 +147,9 @@ def do_special_fault(mm: MmStruct, vma: Vma, address: int, error_code: int) -> F
             return oom(mm, address)
         return served_file(mm, FaultKind.FILE_COW, address, new, major=False)
     pte = pfn << PAGE_SHIFT | mm.prot[vma.flags & VM_ACCESS_FLAGS] | PTE_A
+    note_pte(mm, pfn, pte)
     if not mm.pgtable.set(address, pte):
         return oom(mm, address)
-    note_pte(mm, pfn, pte)
     mem_map.refcount[pfn] += 1
     mem_map.mapcount[pfn] += 1
     mm.rss_file += 1

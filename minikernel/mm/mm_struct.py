@@ -98,6 +98,7 @@ class MmStruct:
         "tlb_dirty",
         "total_vm",
         "tracer",
+        "users",
         "vdso",
         "vmas",
     )
@@ -136,6 +137,7 @@ class MmStruct:
         self.start_brk = self.brk = self.start_stack = VirtAddr(0)
         self.arg_start = self.arg_end = self.env_start = self.env_end = VirtAddr(0)
         self.saved_auxv = b""
+        self.users = 1  # tasks that run in it (Linux: mm_users)
         self.vdso = 0  # where the vDSO is mapped (Linux: context.vdso), 0: nowhere
         self.exe_file: MappedFile | None = None
         self.total_vm = self.data_vm = self.exec_vm = self.stack_vm = self.locked_vm = self.hiwater_vm = 0

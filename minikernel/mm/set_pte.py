@@ -40,10 +40,10 @@ def map_anon(mm: MmStruct, vma: Vma, address: int, new: Pfn) -> bool:
     mem_map = mm.mem_map
     mem_map.owner[new] = vma.anon_vma
     mem_map.index[new] = vma.index(address)
-    mem_map.mapcount[new] = 1
     mem_map.flags[new] = ANON_FLAGS
     if not pte & PTE_XD:
         note_exec(mm.node, new)
+    mem_map.mapcount[new] = 1
     mm.rss_anon += 1
     return True
 
@@ -55,10 +55,10 @@ def map_file_page(mm: MmStruct, vma: Vma, address: int, cache: PageCache, pfn: P
     """
     pte = pfn << PAGE_SHIFT | mm.prot[vma.flags & VM_ACCESS_FLAGS] | PTE_A
     mem_map = mm.mem_map
-    if not mm.pgtable.set(address, pte):
-        return False
     if not pte & PTE_XD:
         note_exec(mm.node, pfn)
+    if not mm.pgtable.set(address, pte):
+        return False
     unnoticed = vma.flags & (VM_SHARED | VM_WRITE) == VM_SHARED | VM_WRITE and cache.backing is None
     # A frame of code stays read-only here: making it data again costs its other users a fault.
     if unnoticed and (not pte & PTE_XD or not mem_map.flags[pfn] & PG_exec):
