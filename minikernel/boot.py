@@ -94,6 +94,7 @@ class System:
     def _host_signal(self, number: int, frame: FrameType | None) -> None:
         """The host's SIGINT and SIGTERM become the guest's."""
         self.kernel.host_signals.append(SIGINT if number == signal.SIGINT else SIGTERM)
+        self.kernel.need_resched = True
         if frame is not None and frame.f_code in _HOST_WAITS:
             raise KeyboardInterrupt
 
@@ -138,10 +139,13 @@ def _kernel_page(node: Node, data: bytes) -> Pfn:
 def _init_task(kernel: Kernel) -> Task:
     """The first task: it has files, credentials and a place in the tree, but no memory yet."""
     config = kernel.config
-    process = Process(default_rlimits(max(kernel.physmem.nr_frames // 64, 64)))
-    task = Task(kernel, kernel.alloc_pid(), process, X86_64 if kernel.cpu.long_mode else I386)
+    pid = kernel.alloc_pid()
+    process = Process(pid, default_rlimits(max(kernel.physmem.nr_frames // 64, 64)))
+    task = Task(kernel, pid, process, X86_64 if kernel.cpu.long_mode else I386)
     process.threads.append(task)
     process.leader = task
+    process.parent = kernel.reaper
+    kernel.reaper.children.append(process)
     process.pgrp = process.session = task.pid
     task.cred = Cred(config.uid, config.gid, config.groups)
     task.files = kernel.vfs.std_files()

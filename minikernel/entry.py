@@ -87,7 +87,7 @@ def _switch_to(kernel: Kernel, task: Task) -> None:
     previous, cpu = kernel.current, kernel.cpu
     if kernel.tracer.sink is not None:
         kernel.tracer.emit(SchedSwitch(previous.pid if previous else 0, task.pid))
-    if previous is not None and previous.has_mm:
+    if previous is not None and previous.has_mm and previous.state is not TaskState.ZOMBIE:
         previous.context = cpu.save()
     kernel.current = task
     kernel.tracer.pid = task.pid
@@ -111,7 +111,11 @@ def _run_slice(kernel: Kernel, task: Task) -> None:
     """Run *task* until its slice is over, it blocks or it ends."""
     cpu, node = kernel.cpu, kernel.node
     run_cpu = cpu.run
-    end = cpu.icount + kernel.config.slice
+    start = cpu.icount
+    end = start + kernel.scheduler.slice_of(task, kernel.config.slice)
+    deadline = kernel.clock.next_deadline()
+    if deadline is not None and not kernel.clock.is_host:
+        end = min(end, start + max(deadline - kernel.clock.now_ns(), 1))
     limit = kernel.config.max_instructions
     if limit is not None:
         end = min(end, limit)
@@ -136,9 +140,13 @@ def _run_slice(kernel: Kernel, task: Task) -> None:
         if task.sigpending:
             exit_to_user_mode(kernel, task)
         if task.state is not TaskState.RUNNING or task.blocked_call is not None or kernel.exit_code is not None:
+            kernel.scheduler.account(task, cpu.icount - start)
             return
-        if cpu.icount >= end or kernel.host_signals:
+        if cpu.icount >= end or kernel.need_resched:
             break
+    kernel.need_resched = False
+    kernel.scheduler.account(task, cpu.icount - start)
+    kernel.scheduler.slice_over(task)
     if limit is not None and cpu.icount >= limit:
         raise InstructionLimit(f"{limit} instructions have been retired")
 
@@ -205,9 +213,10 @@ def _enter_by_sysenter(kernel: Kernel, task: Task) -> bool:
     """SYSENTER leaves no return address: it lands in the vDSO; EBP is the stack pointer, and points to argument 6."""
     regs = kernel.cpu.regs
     landing = kernel.sysenter_return(task)
+    if not landing:
+        force_signal(task, Siginfo(s.SIGSEGV, s.SI_KERNEL))
+        return False
     try:
-        if not landing:
-            raise LinuxError(Errno.EFAULT, "no vDSO to return to")
         sixth = get_user(task.mm, VirtAddr(regs[RBP] & 0xFFFF_FFFF), 4)
     except LinuxError:
         force_signal(task, Siginfo(s.SIGSEGV, s.SI_KERNEL))

@@ -134,6 +134,15 @@ class SchedSwitch(Event):
 
 
 @dataclass(slots=True)
+class SchedProcessFork(Event):
+    """sched:sched_process_fork: a new task, process or thread."""
+
+    name: ClassVar[str] = "sched_process_fork"
+    parent_pid: int
+    child_pid: int
+
+
+@dataclass(slots=True)
 class SchedProcessExec(Event):
     """sched:sched_process_exec."""
 

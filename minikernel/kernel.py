@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from minikernel.abi.abi import I386
+from minikernel.abi.resource import default_rlimits
 from minikernel.abi.siginfo import Siginfo
 from minikernel.mm.mm_struct import VmSysctl
 from minikernel.task.sched import Scheduler
-from minikernel.task.task import Task
+from minikernel.task.task import Process, Task
 from minikernel.task.vdso import SYSENTER_RETURN
-from minikernel.wait import WaitQueue
 
 if TYPE_CHECKING:
     from emu.cpu import Cpu
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from minikernel.mm.page_alloc import Node
     from minikernel.mm.pgtable import PageTable
     from minikernel.prng import Prng
+    from minikernel.task.futex import FutexKey, FutexWaiter
     from minikernel.task.vdso import Vdso
 
 PID_MAX: Final = 32768
+REAPER_PID: Final = 1
 
 
 class Kernel:
@@ -67,17 +69,20 @@ class Kernel:
         self.fatal: tuple[Task, Siginfo] | None = None  # the last signal that killed a task
         self.on_fatal: Callable[[Task, Siginfo], None] | None = None  # the crash reporter
         self.vdso: dict[Abi, tuple[Vdso, Pfn]] = {}  # the object, and the frame that holds it
+        self.need_resched = False  # the running task's slice ends at the next chance
+        self.max_threads = max(physmem.nr_frames // 8, 20)  # fork_init's rule of thumb: an eighth of memory in stacks
         self.host_signals: list[int] = []  # signals of the host that the guest has not seen yet
         self.vm_sysctl = VmSysctl()
         self.hostname = b"minikernel"
         self.domainname = b"(none)"
-        self.futexes: dict[tuple[object, int], WaitQueue] = {}  # (address space or page cache, offset) -> who waits
+        self.futexes: dict[FutexKey, list[FutexWaiter]] = {}  # who waits, first come first
         self.syscall_missing: dict[tuple[str, int], str] = {}  # (ABI name, number) -> name
         self.nr_syscalls = 0
         self.nr_switches = 0
         self.nr_forks = 0
         self.messages: list[tuple[int, str]] = []  # the log: (CLOCK_MONOTONIC ns, text)
-        self._last_pid = 0
+        self.reaper = Process(REAPER_PID, default_rlimits())  # adopts orphans and forgets them
+        self._last_pid = REAPER_PID
 
     def log(self, text: str) -> None:
         """Add a line to the kernel's log (printk)."""
@@ -100,7 +105,9 @@ class Kernel:
         if self.current is task:
             self.cpu.set_root(self.init_pgtable.root)
         task.has_mm = False
-        task.mm.destroy()
+        task.mm.users -= 1
+        if not task.mm.users:
+            task.mm.destroy()
 
     def vdso_symbol(self, task: Task, name: str) -> int:
         """Address of *name* in the vDSO of *task*; 0 if it has none."""

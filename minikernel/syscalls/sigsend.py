@@ -8,6 +8,7 @@ from typing import Final
 from emu.x86 import VirtAddr
 from minikernel.abi import signal as s
 from minikernel.abi.abi import Abi
+from minikernel.abi.capability import CAP_KILL
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.siginfo import SIGINFO_SIZE, Siginfo, unpack_siginfo
 from minikernel.abi.time import (
@@ -20,7 +21,6 @@ from minikernel.abi.time import (
     unpack_timeval,
 )
 from minikernel.clock import Timer
-from minikernel.abi.capability import CAP_KILL
 from minikernel.kernel import Kernel
 from minikernel.mm.uaccess import copy_from_user, copy_to_user
 from minikernel.syscalls.args import (
@@ -225,11 +225,13 @@ def sys_rt_sigtimedwait_time64(
 ) -> Result:
     """rt_sigtimedwait(2) of i386 with 64-bit seconds."""
     check_sigset_size(size)
+    abi = call_abi(task)
     mask = read_sigset(task, wanted)
     limit = None
     if timeout:
-        limit = timespec_ns(*unpack_timespec64(copy_from_user(task.mm, VirtAddr(timeout), _TIMESPEC64_SIZE)))
-    return _timed_wait(task, mask, limit, info, call_abi(task))
+        data = copy_from_user(task.mm, VirtAddr(timeout), _TIMESPEC64_SIZE)
+        limit = timespec_ns(*unpack_timespec64(call_abi(task), data))
+    return _timed_wait(task, mask, limit, info, abi)
 
 
 # ---- interval timers

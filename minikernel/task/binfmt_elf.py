@@ -30,7 +30,7 @@ from minikernel.mm.munmap import vm_munmap
 from minikernel.mm.uaccess import clear_user, copy_to_user
 from minikernel.mm.vma import VM_ACCOUNT, VM_DATA_DEFAULT_FLAGS, VM_EXEC
 from minikernel.prng import Prng
-from minikernel.task.binprm import ArgStrings, BinPrm
+from minikernel.task.binprm import ArgStrings
 from minikernel.task.elf import ElfFile
 
 CLOCK_TICKS: Final = 100  # AT_CLKTCK: USER_HZ
@@ -123,7 +123,7 @@ def _map_segment(mm: MmStruct, elf: ElfFile, phdr: Phdr, bias: int, fixed: int) 
         pgoff = (phdr.p_offset - offset_in_page) >> PAGE_SHIFT
         do_mmap(mm, start, length, _prot(phdr), MAP_PRIVATE | fixed, elf.file, pgoff)
         if zero_end > zero_start and zero_start & PAGE_MASK:
-            _pad_zero(mm, phdr, zero_start, zero_end)
+            _pad_zero(mm, phdr, zero_start)
         zero_start = page_align(zero_start)
     else:
         zero_start = start
@@ -133,7 +133,7 @@ def _map_segment(mm: MmStruct, elf: ElfFile, phdr: Phdr, bias: int, fixed: int) 
         do_brk_flags(mm, zero_start, zero_end, flags)
 
 
-def _pad_zero(mm: MmStruct, phdr: Phdr, start: int, end: int) -> None:
+def _pad_zero(mm: MmStruct, phdr: Phdr, start: int) -> None:
     """Clear the rest of the page in which the file's part ends (padzero)."""
     try:
         clear_user(mm, VirtAddr(start), PAGE_SIZE - (start & PAGE_MASK))
@@ -178,7 +178,6 @@ def map_vdso(mm: MmStruct, pfn: Pfn) -> int:
 
 def create_tables(
     mm: MmStruct,
-    bprm: BinPrm,
     elf: ElfFile,
     loaded: Loaded,
     strings: ArgStrings,

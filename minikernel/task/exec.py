@@ -10,9 +10,10 @@ from emu.x86 import VirtAddr
 from minikernel.abi.abi import I386, X86_64, Abi
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.resource import RLIMIT_STACK
-from minikernel.abi.signal import SIG_DFL, SIG_IGN, Sigaction, SignalStack
+from minikernel.abi.signal import SIG_DFL, SIG_IGN, SIGCHLD, Sigaction, SignalStack
 from minikernel.arch.segments import NR_TLS
 from minikernel.events import SchedProcessExec
+from minikernel.fs.file import OpenFile
 from minikernel.fs.open import open_exec
 from minikernel.mm.address_layout import (
     TASK_SIZE_COMPAT,
@@ -24,9 +25,11 @@ from minikernel.mm.mm_struct import MmStruct
 from minikernel.task.binfmt_elf import create_tables, load_program, map_vdso
 from minikernel.task.binprm import BINPRM_BUF_SIZE, BinPrm, check_arguments, setup_stack
 from minikernel.task.elf import ElfFile, read_elf
+from minikernel.task.exit import do_exit, end_vfork
 from minikernel.task.task import Task
 
 _MAX_DEPTH: Final = 5  # interpreters of interpreters
+_PER_CLEAR_ON_EXEC: Final = 0x0400000  # READ_IMPLIES_EXEC: a new program says for itself
 _ADDR_NO_RANDOMIZE: Final = 0x0040000
 _ADDR_COMPAT_LAYOUT: Final = 0x0200000
 
@@ -37,7 +40,11 @@ def do_execve(task: Task, filename: bytes, argv: list[bytes], envp: list[bytes])
     Errors:
         ENOENT, EACCES, ENOEXEC, E2BIG, ENOMEM, ELOOP and what the path walk says; the caller goes on then.
     """
-    file = open_exec(task.fs, task.cred, filename)
+    exec_file(task, filename, open_exec(task.fs, task.cred, filename), argv, envp)
+
+
+def exec_file(task: Task, filename: bytes, file: OpenFile, argv: list[bytes], envp: list[bytes]) -> None:
+    """Replace the program of *task* by *file*, whose reference is handed over; *filename* is what scripts are told."""
     bprm = BinPrm(filename, filename, file, b"", argv or [b""], envp)
     try:
         _search_binary_handler(task, bprm)
@@ -104,12 +111,16 @@ def _open_interpreter(task: Task, elf: ElfFile) -> ElfFile | None:
     except LinuxError as error:
         raise LinuxError(error.errno, f"its interpreter {elf.interpreter.decode(errors='replace')}") from None
     try:
-        interpreter = read_elf(file, file.pread(BINPRM_BUF_SIZE, 0))
-        if interpreter.abi is not elf.abi:
-            raise LinuxError(Errno.ENOEXEC, "its interpreter is for another machine")
+        return _read_interpreter(file, elf.abi)
     except BaseException:
         file.put_file()
         raise
+
+
+def _read_interpreter(file: OpenFile, abi: Abi) -> ElfFile:
+    interpreter = read_elf(file, file.pread(BINPRM_BUF_SIZE, 0))
+    if interpreter.abi is not abi:
+        raise LinuxError(Errno.ENOEXEC, "its interpreter is for another machine")
     return interpreter
 
 
@@ -117,10 +128,8 @@ def _new_mm(task: Task, elf: ElfFile) -> MmStruct:
     """An empty address space laid out for *elf* (setup_new_exec, arch_pick_mmap_layout)."""
     kernel = task.kernel
     machine_64bit = kernel.cpu.long_mode
-    if elf.abi is X86_64:
-        task_size = TASK_SIZE_X86_64
-    else:
-        task_size = TASK_SIZE_COMPAT if machine_64bit else TASK_SIZE_I386
+    task_size_32 = TASK_SIZE_COMPAT if machine_64bit else TASK_SIZE_I386
+    task_size = TASK_SIZE_X86_64 if elf.abi is X86_64 else task_size_32
     random = kernel.random.next64() | 1 if _randomize(task) else 0
     layout = address_layout(
         task_size,
@@ -155,20 +164,24 @@ def _build(task: Task, bprm: BinPrm, elf: ElfFile, interpreter: ElfFile | None, 
     vdso = map_vdso(mm, pfn)
     mm.vdso = vdso
     vsyscall = vdso + image.symbols.get("__kernel_vsyscall", 0)
-    sp = create_tables(
-        mm, bprm, elf, loaded, strings, vdso, vsyscall, task.cred, kernel.random, secure=False
-    )  # fmt: skip
+    sp = create_tables(mm, elf, loaded, strings, vdso, vsyscall, task.cred, kernel.random, secure=False)
     return sp, loaded.start
 
 
 def _commit(task: Task, bprm: BinPrm, abi: Abi, mm: MmStruct) -> None:
     """Give up the old program (begin_new_exec): from here on nothing fails."""
     kernel, process = task.kernel, task.process
+    _de_thread(task)
     kernel.leave_mm(task)
+    end_vfork(task)
     task.mm = mm
     task.has_mm = True
     task.abi = abi
+    if task.files.users > 1:  # unshare_files: close-on-exec is for us alone
+        shared, task.files = task.files, task.files.copy()
+        shared.put()
     task.files.close_on_exec()
+    process.actions = process.actions[:]
     for sig, action in enumerate(process.actions):
         if action.handler not in {SIG_DFL, SIG_IGN} or action.flags:
             process.actions[sig] = Sigaction(SIG_IGN) if action.handler == SIG_IGN else Sigaction()
@@ -177,7 +190,24 @@ def _commit(task: Task, bprm: BinPrm, abi: Abi, mm: MmStruct) -> None:
     task.clear_child_tid = 0
     task.robust_list = (0, 0)
     task.rseq = (0, 0, 0)
+    task.attributes.exec()
+    task.personality &= ~_PER_CLEAR_ON_EXEC
+    process.exit_signal = SIGCHLD
     task.set_comm(bprm.path.rsplit(b"/", 1)[-1])
+
+
+def _de_thread(task: Task) -> None:
+    """End the other threads; the caller becomes the leader, with the process's id (de_thread)."""
+    kernel, process = task.kernel, task.process
+    for thread in list(process.threads):
+        if thread is not task:
+            do_exit(thread, 0)
+    if process.leader is not task:
+        del kernel.tasks[task.pid]
+        task.pid = process.pid
+        process.leader = task
+        kernel.tasks[task.pid] = task
+        kernel.tracer.pid = task.pid
 
 
 def _start_thread(task: Task, abi: Abi, sp: int, entry: int) -> None:

@@ -1,7 +1,20 @@
-"""The end of tasks.  Linux: kernel/exit.c (do_exit, do_group_exit)."""
+"""The end of threads and processes.  Linux: kernel/exit.c (do_exit, do_group_exit, exit_notify, release_task).
 
+Nothing in the kernel runs while a task ends, so a whole process ends in one go: there are no half-dead threads.
+"""
+
+from emu.x86 import VirtAddr
+from minikernel.abi import signal as s
+from minikernel.abi.errno import LinuxError
+from minikernel.abi.siginfo import Siginfo
+from minikernel.abi.time import ticks
 from minikernel.events import SchedProcessExit
-from minikernel.task.task import Task, TaskState
+from minikernel.mm.uaccess import put_user
+from minikernel.task.futex import futex_wake
+from minikernel.task.robust import exit_robust_list
+from minikernel.task.task import Process, Task, TaskState
+
+CORE_DUMPED = 0x80
 
 
 def do_exit(task: Task, code: int) -> None:
@@ -17,13 +30,19 @@ def do_exit(task: Task, code: int) -> None:
         task.blocked_call = None
     kernel.scheduler.remove(task)
     task.state = TaskState.ZOMBIE
+    _release_memory(task)
+    task.files.put()
     process.threads.remove(task)
-    if process.threads:
-        return
-    if not process.group_exiting:
-        process.exit_code = code
-    process.group_exiting = True
-    release(task)
+    process.dead_utime += task.utime
+    process.dead_stime += task.stime
+    if task is not process.leader:
+        task.state = TaskState.DEAD
+        del kernel.tasks[task.pid]
+    if not process.threads:
+        if not process.group_exiting:
+            process.exit_code = code
+        process.group_exiting = True
+        _exit_process(task)
 
 
 def do_group_exit(task: Task, code: int) -> None:
@@ -36,12 +55,114 @@ def do_group_exit(task: Task, code: int) -> None:
         do_exit(thread, process.exit_code)
 
 
-def release(task: Task) -> None:
-    """Give back what the process held: memory, files, its place among the tasks."""
-    kernel = task.kernel
-    kernel.leave_mm(task)
-    task.files.put()
-    task.state = TaskState.DEAD
-    del kernel.tasks[task.pid]
-    if task is kernel.init:
-        kernel.exit_code = task.process.exit_code
+def _release_memory(task: Task) -> None:
+    """exit_mm, and mm_release before it: tell who waits for this thread through memory."""
+    if not task.has_mm:
+        return
+    exit_robust_list(task)
+    address, task.clear_child_tid = task.clear_child_tid, 0
+    if address and task.mm.users > 1:
+        try:
+            put_user(task.mm, VirtAddr(address), 0, 4)
+            futex_wake(task.kernel, task.mm, address, 1, shared=True)
+        except LinuxError:
+            pass  # the program unmapped it: nobody can wait there (mm_release ignores it too)
+    task.kernel.leave_mm(task)
+    end_vfork(task)
+
+
+def end_vfork(task: Task) -> None:
+    """The parent of a vfork goes on: the child has a memory of its own, or none any more (complete_vfork_done)."""
+    if task.vfork_done is not None:
+        queue, task.vfork_done = task.vfork_done, None
+        queue.wake()
+
+
+def _exit_process(task: Task) -> None:
+    """The last thread has ended: reparent the children, and tell the parent (exit_notify)."""
+    process, kernel = task.process, task.kernel
+    process.zombie = True
+    timer, process.alarm = process.alarm, None
+    if timer is not None:
+        timer.cancel()  # type: ignore[attr-defined]  # a RealTimer, of a room above this one
+    _reparent_children(kernel_reaper(task), process)
+    if process.leader is kernel.init:
+        kernel.exit_code = process.exit_code
+    parent = process.parent
+    assert parent is not None, "_exit_process: a process without a parent"
+    if parent is kernel.reaper:
+        release_process(task, process)
+        return
+    action = parent.actions[s.SIGCHLD]
+    ignored = process.exit_signal == s.SIGCHLD and (action.handler == s.SIG_IGN or bool(action.flags & s.SA_NOCLDWAIT))
+    if process.exit_signal and not (ignored and action.handler == s.SIG_IGN) and parent.threads:
+        from minikernel.task.signal import send_signal
+
+        send_signal(parent.threads[0], child_siginfo(process, process.exit_signal), group=True)
+    if ignored:
+        release_process(task, process)
+    parent.wait_chldexit.wake()
+
+
+def kernel_reaper(task: Task) -> Process:
+    """Who adopts the children of *task*'s process: the nearest subreaper, or the kernel (find_new_reaper)."""
+    ancestor = task.process.parent
+    while ancestor is not None:
+        if ancestor.is_subreaper and ancestor.threads:
+            return ancestor
+        ancestor = ancestor.parent
+    return task.kernel.reaper
+
+
+def _reparent_children(reaper: Process, process: Process) -> None:
+    for child in process.children:
+        child.parent = reaper
+        reaper.children.append(child)
+        child.exit_signal = s.SIGCHLD
+        leader = child.leader
+        assert leader is not None, "_reparent_children: a process without a leader"
+        if leader.pdeath_signal and child.threads:
+            from minikernel.task.signal import send_signal
+
+            send_signal(child.threads[0], Siginfo(leader.pdeath_signal), group=True)
+        if child.zombie:
+            if reaper is leader.kernel.reaper:
+                release_process(leader, child)
+            else:
+                reaper.wait_chldexit.wake()
+    process.children.clear()
+
+
+def release_process(task: Task, process: Process) -> None:
+    """Forget a process whose end has been told (release_task)."""
+    parent, leader = process.parent, process.leader
+    assert parent is not None, "release_process: a process without a parent"
+    assert leader is not None, "release_process: a process without a leader"
+    parent.children.remove(process)
+    leader.state = TaskState.DEAD
+    del task.kernel.tasks[leader.pid]
+
+
+def child_siginfo(process: Process, sig: int) -> Siginfo:
+    """What SIGCHLD or waitid(2) tell of an ended or stopped child."""
+    leader = process.leader
+    assert leader is not None, "child_siginfo: a process without a leader"
+    if process.zombie:
+        code = process.exit_code
+        if code & 0x7F:
+            si_code, status = s.CLD_DUMPED if code & CORE_DUMPED else s.CLD_KILLED, code & 0x7F
+        else:
+            si_code, status = s.CLD_EXITED, code >> 8
+    elif process.stop_signal:
+        si_code, status = s.CLD_STOPPED, process.stop_signal
+    else:
+        si_code, status = s.CLD_CONTINUED, s.SIGCONT
+    return Siginfo(
+        sig,
+        si_code,
+        pid=process.pid,
+        uid=leader.cred.uid,
+        status=status,
+        utime=ticks(process.dead_utime),
+        stime=ticks(process.dead_stime),
+    )

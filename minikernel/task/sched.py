@@ -1,47 +1,121 @@
-"""Who runs next.  One CPU; tasks that can run take turns.
+"""Who runs next: one CPU, real-time tasks by priority, the others fairly by virtual runtime.
 
-Linux: kernel/sched/core.c (schedule, try_to_wake_up).
+Linux: kernel/sched/core.c (schedule, try_to_wake_up), fair.c (update_curr, place_entity), rt.c.
+Runtime is counted in retired instructions, so the order is the same every time.
 """
 
-from collections import deque
+from typing import Final
 
+from minikernel.abi.sched import SCHED_FIFO, SCHED_IDLE, SCHED_RR
+from minikernel.prng import Prng
 from minikernel.task.task import Task, TaskState
 from minikernel.wait import Wait, WaitQueue
 
+# Weight of each nice level: sched_prio_to_weight, kernel/sched/core.c.
+NICE_TO_WEIGHT: Final = (
+    88761, 71755, 56483, 46273, 36291, 29154, 23254, 18705, 14949, 11916,
+    9548, 7620, 6100, 4904, 3906, 3121, 2501, 1991, 1586, 1277,
+    1024, 820, 655, 526, 423, 335, 272, 215, 172, 137,
+    110, 87, 70, 56, 45, 36, 29, 23, 18, 15,
+)  # fmt: skip
+NICE_0_WEIGHT: Final = 1024
+IDLE_WEIGHT: Final = 3
+BASE_SLICE: Final = 3_000_000  # instructions: base_slice_ns, 3 ms at one instruction a nanosecond
+RR_SLICE: Final = 100_000_000  # RR_TIMESLICE, 100 ms
+
 
 class Scheduler:
-    """Tasks that can run, in the order they will.
+    """Tasks that can run.
 
-    Invariant: a task is in ``queue`` if and only if its state is RUNNING.
+    Invariant: a task is in ``queue`` if and only if its state is RUNNING.  The queue is in the order of arrival,
+    which decides between equals.
     """
 
-    __slots__ = ("queue",)
+    __slots__ = ("_arrivals", "_min_vruntime", "_noise", "queue")
 
-    def __init__(self) -> None:
-        self.queue: deque[Task] = deque()
+    def __init__(self, seed: int | None = None) -> None:
+        self.queue: dict[Task, int] = {}  # task -> when it came, a running number
+        self._arrivals = 0
+        self._min_vruntime = 0
+        self._noise = Prng(seed) if seed is not None else None
+
+    # ---- the line
 
     def add(self, task: Task) -> None:
-        """A new task can run."""
+        """*task* can run: it takes its place behind those that wait (enqueue_task)."""
         task.state = TaskState.RUNNING
-        self.queue.append(task)
+        self._arrivals += 1
+        self.queue[task] = self._arrivals
+        # A sleeper gets no credit beyond one slice for the time it slept (place_entity).
+        task.vruntime = max(task.vruntime, self._min_vruntime - BASE_SLICE)
+        if _is_realtime(task):
+            task.kernel.need_resched = True
+
+    def add_new(self, task: Task, parent: Task) -> None:
+        """A new task can run; it starts where its maker is."""
+        task.vruntime = max(parent.vruntime, self._min_vruntime)
+        self.add(task)
 
     def remove(self, task: Task) -> None:
         """Forget *task*: it exits."""
-        if task.state is TaskState.RUNNING:
-            self.queue.remove(task)
+        self.queue.pop(task, None)
         self._leave_queue(task)
 
     def pick_next(self) -> Task | None:
-        """Choose the task that runs now; None if all sleep.  The chosen one goes to the end of the line."""
-        if not self.queue:
-            return None
-        task = self.queue[0]
-        self.queue.rotate(-1)
-        return task
+        """Choose the task that runs now; None if all sleep."""
+        queue = self.queue
+        if len(queue) <= 1:
+            return next(iter(queue), None)
+        best = min(queue, key=self._rank)
+        if not _is_realtime(best):
+            self._min_vruntime = max(self._min_vruntime, best.vruntime)
+        return best
+
+    def _rank(self, task: Task) -> tuple[int, int, int]:
+        attributes = task.attributes
+        if attributes.policy in {SCHED_FIFO, SCHED_RR}:
+            return (-attributes.rt_priority, 0, self.queue[task])
+        return (1, task.vruntime, self.queue[task])
+
+    def slice_of(self, task: Task, longest: int) -> int:
+        """How many instructions *task* may run before others are looked at, at most *longest*."""
+        if len(self.queue) <= 1:
+            return longest
+        policy = task.attributes.policy
+        if policy == SCHED_FIFO:
+            return longest
+        span = min(longest, RR_SLICE if policy == SCHED_RR else BASE_SLICE)
+        if self._noise is not None:
+            span = 1 + self._noise.next64() % span
+        return span
+
+    def account(self, task: Task, instructions: int) -> None:
+        """*task* ran for *instructions* (update_curr)."""
+        attributes = task.attributes
+        weight = IDLE_WEIGHT if attributes.policy == SCHED_IDLE else NICE_TO_WEIGHT[attributes.nice + 20]
+        task.vruntime += instructions * NICE_0_WEIGHT // weight
+        task.utime += instructions
+
+    def slice_over(self, task: Task) -> None:
+        """*task* used its slice up: behind the others of its kind (yield, and SCHED_RR's round)."""
+        if task in self.queue and task.attributes.policy != SCHED_FIFO:
+            self._arrivals += 1
+            self.queue[task] = self._arrivals
+            task.nr_involuntary_switches += len(self.queue) > 1
+
+    def yield_task(self, task: Task) -> None:
+        """sched_yield(2): everybody else first."""
+        self._arrivals += 1
+        self.queue[task] = self._arrivals
+        if not _is_realtime(task):
+            others = [other.vruntime for other in self.queue if other is not task and not _is_realtime(other)]
+            task.vruntime = max(task.vruntime, *others) if others else task.vruntime
+
+    # ---- sleeping
 
     def sleep(self, task: Task, queue: WaitQueue) -> None:
         """Take *task* off the line until ``wake`` (prepare_to_wait)."""
-        self.queue.remove(task)
+        del self.queue[task]
         task.state = TaskState.SLEEPING
         task.waiting_on = queue
         task.nr_voluntary_switches += 1
@@ -62,14 +136,15 @@ class Scheduler:
 
     def signal_wake(self, task: Task) -> None:
         """A signal came for *task* (signal_wake_up): an interruptible sleep ends."""
-        if task.state is TaskState.SLEEPING:
+        if task.state is TaskState.SLEEPING and not task.uninterruptible:
             task.interrupted = True
             self.wake(task, woken=False)
 
     def stop(self, task: Task) -> None:
-        """Stop *task* until SIGCONT."""
-        self.queue.remove(task)
-        task.state = TaskState.STOPPED
+        """Stop *task* until SIGCONT; one that sleeps stops when it wakes."""
+        if task.state is TaskState.RUNNING:
+            del self.queue[task]
+            task.state = TaskState.STOPPED
 
     def resume(self, task: Task) -> None:
         """SIGCONT came."""
@@ -83,3 +158,7 @@ class Scheduler:
             if task in queue.waiters:
                 queue.waiters.remove(task)
             task.waiting_on = None
+
+
+def _is_realtime(task: Task) -> bool:
+    return task.attributes.policy in {SCHED_FIFO, SCHED_RR}

@@ -80,7 +80,7 @@ def rt_sigreturn(task: Task) -> int:
 
 
 def sigreturn(task: Task) -> int:
-    """i386's sigreturn(2), of a frame without siginfo."""
+    """Go back from a frame without siginfo, as i386 programs do."""
     return _return(task, rt=False)
 
 

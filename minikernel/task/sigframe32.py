@@ -20,7 +20,8 @@ from minikernel.task.sigframe64 import FXSAVE_SIZE
 from minikernel.task.task import Task
 
 FSAVE_SIZE: Final = 112
-# gs fs es ds (16 bits in 32), di si bp sp bx dx cx ax, trapno err ip, cs, flags, sp_at_signal, ss, fpstate, oldmask, cr2
+# gs fs es ds (16 bits in 32), di si bp sp bx dx cx ax, trapno err ip, cs, flags, sp_at_signal, ss, fpstate,
+# oldmask, cr2
 _SIGCONTEXT: Final = Struct("<22I")
 _ORDER: Final = (RDI, RSI, RBP, RSP, RBX, RDX, RCX, RAX)
 _SEGMENTS: Final = ("gs", "fs", "es", "ds")

@@ -5,15 +5,16 @@ Linux: include/linux/sched.h, include/linux/sched/signal.h.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from minikernel.abi.resource import Rusage
 from minikernel.abi.siginfo import Siginfo
-from minikernel.abi.signal import NSIG, Sigaction, SignalStack
+from minikernel.abi.signal import NSIG, SIGCHLD, Sigaction, SignalStack
 from minikernel.arch.segments import NR_TLS
 from minikernel.task.attributes import Attributes
+from minikernel.wait import WaitQueue
 
 if TYPE_CHECKING:
     from emu.cpu import Context
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from minikernel.fs.namei import FsStruct
     from minikernel.kernel import Kernel
     from minikernel.mm.mm_struct import MmStruct
-    from minikernel.wait import Wait, WaitQueue
+    from minikernel.wait import Wait
 
 TASK_COMM_LEN: Final = 16  # with the NUL
 NO_SYSCALL: Final = -1
@@ -58,18 +59,41 @@ class Process:
     __slots__ = (
         "actions",
         "alarm",
+        "children",
         "children_usage",
+        "continued",
+        "dead_stime",
+        "dead_utime",
         "exit_code",
+        "exit_signal",
         "group_exiting",
+        "is_subreaper",
         "leader",
+        "parent",
         "pgrp",
+        "pid",
         "rlimits",
         "session",
         "shared_pending",
+        "stop_reported",
+        "stop_signal",
         "threads",
+        "wait_chldexit",
+        "zombie",
     )
 
-    def __init__(self, rlimits: list[list[int]]) -> None:
+    def __init__(self, pid: int, rlimits: list[list[int]]) -> None:
+        self.pid = pid  # the thread group's id
+        self.parent: Process | None = None  # None: the kernel itself
+        self.children: list[Process] = []
+        self.exit_signal = SIGCHLD  # what the parent is sent at the end; 0: nothing
+        self.zombie = False  # every thread has ended, and the parent has not asked how
+        self.is_subreaper = False  # prctl(PR_SET_CHILD_SUBREAPER)
+        self.wait_chldexit = WaitQueue()  # threads of ours in wait(2)
+        self.stop_signal = 0  # nonzero while stopped
+        self.stop_reported = False  # the parent has seen this stop
+        self.continued = False  # SIGCONT came, and the parent has not seen that
+        self.dead_utime = self.dead_stime = 0  # ns, of threads that have ended
         self.actions = [Sigaction()] * (NSIG + 1)  # by signal number; 0 is not used
         self.shared_pending = Sigpending()
         self.rlimits = rlimits  # [current, maximum] by RLIMIT_*
@@ -109,7 +133,6 @@ class Task:
         "nr_involuntary_switches",
         "nr_voluntary_switches",
         "orig_ax",
-        "parent",
         "pdeath_signal",
         "pending",
         "personality",
@@ -127,7 +150,10 @@ class Task:
         "tgid",
         "tls",
         "trap_nr",
+        "uninterruptible",
         "utime",
+        "vfork_done",
+        "vruntime",
         "wait",
         "waiting_on",
         "woken",
@@ -136,8 +162,7 @@ class Task:
     def __init__(self, kernel: Kernel, pid: int, process: Process, abi: Abi) -> None:
         self.kernel = kernel
         self.pid = pid
-        self.tgid = pid
-        self.parent: Task | None = None
+        self.tgid = process.pid
         self.process = process
         self.abi = abi
         self.comm = b""
@@ -160,11 +185,13 @@ class Task:
         self.orig_ax = NO_SYSCALL  # its number; NO_SYSCALL outside of one
         self.in_call: Abi | None = None  # the table it came through
         self.blocked_call: Coroutine[Any, Any, int] | None = None
-        self.restart: Coroutine[Any, Any, int] | None = None  # what restart_syscall(2) continues
+        self.restart: Callable[[], Coroutine[Any, Any, int]] | None = None  # what restart_syscall(2) continues
         self.waiting_on: WaitQueue | None = None
         self.wait: Wait | None = None  # the wait itself, so that an old timeout does not end a new one
         self.woken: bool | None = None  # what the last wait ended with
         self.interrupted = False
+        self.uninterruptible = False  # only SIGKILL ends the sleep
+        self.vruntime = 0  # instructions, weighted: the fair scheduler's clock
         # What the kernel keeps for user space.
         self.clear_child_tid = 0
         self.robust_list = (0, 0)  # head, length
@@ -177,11 +204,18 @@ class Task:
         self.start_time = 0  # CLOCK_MONOTONIC ns
         self.nr_voluntary_switches = self.nr_involuntary_switches = 0
         self.exit_code = 0
+        self.vfork_done: WaitQueue | None = None  # the parent of a vfork waits here
+
+    @property
+    def parent(self) -> Task | None:
+        """The leader of the parent process; None for a child of the kernel."""
+        parent = self.process.parent
+        return parent.leader if parent is not None else None
 
     @property
     def ppid(self) -> int:
-        """The parent's process id, 0 if it lies outside the machine."""
-        return self.parent.tgid if self.parent is not None else 0
+        """The parent's process id; 0 if that is the kernel."""
+        return self.process.parent.pid if self.process.parent is not None else 0
 
     @property
     def rlimits(self) -> list[list[int]]:

@@ -47,7 +47,8 @@ def _call32(number: int, arguments: int) -> bytes:
     return b"\x53" + body + b"\xb8" + number.to_bytes(4, "little") + b"\xcd\x80\x5b\xc3"
 
 
-# __kernel_vsyscall: push ecx; push edx; push ebp; mov ebp, esp; sysenter; int 0x80; <landing> pop ebp; pop edx; pop ecx; ret
+# __kernel_vsyscall: push ecx; push edx; push ebp; mov ebp, esp; sysenter; int 0x80;
+# the landing: pop ebp; pop edx; pop ecx; ret
 _VSYSCALL: Final = bytes.fromhex("51 52 55 89e5 0f34 cd80 5d 5a 59 c3")
 SYSENTER_RETURN: Final = 9  # offset of the landing behind __kernel_vsyscall
 
