@@ -155,7 +155,7 @@ class AddressSpaces(RuleBasedStateMachine):
         mm, model = self.space(which)
         fails = page not in model or abs(page - to) < count
         wanted: AbstractContextManager[object] = (
-            pytest.raises(LinuxError, match="EFAULT|EINVAL") if fails else nullcontext()
+            pytest.raises(LinuxError, match=r"EFAULT|EINVAL") if fails else nullcontext()
         )
         size = count * PAGE_SIZE
         with wanted:
