@@ -82,6 +82,7 @@ _EXIT_EXCEPTION: Final = 4
 # enum uc_x86_reg of unicorn 2 (unicorn/x86.h).
 _REG_CS: Final = 11
 _REG_DS: Final = 17
+_REG_EFLAGS: Final = 25  # what a 32-bit engine calls it
 _REG_RFLAGS: Final = 253
 _REG_ES: Final = 28
 _REG_FS: Final = 32
@@ -160,6 +161,7 @@ class Cpu:
         self.regs = memoryview((ctypes.c_uint64 * 17).from_address(env)).cast("B").cast("Q")
         self._state = memoryview((ctypes.c_ubyte * self._words[_ENV_SIZE]).from_address(env)).cast("B")
         self._run = self._native.machine_run
+        self._flags = _REG_RFLAGS if self.long_mode else _REG_EFLAGS
         self.root = PhysAddr(0)
         self._load_cpuid()
 
@@ -240,11 +242,11 @@ class Cpu:
     @property
     def rflags(self) -> int:
         """RFLAGS."""
-        return self._read(_REG_RFLAGS)
+        return self._read(self._flags)
 
     @rflags.setter
     def rflags(self, value: int) -> None:
-        self._write(_REG_RFLAGS, value)
+        self._write(self._flags, value)
 
     @property
     def fs_base(self) -> int:

@@ -288,7 +288,7 @@ static void note_exit(struct machine *m, uc_err e)
     } else if (m->exit_kind == EXIT_SYSCALL) {
         /* What SYSCALL leaves in the registers: SDM vol. 2, SYSCALL. */
         uint64_t *regs = (uint64_t *)m->env;
-        m->api->reg_read(m->uc, UC_X86_REG_RFLAGS, &regs[REG_R11]);
+        m->api->reg_read(m->uc, flags_id(m), &regs[REG_R11]);
         memcpy(&regs[REG_RCX], m->env + EIP_OFFSET, 8);
     } else if (m->exit_kind == EXIT_NONE || e) {
         m->exit_kind = EXIT_HOST_ERROR;
