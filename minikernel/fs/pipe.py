@@ -13,8 +13,10 @@ from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.fcntl import O_ACCMODE, O_DIRECT, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY
 from minikernel.abi.ioctl import FIONREAD
 from minikernel.abi.poll import POLLERR, POLLHUP, READABLE, WRITABLE
+from minikernel.abi.stat import S_IFIFO
 from minikernel.fs.dentry import Path
 from minikernel.fs.file import BrokenPipe, OpenFile, WouldBlock
+from minikernel.fs.inode import Inode, SuperBlock
 from minikernel.wait import WaitQueue
 
 PIPE_BUF: Final = 4096
@@ -131,6 +133,20 @@ class Pipe:
         if grown:
             self.writable.wake()
         return buffers * _PAGE
+
+
+class PipeInode(Inode):
+    """The inode of a pipe without a name; opened again through /proc/PID/fd it is the same pipe."""
+
+    __slots__ = ("pipe",)
+
+    def __init__(self, sb: SuperBlock, ino: int) -> None:
+        super().__init__(sb, ino, S_IFIFO | 0o600)
+        self.pipe = Pipe()
+
+    def open(self, path: Path, flags: int) -> OpenFile:
+        """One more end."""
+        return open_fifo(path, flags, self.pipe)
 
 
 class PipeFile(OpenFile):

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.fcntl import F_SEAL_EXEC, F_SEAL_SEAL, O_LARGEFILE, O_RDONLY, O_RDWR, O_WRONLY
-from minikernel.abi.stat import S_IFCHR, S_IFDIR, S_IFIFO, S_IFREG, makedev
+from minikernel.abi.stat import S_IFCHR, S_IFDIR, S_IFREG, makedev
 from minikernel.abi.statfs import PIPEFS_MAGIC
 from minikernel.fs.anon import AnonFs, DetachedFs, EventFile
 from minikernel.fs.chrdev import MEM_MAJOR, TTYAUX_MAJOR
@@ -24,7 +24,7 @@ from minikernel.fs.hostrw import HostRwFs
 from minikernel.fs.inode import Inode, SuperBlock
 from minikernel.fs.mount import Mount, MountNamespace
 from minikernel.fs.namei import LOOKUP_DIRECTORY, LOOKUP_FOLLOW, FsStruct, lookup_at
-from minikernel.fs.pipe import Pipe, PipeFile
+from minikernel.fs.pipe import PipeFile, PipeInode
 from minikernel.fs.services import KernelServices
 from minikernel.fs.tmpfs import MemDir, MemFile, MemNode, MemSymlink, Tmpfs
 
@@ -167,10 +167,9 @@ class Vfs:
 
     def pipe(self, flags: int) -> tuple[OpenFile, OpenFile]:
         """The reading and the writing end of a new pipe; *flags*: O_NONBLOCK, O_DIRECT (create_pipe_files)."""
-        inode = Inode(self.pipefs, self.pipefs.new_ino(), S_IFIFO | 0o600)
+        inode = PipeInode(self.pipefs, self.pipefs.new_ino())
         path = self.pipefs.path(b"pipe:[%d]" % inode.ino, inode)
-        pipe = Pipe()
-        return PipeFile(path, flags | O_RDONLY, pipe), PipeFile(path, flags | O_WRONLY, pipe)
+        return PipeFile(path, flags | O_RDONLY, inode.pipe), PipeFile(path, flags | O_WRONLY, inode.pipe)
 
     def eventfd(self, count: int, flags: int, *, semaphore: bool) -> OpenFile:
         """Make a counter that tasks wait on."""

@@ -1,0 +1,185 @@
+"""/proc/PID/maps and smaps.  Linux: fs/proc/task_mmu.c."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from emu.x86 import PAGE_SHIFT, PTE_A, PTE_D, PTE_P
+from minikernel.abi.stat import dev_major, dev_minor
+from minikernel.mm import vma as v
+from minikernel.mm.mm_struct import MmStruct, vma_name
+from minikernel.mm.page import PG_anon
+from minikernel.mm.vma import Vma
+from minikernel.task.task import Task
+
+_FRAME: Final = (1 << 40) - 1
+_PAGE_KB: Final = 4
+_PSS_SHIFT: Final = 12
+
+# VmFlags mnemonics, in the order of the bits (show_smap_vma_flags).
+_FLAG_NAMES: Final = (
+    (v.VM_READ, b"rd"),
+    (v.VM_WRITE, b"wr"),
+    (v.VM_EXEC, b"ex"),
+    (v.VM_SHARED, b"sh"),
+    (v.VM_MAYREAD, b"mr"),
+    (v.VM_MAYWRITE, b"mw"),
+    (v.VM_MAYEXEC, b"me"),
+    (v.VM_MAYSHARE, b"ms"),
+    (v.VM_GROWSDOWN, b"gd"),
+    (v.VM_PFNMAP, b"pf"),
+    (v.VM_LOCKED, b"lo"),
+    (v.VM_IO, b"io"),
+    (v.VM_SEQ_READ, b"sr"),
+    (v.VM_RAND_READ, b"rr"),
+    (v.VM_DONTCOPY, b"dc"),
+    (v.VM_DONTEXPAND, b"de"),
+    (v.VM_LOCKONFAULT, b"lf"),
+    (v.VM_ACCOUNT, b"ac"),
+    (v.VM_NORESERVE, b"nr"),
+    (v.VM_HUGETLB, b"ht"),
+    (v.VM_WIPEONFORK, b"wf"),
+    (v.VM_DONTDUMP, b"dd"),
+    (v.VM_MIXEDMAP, b"mm"),
+    (v.VM_HUGEPAGE, b"hg"),
+    (v.VM_NOHUGEPAGE, b"nh"),
+    (v.VM_MERGEABLE, b"mg"),
+)
+
+
+class _Usage:
+    """What the page table says about a range: struct mem_size_stats, in pages; *pss* in 4096ths of a page."""
+
+    __slots__ = (
+        "anonymous", "locked", "private_clean", "private_dirty", "pss", "pss_dirty", "referenced", "rss",
+        "shared_clean", "shared_dirty",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.rss = self.pss = self.pss_dirty = self.referenced = self.anonymous = self.locked = 0
+        self.shared_clean = self.shared_dirty = self.private_clean = self.private_dirty = 0
+
+    def add(self, mm: MmStruct, vma: Vma) -> None:
+        """Count the pages of *vma* (smaps_account)."""
+        mem_map = mm.mem_map
+        for _, pte in mm.pgtable.entries(vma.start, vma.end):
+            pfn = pte >> PAGE_SHIFT & _FRAME
+            if not pte & PTE_P or pfn == mm.node.zero_pfn:
+                continue
+            users = max(mem_map.mapcount[pfn], 1)
+            share = (1 << _PSS_SHIFT) // users
+            dirty = bool(pte & PTE_D)
+            self.rss += 1
+            self.pss += share
+            self.pss_dirty += share if dirty else 0
+            self.referenced += bool(pte & PTE_A)
+            self.anonymous += bool(mem_map.flags[pfn] & PG_anon)
+            if users > 1:
+                self.shared_dirty += dirty
+                self.shared_clean += not dirty
+            else:
+                self.private_dirty += dirty
+                self.private_clean += not dirty
+            self.locked += share if vma.flags & v.VM_LOCKED else 0
+
+    def lines(self) -> Iterator[bytes]:
+        """From Rss to Locked (__show_smap)."""
+        rows = (
+            (b"Rss", self.rss << _PSS_SHIFT),
+            (b"Pss", self.pss),
+            (b"Pss_Dirty", self.pss_dirty),
+            (b"Shared_Clean", self.shared_clean << _PSS_SHIFT),
+            (b"Shared_Dirty", self.shared_dirty << _PSS_SHIFT),
+            (b"Private_Clean", self.private_clean << _PSS_SHIFT),
+            (b"Private_Dirty", self.private_dirty << _PSS_SHIFT),
+            (b"Referenced", self.referenced << _PSS_SHIFT),
+            (b"Anonymous", self.anonymous << _PSS_SHIFT),
+            (b"KSM", 0),
+            (b"LazyFree", 0),
+            (b"AnonHugePages", 0),
+            (b"ShmemPmdMapped", 0),
+            (b"FilePmdMapped", 0),
+            (b"Shared_Hugetlb", 0),
+            (b"Private_Hugetlb", 0),
+            (b"Swap", 0),
+            (b"SwapPss", 0),
+            (b"Locked", self.locked),
+        )
+        for name, amount in rows:
+            yield kb_line(name, amount * _PAGE_KB >> _PSS_SHIFT)
+
+
+def kb_line(name: bytes, kilobytes: int) -> bytes:
+    """A line of smaps: SEQ_PUT_DEC."""
+    return b"%-16s%8d kB\n" % (name + b":", kilobytes)
+
+
+def maps(task: Task) -> bytes:
+    """/proc/PID/maps."""
+    if not task.has_mm:
+        return b""
+    mm = task.mm
+    width = 72 if mm.node.layout.mode.va_bits > 32 else 48
+    return b"".join(_map_line(mm, vma, width) for vma in mm.vmas)
+
+
+def _map_line(mm: MmStruct, vma: Vma, width: int) -> bytes:
+    """show_map_vma."""
+    flags = vma.flags
+    rights = bytes(
+        (
+            0x72 if flags & v.VM_READ else 0x2D,
+            0x77 if flags & v.VM_WRITE else 0x2D,
+            0x78 if flags & v.VM_EXEC else 0x2D,
+            0x73 if flags & v.VM_MAYSHARE else 0x70,
+        )
+    )
+    dev = ino = offset = 0
+    if vma.file is not None:
+        dev, ino, offset = vma.file.dev, vma.file.ino, vma.pgoff << PAGE_SHIFT
+    line = b"%08x-%08x %s %08x %02x:%02x %d " % (
+        vma.start, vma.end, rights, offset, dev_major(dev), dev_minor(dev), ino,
+    )  # fmt: skip
+    name = vma_name(mm, vma).replace(b"\n", b"\\012")
+    return (line.ljust(width + 1) + name if name else line) + b"\n"
+
+
+def smaps(task: Task) -> bytes:
+    """/proc/PID/smaps."""
+    if not task.has_mm:
+        return b""
+    mm = task.mm
+    width = 72 if mm.node.layout.mode.va_bits > 32 else 48
+    parts: list[bytes] = []
+    for vma in mm.vmas:
+        usage = _Usage()
+        usage.add(mm, vma)
+        parts.append(_map_line(mm, vma, width))
+        parts.append(kb_line(b"Size", (vma.end - vma.start) >> 10))
+        parts.append(kb_line(b"KernelPageSize", _PAGE_KB))
+        parts.append(kb_line(b"MMUPageSize", _PAGE_KB))
+        parts.extend(usage.lines())
+        parts.append(b"THPeligible:           0\n")
+        names = [name for bit, name in _FLAG_NAMES if vma.flags & bit]
+        parts.append(b"VmFlags: " + b"".join(name + b" " for name in names) + b"\n")
+    return b"".join(parts)
+
+
+def smaps_rollup(task: Task) -> bytes:
+    """/proc/PID/smaps_rollup."""
+    if not task.has_mm:
+        return b""
+    mm = task.mm
+    usage = _Usage()
+    mappings = list(mm.vmas)
+    for vma in mappings:
+        usage.add(mm, vma)
+    start = mappings[0].start if mappings else 0
+    end = mappings[-1].end if mappings else 0
+    head = b"%08x-%08x ---p 00000000 00:00 0 " % (start, end)
+    lines = list(usage.lines())
+    pss_parts = [
+        kb_line(b"Pss_Anon", usage.anonymous * _PAGE_KB),
+        kb_line(b"Pss_File", max(usage.rss - usage.anonymous, 0) * _PAGE_KB),
+        kb_line(b"Pss_Shmem", 0),
+    ]
+    return head.ljust(73) + b"[rollup]\n" + b"".join(lines[:3] + pss_parts + lines[3:])

@@ -1,0 +1,308 @@
+"""The one-piece texts of /proc/PID.  Linux: fs/proc/array.c, fs/proc/base.c, fs/proc_namespace.c."""
+
+from typing import Final
+
+from emu.x86 import PAGE_SHIFT
+from minikernel.abi import resource as r
+from minikernel.abi.fcntl import O_CLOEXEC
+from minikernel.abi.signal import SIG_DFL, SIG_IGN
+from minikernel.abi.stat import dev_major, dev_minor
+from minikernel.abi.time import ticks
+from minikernel.fs.dentry import prepend_path
+from minikernel.fs.file import OpenFile
+from minikernel.fs.mount import Mount
+from minikernel.mm.uaccess import copy_from_user_partial
+from minikernel.task.task import Task
+
+_ESCAPED: Final = b" \t\n\\#"
+
+_LIMITS: Final = (
+    (r.RLIMIT_CPU, b"Max cpu time", b"seconds"),
+    (r.RLIMIT_FSIZE, b"Max file size", b"bytes"),
+    (r.RLIMIT_DATA, b"Max data size", b"bytes"),
+    (r.RLIMIT_STACK, b"Max stack size", b"bytes"),
+    (r.RLIMIT_CORE, b"Max core file size", b"bytes"),
+    (r.RLIMIT_RSS, b"Max resident set", b"bytes"),
+    (r.RLIMIT_NPROC, b"Max processes", b"processes"),
+    (r.RLIMIT_NOFILE, b"Max open files", b"files"),
+    (r.RLIMIT_MEMLOCK, b"Max locked memory", b"bytes"),
+    (r.RLIMIT_AS, b"Max address space", b"bytes"),
+    (r.RLIMIT_LOCKS, b"Max file locks", b"locks"),
+    (r.RLIMIT_SIGPENDING, b"Max pending signals", b"signals"),
+    (r.RLIMIT_MSGQUEUE, b"Max msgqueue size", b"bytes"),
+    (r.RLIMIT_NICE, b"Max nice priority", b""),
+    (r.RLIMIT_RTPRIO, b"Max realtime priority", b""),
+    (r.RLIMIT_RTTIME, b"Max realtime timeout", b"us"),
+)
+
+_STATE_NAMES: Final = {
+    "R": b"R (running)",
+    "S": b"S (sleeping)",
+    "T": b"T (stopped)",
+    "Z": b"Z (zombie)",
+    "X": b"X (dead)",
+}
+
+
+def cmdline(task: Task) -> bytes:
+    """The arguments, as they are in memory now, each with its NUL (get_mm_cmdline)."""
+    if not task.has_mm:
+        return b""
+    mm = task.mm
+    data = copy_from_user_partial(mm, mm.arg_start, mm.arg_end - mm.arg_start)
+    if data and data[-1]:
+        # setproctitle(3) wrote over the end: the title goes on in the environment, up to a NUL.
+        data += copy_from_user_partial(mm, mm.arg_end, max(mm.env_end - mm.arg_end, 0))
+        data = data.partition(b"\0")[0]
+    return data
+
+
+def environ(task: Task) -> bytes:
+    """The environment as execve left it."""
+    if not task.has_mm:
+        return b""
+    mm = task.mm
+    return copy_from_user_partial(mm, mm.env_start, mm.env_end - mm.env_start)
+
+
+def auxv(task: Task) -> bytes:
+    """The auxiliary vector."""
+    return task.mm.saved_auxv if task.has_mm else b""
+
+
+def comm(task: Task) -> bytes:
+    """The name."""
+    return task.comm + b"\n"
+
+
+def limits(task: Task) -> bytes:
+    """The resource limits (proc_pid_limits)."""
+    lines = [b"%-25s %-20s %-20s %-10s\n" % (b"Limit", b"Soft Limit", b"Hard Limit", b"Units")]
+    for number, name, unit in _LIMITS:
+        shown = [b"unlimited" if value == r.RLIM_INFINITY else b"%d" % value for value in task.rlimits[number]]
+        tail = b"%-10s\n" % unit if unit else b"\n"
+        lines.append(b"%-25s %-20s %-20s " % (name, *shown) + tail)
+    return b"".join(lines)
+
+
+def personality(task: Task) -> bytes:
+    """The personality."""
+    return b"%08x\n" % task.personality
+
+
+def syscall(task: Task) -> bytes:
+    """What call the task waits in; we tell only whether it runs."""
+    return b"running\n" if task.blocked_call is None else b"%d\n" % task.orig_ax
+
+
+def io(_task: Task) -> bytes:
+    """I/O counters, which are not kept."""
+    names = (b"rchar", b"wchar", b"syscr", b"syscw", b"read_bytes", b"write_bytes", b"cancelled_write_bytes")
+    return b"".join(b"%s: 0\n" % name for name in names)
+
+
+def statm(task: Task) -> bytes:
+    """Sizes in pages."""
+    if not task.has_mm:
+        return b"0 0 0 0 0 0 0\n"
+    mm = task.mm
+    shared = mm.rss_file + mm.rss_shmem
+    return b"%d %d %d %d 0 %d 0\n" % (mm.total_vm, mm.rss, shared, _text_pages(task), mm.data_vm + mm.stack_vm)
+
+
+def _text_pages(task: Task) -> int:
+    mm = task.mm
+    mask = (1 << PAGE_SHIFT) - 1
+    return ((mm.end_code + mask) >> PAGE_SHIFT) - (mm.start_code >> PAGE_SHIFT)
+
+
+def _signal_masks(task: Task) -> tuple[int, int]:
+    """Ignored and caught signals."""
+    ignored = caught = 0
+    for number, action in enumerate(task.process.actions):
+        if number and action.handler == SIG_IGN:
+            ignored |= 1 << (number - 1)
+        elif number and action.handler != SIG_DFL:
+            caught |= 1 << (number - 1)
+    return ignored, caught
+
+
+def stat(task: Task) -> bytes:
+    """The 52 numbers (do_task_stat)."""
+    ignored, caught = _signal_masks(task)
+    process = task.process
+    mm = task.mm if task.has_mm else None
+    low = (1 << 31) - 1
+    fields: list[int] = [
+        task.ppid, process.pgrp, process.session, 0, -1, 0x400000,
+        mm.min_flt if mm else 0, 0, mm.maj_flt if mm else 0, 0,
+        ticks(task.utime), ticks(task.stime), 0, 0,
+        20 + task.attributes.nice, task.attributes.nice, len(process.threads), 0, ticks(task.start_time),
+        mm.total_vm << PAGE_SHIFT if mm else 0, mm.rss if mm else 0, task.rlimits[r.RLIMIT_RSS][0],
+        mm.start_code if mm else 0, mm.end_code if mm else 0, mm.start_stack if mm else 0, 0, 0,
+        task.pending.mask & low, task.blocked & low, ignored & low, caught & low,
+        0, 0, 0, 17, 0, task.attributes.rt_priority, task.attributes.policy, 0, 0, 0,
+        mm.start_data if mm else 0, mm.end_data if mm else 0, mm.start_brk if mm else 0,
+        mm.arg_start if mm else 0, mm.arg_end if mm else 0, mm.env_start if mm else 0, mm.env_end if mm else 0,
+        task.exit_code,
+    ]  # fmt: skip
+    head = b"%d (%s) %s " % (task.pid, task.comm, task.state.value.encode())
+    return head + b" ".join(b"%d" % field for field in fields) + b"\n"
+
+
+def status(task: Task) -> bytes:
+    """The same for people (proc_pid_status)."""
+    cred = task.cred
+    lines = [
+        b"Name:\t%s" % task.comm.replace(b"\\", b"\\\\").replace(b"\n", b"\\n"),
+        b"Umask:\t%04o" % task.fs.umask,
+        b"State:\t%s" % _STATE_NAMES[task.state.value],
+        b"Tgid:\t%d" % task.tgid,
+        b"Ngid:\t0",
+        b"Pid:\t%d" % task.pid,
+        b"PPid:\t%d" % task.ppid,
+        b"TracerPid:\t0",
+        b"Uid:\t%d\t%d\t%d\t%d" % (cred.uid, cred.euid, cred.suid, cred.fsuid),
+        b"Gid:\t%d\t%d\t%d\t%d" % (cred.gid, cred.egid, cred.sgid, cred.fsgid),
+        b"FDSize:\t%d" % max(64, 1 << (max(len(task.files.fds), 1) - 1).bit_length()),
+        b"Groups:\t%s " % b" ".join(b"%d" % group for group in cred.groups),
+        b"NStgid:\t%d" % task.tgid,
+        b"NSpid:\t%d" % task.pid,
+        b"NSpgid:\t%d" % task.process.pgrp,
+        b"NSsid:\t%d" % task.process.session,
+        b"Kthread:\t0",
+    ]
+    if task.has_mm:
+        lines += _memory_lines(task)
+    lines += _signal_lines(task)
+    lines += [
+        b"Cpus_allowed:\t1",
+        b"Cpus_allowed_list:\t0",
+        b"Mems_allowed:\t1",
+        b"Mems_allowed_list:\t0",
+        b"voluntary_ctxt_switches:\t%d" % task.nr_voluntary_switches,
+        b"nonvoluntary_ctxt_switches:\t%d" % task.nr_involuntary_switches,
+    ]
+    return b"\n".join(lines) + b"\n"
+
+
+def _memory_lines(task: Task) -> list[bytes]:
+    """task_mem."""
+    mm = task.mm
+    text = _text_pages(task)
+    rows = (
+        (b"VmPeak", max(mm.hiwater_vm, mm.total_vm)),
+        (b"VmSize", mm.total_vm),
+        (b"VmLck", mm.locked_vm),
+        (b"VmPin", 0),
+        (b"VmHWM", max(mm.hiwater_rss, mm.rss)),
+        (b"VmRSS", mm.rss),
+        (b"RssAnon", mm.rss_anon),
+        (b"RssFile", mm.rss_file),
+        (b"RssShmem", mm.rss_shmem),
+        (b"VmData", mm.data_vm),
+        (b"VmStk", mm.stack_vm),
+        (b"VmExe", text),
+        (b"VmLib", max(mm.exec_vm - text, 0)),
+        (b"VmPTE", mm.pgtable.nr_tables),
+        (b"VmSwap", 0),
+    )
+    lines = [b"%s:\t%8d kB" % (name, pages * 4) for name, pages in rows]
+    return [*lines, b"HugetlbPages:\t       0 kB", b"CoreDumping:\t0", b"THP_enabled:\t0"]
+
+
+def _signal_lines(task: Task) -> list[bytes]:
+    """task_sig, task_cap, task_seccomp."""
+    ignored, caught = _signal_masks(task)
+    cred = task.cred
+    queued = len(task.pending.queue) + len(task.process.shared_pending.queue)
+    return [
+        b"Threads:\t%d" % len(task.process.threads),
+        b"SigQ:\t%d/%d" % (queued, task.rlimits[r.RLIMIT_SIGPENDING][0]),
+        b"SigPnd:\t%016x" % task.pending.mask,
+        b"ShdPnd:\t%016x" % task.process.shared_pending.mask,
+        b"SigBlk:\t%016x" % task.blocked,
+        b"SigIgn:\t%016x" % ignored,
+        b"SigCgt:\t%016x" % caught,
+        b"CapInh:\t%016x" % cred.cap_inheritable,
+        b"CapPrm:\t%016x" % cred.cap_permitted,
+        b"CapEff:\t%016x" % cred.cap_effective,
+        b"CapBnd:\t%016x" % cred.cap_bset,
+        b"CapAmb:\t%016x" % cred.cap_ambient,
+        b"NoNewPrivs:\t%d" % task.attributes.no_new_privs,
+        b"Seccomp:\t0",
+        b"Seccomp_filters:\t0",
+        b"Speculation_Store_Bypass:\tnot vulnerable",
+        b"SpeculationIndirectBranch:\tnot affected",
+    ]
+
+
+def fdinfo(file: OpenFile, *, cloexec: bool) -> bytes:
+    """/proc/PID/fdinfo/N (seq_show)."""
+    flags = file.flags | (O_CLOEXEC if cloexec else 0)
+    return b"pos:\t%d\nflags:\t0%o\nmnt_id:\t%d\nino:\t%d\n" % (file.pos, flags, file.f_path.mnt.id, file.inode.ino)
+
+
+# ---- mounts
+
+
+def _escape(text: bytes) -> bytes:
+    """mangle: white space, backslash and # as octal."""
+    return b"".join(b"\\%03o" % byte if byte in _ESCAPED else bytes((byte,)) for byte in text)
+
+
+def _visible(task: Task) -> list[tuple[Mount, bytes]]:
+    """The mounts below the task's root, with their places seen from it."""
+    found = []
+    for mount in task.fs.namespace.mounts:
+        name, reachable = prepend_path(mount.root_path(), task.fs.root)
+        if reachable:
+            found.append((mount, _escape(name)))
+    return found
+
+
+def _options(mount: Mount) -> bytes:
+    return (b"ro" if mount.sb.readonly else b"rw") + (b",noatime" if mount.sb.noatime else b",relatime")
+
+
+def mounts(task: Task) -> bytes:
+    """/proc/PID/mounts (show_vfsmnt)."""
+    return b"".join(
+        b"%s %s %s %s 0 0\n" % (_escape(mount.sb.source), name, mount.sb.fstype, _options(mount))
+        for mount, name in _visible(task)
+    )
+
+
+def mountinfo(task: Task) -> bytes:
+    """/proc/PID/mountinfo (show_mountinfo)."""
+    lines = []
+    for mount, name in _visible(task):
+        dev = mount.sb.dev
+        inside, _ = _inside(mount)
+        parent = mount.parent.id if mount.parent is not None else 0
+        lines.append(
+            b"%d %d %d:%d %s %s %s - %s %s %s\n"
+            % (
+                mount.id,
+                parent,
+                dev_major(dev),
+                dev_minor(dev),
+                inside,
+                name,
+                _options(mount),
+                mount.sb.fstype,
+                _escape(mount.sb.source),
+                b"ro" if mount.sb.readonly else b"rw",
+            )
+        )
+    return b"".join(lines)
+
+
+def _inside(mount: Mount) -> tuple[bytes, int]:
+    """The root of *mount* as a name inside its file system, and its depth."""
+    names: list[bytes] = []
+    dentry = mount.root
+    while not dentry.is_root:
+        names.append(dentry.name)
+        dentry = dentry.parent
+    return b"/" + b"/".join(_escape(name) for name in reversed(names)), len(names)

@@ -1,0 +1,134 @@
+"""/proc/sys: the knobs that mean something here, and the numbers that programs ask for.
+
+Linux: kernel/sysctl.c, kernel/utsname_sysctl.c, drivers/char/random.c, mm/util.c.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias, Union
+
+from minikernel.abi.capability import CAP_LAST_CAP
+from minikernel.abi.errno import Errno, LinuxError
+from minikernel.abi.sysinfo import KERNEL_RELEASE, KERNEL_VERSION
+from minikernel.fs.fdtable import NR_OPEN
+from minikernel.fs.inode import Inode
+from minikernel.fs.pipe import PIPE_MAX_SIZE
+from minikernel.kernel import PID_MAX, Kernel
+from minikernel.procfs.node import ProcDir, ProcFs, ProcText, fixed_dir
+
+_Knob: TypeAlias = tuple[Callable[[], bytes], Callable[[bytes], None] | None]
+_Tree: TypeAlias = Mapping[str, Union["_Tree", _Knob, int, bytes]]
+
+_UTS_MAX: Final = 64
+
+
+def sysctl_dir(sb: ProcFs, ino: int, kernel: Kernel) -> ProcDir:
+    """The directory /proc/sys."""
+    numbers = iter(range(ino, ino + (1 << 16)))
+
+    def build(tree: _Tree) -> ProcDir:
+        own = next(numbers)
+        children: dict[bytes, Inode] = {}
+        for name, what in tree.items():
+            if isinstance(what, Mapping):
+                children[name.encode()] = build(what)
+                continue
+            make, store = what if isinstance(what, tuple) else _fixed(what)
+            mode = 0o444 if store is None else 0o644
+            children[name.encode()] = ProcText(sb, next(numbers), make, mode=mode, store=store)
+        return fixed_dir(sb, own, children)
+
+    return build(_tree(kernel))
+
+
+def _fixed(value: int | bytes) -> _Knob:
+    text = value + b"\n" if isinstance(value, bytes) else b"%d\n" % value
+    return (lambda: text), None
+
+
+def _tree(kernel: Kernel) -> _Tree:
+    vm = kernel.vm_sysctl
+
+    def set_overcommit(value: int) -> None:
+        vm.overcommit_memory = value
+
+    def set_max_map_count(value: int) -> None:
+        vm.max_map_count = value
+
+    def set_hostname(text: bytes) -> None:
+        kernel.hostname = text.strip(b"\n")[:_UTS_MAX]
+
+    def set_domainname(text: bytes) -> None:
+        kernel.domainname = text.strip(b"\n")[:_UTS_MAX]
+
+    boot_id = _uuid(kernel)
+    return {
+        "fs": {
+            "file-max": kernel.node.totalram_pages // 10 * 4,
+            "file-nr": b"0\t0\t%d" % (kernel.node.totalram_pages // 10 * 4),
+            "nr_open": NR_OPEN,
+            "pipe-max-size": PIPE_MAX_SIZE,
+            "protected_hardlinks": 0,
+            "protected_symlinks": 0,
+            "suid_dumpable": 0,
+        },
+        "kernel": {
+            "cap_last_cap": CAP_LAST_CAP,
+            "core_pattern": b"core",
+            "core_uses_pid": 0,
+            "domainname": ((lambda: kernel.domainname + b"\n"), set_domainname),
+            "hostname": ((lambda: kernel.hostname + b"\n"), set_hostname),
+            "msgmax": 8192,
+            "msgmnb": 16384,
+            "msgmni": 32000,
+            "ngroups_max": 65536,
+            "osrelease": KERNEL_RELEASE,
+            "ostype": b"Linux",
+            "overflowgid": 65534,
+            "overflowuid": 65534,
+            "pid_max": PID_MAX,
+            "random": {
+                "boot_id": boot_id,
+                "entropy_avail": 256,
+                "poolsize": 256,
+                "uuid": ((lambda: _uuid(kernel) + b"\n"), None),
+            },
+            "randomize_va_space": 2 if kernel.config.aslr else 0,
+            "sem": b"32000\t1024000000\t500\t32000",
+            "shmall": 18446744073692774399,
+            "shmmax": 18446744073692774399,
+            "shmmni": 4096,
+            "threads-max": kernel.node.totalram_pages // 8,
+            "version": KERNEL_VERSION,
+        },
+        "net": {"core": {"somaxconn": 4096}},
+        "vm": {
+            "max_map_count": _number(lambda: vm.max_map_count, set_max_map_count, 0, 1 << 30),
+            "mmap_min_addr": 65536,
+            "nr_hugepages": 0,
+            "overcommit_memory": _number(lambda: vm.overcommit_memory, set_overcommit, 0, 2),
+            "overcommit_ratio": 50,
+            "page-cluster": 3,
+            "swappiness": 60,
+        },
+    }
+
+
+def _number(get: Callable[[], int], put: Callable[[int], None], low: int, high: int) -> _Knob:
+    """A knob that is a number from *low* to *high* (proc_dointvec_minmax)."""
+
+    def store(data: bytes) -> None:
+        text = data.strip(b" \t\n\0")
+        if not text.removeprefix(b"-").isdigit() or not low <= int(text) <= high:
+            raise LinuxError(Errno.EINVAL, f"{data!r} is not from {low} to {high}")
+        put(int(text))
+
+    return (lambda: b"%d\n" % get()), store
+
+
+def _uuid(kernel: Kernel) -> bytes:
+    """A random UUID (version 4)."""
+    data = bytearray(kernel.random.randbytes(16))
+    data[6] = data[6] & 0x0F | 0x40
+    data[8] = data[8] & 0x3F | 0x80
+    text = data.hex().encode()
+    return b"-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))

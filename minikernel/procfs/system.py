@@ -1,0 +1,239 @@
+"""The files of /proc that speak of the machine.  Linux: fs/proc/*.c, mm/vmstat.c."""
+
+from typing import Final
+
+from emu import cpuid
+from minikernel.abi.sysinfo import KERNEL_RELEASE, KERNEL_VERSION
+from minikernel.abi.time import NSEC_PER_SEC, ticks
+from minikernel.fs.inode import Inode
+from minikernel.kernel import Kernel
+from minikernel.mm.filemap import PageCache
+from minikernel.procfs.node import ProcFs, ProcLink, ProcText
+from minikernel.procfs.sysctl import sysctl_dir
+
+_FIRST_INO: Final = 0xF000_0010
+
+# Names of /proc/cpuinfo's flags: arch/x86/include/asm/cpufeatures.h.
+_EDX: Final = [
+    "fpu", "vme", "de", "pse", "tsc", "msr", "pae", "mce", "cx8", "apic", "-", "sep", "mtrr", "pge", "mca", "cmov", "pat",
+    "pse36", "pn", "clflush", "-", "dts", "acpi", "mmx", "fxsr", "sse", "sse2", "ss", "ht", "tm", "ia64", "pbe",
+]  # fmt: skip
+_ECX: Final = {
+    0: "pni", 1: "pclmulqdq", 9: "ssse3", 13: "cx16", 19: "sse4_1", 20: "sse4_2", 23: "popcnt", 25: "aes",
+    31: "hypervisor",
+}  # fmt: skip
+_EXTENDED_EDX: Final = {11: "syscall", 20: "nx", 27: "rdtscp", 29: "lm"}
+_EXTENDED_ECX: Final = {0: "lahf_lm"}
+_MHZ: Final = 1000
+
+
+def system_files(sb: ProcFs, kernel: Kernel) -> dict[bytes, Inode]:
+    """The entries of the root that are no processes."""
+    makers = {
+        b"buddyinfo": lambda: _buddyinfo(kernel),
+        b"cmdline": lambda: b"minikernel\n",
+        b"cpuinfo": lambda: _cpuinfo(kernel),
+        b"devices": lambda: _DEVICES,
+        b"filesystems": lambda: _filesystems(kernel),
+        b"interrupts": lambda: b"           CPU0       \n",
+        b"loadavg": lambda: _loadavg(kernel),
+        b"meminfo": lambda: _meminfo(kernel),
+        b"modules": lambda: b"",
+        b"partitions": lambda: b"major minor  #blocks  name\n\n",
+        b"stat": lambda: _stat(kernel),
+        b"swaps": lambda: b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n",
+        b"uptime": lambda: _uptime(kernel),
+        b"version": lambda: (
+            b"Linux version %s (minikernel@minikernel) (python) %s\n" % (KERNEL_RELEASE, KERNEL_VERSION)
+        ),
+        b"vmstat": lambda: _vmstat(kernel),
+    }
+    files: dict[bytes, Inode] = {}
+    for number, name in enumerate(sorted(makers)):
+        files[name] = ProcText(sb, _FIRST_INO + number, makers[name])
+    at = _FIRST_INO + len(makers)
+    files[b"mounts"] = ProcLink(sb, at, lambda: b"self/mounts")
+    files[b"sys"] = sysctl_dir(sb, at + 1, kernel)
+    return files
+
+
+_DEVICES: Final = b"Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n"
+
+
+def _buddyinfo(kernel: Kernel) -> bytes:
+    """Free blocks by order (frag_show)."""
+    lines = []
+    for zone in kernel.node.zones:
+        counts = b"".join(b"%6d " % len(zone.buddy.free_lists[order]) for order in range(11))
+        lines.append(b"Node 0, zone %8s %s\n" % (zone.name.encode(), counts))
+    return b"".join(lines)
+
+
+def _cpuinfo(kernel: Kernel) -> bytes:
+    """show_cpuinfo, from what CPUID answers."""
+    long_mode = kernel.cpu.long_mode
+    rows = {(leaf, sub): regs for leaf, sub, *regs in cpuid.answers(long_mode=long_mode)}
+    eax, _, ecx, edx = rows[1, cpuid.ANY_SUBLEAF]
+    _, _, extended_ecx, extended_edx = rows[0x8000_0001, cpuid.ANY_SUBLEAF]
+    vendor = b"".join(rows[0, cpuid.ANY_SUBLEAF][register].to_bytes(4, "little") for register in (1, 3, 2))
+    brand = b"".join(
+        register.to_bytes(4, "little") for leaf in (2, 3, 4) for register in rows[0x8000_0000 + leaf, cpuid.ANY_SUBLEAF]
+    )
+    flags = [name for bit, name in enumerate(_EDX) if edx >> bit & 1 and name != "-"]
+    flags += [name for bit, name in _EXTENDED_EDX.items() if extended_edx >> bit & 1]
+    flags += [name for bit, name in _ECX.items() if ecx >> bit & 1]
+    flags += [name for bit, name in _EXTENDED_ECX.items() if extended_ecx >> bit & 1]
+    widths = rows[0x8000_0008, cpuid.ANY_SUBLEAF][0]
+    pairs = (
+        ("processor\t", "0"),
+        ("vendor_id\t", vendor.decode()),
+        ("cpu family\t", str(eax >> 8 & 15)),
+        ("model\t\t", str((eax >> 4 & 15) | (eax >> 12 & 0xF0))),
+        ("model name\t", brand.rstrip(b"\0").decode()),
+        ("stepping\t", str(eax & 15)),
+        ("cpu MHz\t\t", f"{_MHZ}.000"),
+        ("cache size\t", "8192 KB"),
+        ("physical id\t", "0"),
+        ("siblings\t", "1"),
+        ("core id\t\t", "0"),
+        ("cpu cores\t", "1"),
+        ("apicid\t\t", "0"),
+        ("initial apicid\t", "0"),
+        ("fpu\t\t", "yes"),
+        ("fpu_exception\t", "yes"),
+        ("cpuid level\t", str(rows[0, cpuid.ANY_SUBLEAF][0])),
+        ("wp\t\t", "yes"),
+        ("flags\t\t", " ".join(flags)),
+        ("bugs\t\t", ""),
+        ("bogomips\t", f"{2 * _MHZ}.00"),
+        ("clflush size\t", "64"),
+        ("cache_alignment\t", "64"),
+        ("address sizes\t", f"{widths & 255} bits physical, {widths >> 8 & 255} bits virtual"),
+        ("power management", ""),
+    )
+    return "".join(f"{name}: {value}\n" if value else f"{name}:\n" for name, value in pairs).encode() + b"\n"
+
+
+def _filesystems(kernel: Kernel) -> bytes:
+    """The kinds there are; all without a device but the root's."""
+    kinds = sorted({mount.sb.fstype for mount in kernel.vfs.namespace.mounts} | {b"tmpfs", b"pipefs", b"proc"})
+    return b"".join((b"\t" if kind == b"ext4" else b"nodev\t") + kind + b"\n" for kind in kinds)
+
+
+def _loadavg(kernel: Kernel) -> bytes:
+    running = sum(task.state.value == "R" for task in kernel.tasks.values())
+    return b"0.00 0.00 0.00 %d/%d %d\n" % (running, len(kernel.tasks), max(kernel.tasks, default=0))
+
+
+def cached_pages(kernel: Kernel) -> tuple[int, int]:
+    """Frames of page caches: all of them, and those without a backing store (shmem)."""
+    total = shmem = 0
+    seen: set[int] = set()
+    for owner in kernel.node.mem_map.owner:
+        if type(owner) is PageCache and id(owner) not in seen:
+            seen.add(id(owner))
+            total += owner.nr_pages
+            shmem += owner.nr_pages if owner.is_shmem else 0
+    return total, shmem
+
+
+def _meminfo(kernel: Kernel) -> bytes:
+    """meminfo_proc_show."""
+    node = kernel.node
+    cached, shmem = cached_pages(kernel)
+    spaces = {id(task.mm): task.mm for task in kernel.tasks.values() if task.has_mm}
+    anon = sum(mm.rss_anon for mm in spaces.values())
+    mapped = sum(mm.rss_file + mm.rss_shmem for mm in spaces.values())
+    tables = sum(mm.pgtable.nr_tables + 1 for mm in spaces.values())
+    free = node.nr_free
+    rows = (
+        ("MemTotal", node.totalram_pages),
+        ("MemFree", free),
+        ("MemAvailable", free + cached - shmem),
+        ("Buffers", 0),
+        ("Cached", cached),
+        ("SwapCached", 0),
+        ("Active", anon),
+        ("Inactive", cached),
+        ("Active(anon)", anon),
+        ("Inactive(anon)", shmem),
+        ("Active(file)", 0),
+        ("Inactive(file)", cached - shmem),
+        ("Unevictable", 0),
+        ("Mlocked", 0),
+        ("SwapTotal", 0),
+        ("SwapFree", 0),
+        ("Dirty", 0),
+        ("Writeback", 0),
+        ("AnonPages", anon),
+        ("Mapped", mapped),
+        ("Shmem", shmem),
+        ("KReclaimable", 0),
+        ("Slab", 0),
+        ("SReclaimable", 0),
+        ("SUnreclaim", 0),
+        ("KernelStack", 0),
+        ("PageTables", tables),
+        ("CommitLimit", node.totalram_pages // 2),
+        ("Committed_AS", sum(mm.total_vm for mm in spaces.values())),
+        ("VmallocTotal", 0),
+        ("VmallocUsed", 0),
+        ("VmallocChunk", 0),
+        ("HugePages_Total", None),
+        ("HugePages_Free", None),
+        ("HugePages_Rsvd", None),
+        ("HugePages_Surp", None),
+        ("Hugepagesize", 512),
+    )
+    return "".join(
+        f"{name + ':':<16}{0:>8}\n" if pages is None else f"{name + ':':<16}{pages * 4:>8} kB\n" for name, pages in rows
+    ).encode()
+
+
+def _cpu_ticks(kernel: Kernel) -> tuple[int, int, int]:
+    """User, system and idle time in ticks."""
+    user = sum(task.utime for task in kernel.tasks.values())
+    system = sum(task.stime for task in kernel.tasks.values())
+    return ticks(user), ticks(system), ticks(max(kernel.clock.now_ns() - user - system, 0))
+
+
+def _stat(kernel: Kernel) -> bytes:
+    """show_stat."""
+    user, system, idle = _cpu_ticks(kernel)
+    times = b"%d 0 %d %d 0 0 0 0 0 0" % (user, system, idle)
+    boot = (kernel.clock.realtime_ns() - kernel.clock.now_ns()) // NSEC_PER_SEC
+    running = sum(task.state.value == "R" for task in kernel.tasks.values())
+    return (
+        b"cpu  %s\ncpu0 %s\nintr 0\nctxt %d\nbtime %d\nprocesses %d\nprocs_running %d\nprocs_blocked 0\n"
+        b"softirq 0 0 0 0 0 0 0 0 0 0 0\n"
+        % (times, times, kernel.nr_switches, boot, kernel.nr_forks + 1, max(running, 1))
+    )
+
+
+def _uptime(kernel: Kernel) -> bytes:
+    now = kernel.clock.now_ns() // 10_000_000
+    idle = _cpu_ticks(kernel)[2]
+    return b"%d.%02d %d.%02d\n" % (now // 100, now % 100, idle // 100, idle % 100)
+
+
+def _vmstat(kernel: Kernel) -> bytes:
+    """vmstat_show, the counters that exist."""
+    cached, shmem = cached_pages(kernel)
+    spaces = {id(task.mm): task.mm for task in kernel.tasks.values() if task.has_mm}
+    rows = (
+        (b"nr_free_pages", kernel.node.nr_free),
+        (b"nr_anon_pages", sum(mm.rss_anon for mm in spaces.values())),
+        (b"nr_mapped", sum(mm.rss_file + mm.rss_shmem for mm in spaces.values())),
+        (b"nr_file_pages", cached),
+        (b"nr_dirty", 0),
+        (b"nr_writeback", 0),
+        (b"nr_shmem", shmem),
+        (b"nr_page_table_pages", sum(mm.pgtable.nr_tables + 1 for mm in spaces.values())),
+        (b"pgpgin", 0),
+        (b"pgpgout", 0),
+        (b"pswpin", 0),
+        (b"pswpout", 0),
+        (b"pgfault", sum(mm.min_flt + mm.maj_flt for mm in spaces.values())),
+        (b"pgmajfault", sum(mm.maj_flt for mm in spaces.values())),
+    )
+    return b"".join(b"%s %d\n" % row for row in rows)
