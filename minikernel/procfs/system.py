@@ -15,7 +15,8 @@ _FIRST_INO: Final = 0xF000_0010
 
 # Names of /proc/cpuinfo's flags: arch/x86/include/asm/cpufeatures.h.
 _EDX: Final = [
-    "fpu", "vme", "de", "pse", "tsc", "msr", "pae", "mce", "cx8", "apic", "-", "sep", "mtrr", "pge", "mca", "cmov", "pat",
+    "fpu", "vme", "de", "pse", "tsc", "msr", "pae", "mce", "cx8", "apic", "-", "sep", "mtrr", "pge", "mca",
+    "cmov", "pat",
     "pse36", "pn", "clflush", "-", "dts", "acpi", "mmx", "fxsr", "sse", "sse2", "ss", "ht", "tm", "ia64", "pbe",
 ]  # fmt: skip
 _ECX: Final = {
@@ -64,7 +65,7 @@ def _buddyinfo(kernel: Kernel) -> bytes:
     """Free blocks by order (frag_show)."""
     lines = []
     for zone in kernel.node.zones:
-        counts = b"".join(b"%6d " % len(zone.buddy.free_lists[order]) for order in range(11))
+        counts = b"".join(b"%6d " % len(zone.buddy.free_area[order]) for order in range(11))
         lines.append(b"Node 0, zone %8s %s\n" % (zone.name.encode(), counts))
     return b"".join(lines)
 
