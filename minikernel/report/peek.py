@@ -11,6 +11,8 @@ from minikernel.abi.errno import LinuxError
 from minikernel.mm.pgtable import pte_pfn
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from minikernel.mm.filemap import PageCache
     from minikernel.mm.mm_struct import MmStruct
     from minikernel.mm.vma import Vma
@@ -99,16 +101,18 @@ class FileBytes(io.RawIOBase):
         """The position in bytes."""
         return self._pos
 
-    def read(self, size: int = -1) -> bytes:
-        """Up to *size* bytes, fewer only at the end.  Raises OSError where the file cannot be read."""
-        end = self._cache.size if size < 0 else min(self._pos + size, self._cache.size)
-        pieces = []
-        while self._pos < end:
+    def readinto(self, buffer: "Buffer") -> int:
+        """Fill *buffer*; how many bytes, fewer only at the end.  Raises OSError where the file cannot be read."""
+        view = memoryview(buffer).cast("B")
+        length = max(min(len(view), self._cache.size - self._pos), 0)
+        done = 0
+        while done < length:
             page = file_page(self._cache, self._pos >> PAGE_SHIFT)
             if page is None:
-                raise OSError(f"FileBytes.read: page {self._pos >> PAGE_SHIFT} cannot be read")
+                raise OSError(f"FileBytes.readinto: page {self._pos >> PAGE_SHIFT} cannot be read")
             at = self._pos & PAGE_MASK
-            piece = page[at : at + end - self._pos]
-            pieces.append(piece)
-            self._pos += len(piece)
-        return b"".join(pieces)
+            size = min(PAGE_SIZE - at, length - done)
+            view[done : done + size] = page[at : at + size]
+            done += size
+            self._pos += size
+        return length

@@ -1,0 +1,209 @@
+"""What each end of the fault path means: the decision in a few words, its reason, and the function that took it.
+
+The functions are those of minikernel/mm/fault.py (and stack.py); a test keeps the names true.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from emu.x86 import PF_W, PTE_P
+from minikernel.abi import signal as s
+from minikernel.events import FaultKind
+from minikernel.mm.pgtable import PTE_SPECIAL, pte_pfn
+from minikernel.report.blame import blame
+from minikernel.report.place import base_name
+from minikernel.report.words import plural, rights, si_code_words, size_words
+
+if TYPE_CHECKING:
+    from minikernel.mm.mm_struct import MmStruct
+    from minikernel.mm.vma import Vma
+    from minikernel.report.explanation import Fault
+
+_IN_FAULT: Final = "minikernel/mm/fault.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How a fault ended, for people."""
+
+    short: str
+    why: str
+    function: str
+
+
+def served(mm: "MmStruct", vma: "Vma", fault: "Fault", kind: FaultKind, *, major: bool, grown: int) -> Decision:
+    """The decision behind *kind*."""
+    match kind:
+        case FaultKind.ZERO_PAGE:
+            decision = Decision(
+                "reads as zeroes: the zero page",
+                "memory that was never written reads as zeroes, and one frame of zeroes serves all who only read",
+                "do_anonymous_page",
+            )
+        case FaultKind.ANON:
+            decision = _anon(grown)
+        case FaultKind.FILE_READ:
+            decision = _file_read(mm, vma, fault, major=major)
+        case FaultKind.FILE_COW:
+            decision = _file_cow(vma, fault, major=major)
+        case FaultKind.FILE_SHARED:
+            decision = _file_shared(vma, fault, major=major)
+        case FaultKind.COW_COPY:
+            decision = _cow_copy(mm, fault)
+        case FaultKind.COW_REUSE:
+            decision = Decision(
+                "no copy: nobody else has the page",
+                "the entry was read-only since the page was shared or protected; it is private, and its frame has "
+                "no other user any more, so it only becomes writable",
+                "do_wp_page",
+            )
+        case FaultKind.SWAP_IN:
+            decision = Decision(
+                "read back from swap", "the page had been moved out to make room for others", "do_swap_page"
+            )
+        case FaultKind.STACK_GROWTH:
+            decision = Decision(
+                f"the stack grew by {size_words(grown)}",
+                "the address lies below the stack, which may grow down to it",
+                "expand_stack",
+            )
+        case FaultKind.SPURIOUS:
+            decision = Decision(
+                "nothing to do: already allowed",
+                "the entry allows the access; the translation that the CPU remembered was older",
+                "handle_mm_fault",
+            )
+        case FaultKind.CODE:
+            decision = _code(fault)
+    return decision
+
+
+def _anon(grown: int) -> Decision:
+    first = f"stack +{size_words(grown)}; " if grown else ""
+    why = "the first write to this page of anonymous memory: it gets a frame of its own, cleared"
+    if grown:
+        why = f"the address lay below the stack, which grew by {size_words(grown)} down to it; then {why}"
+    return Decision(f"{first}new page, zeroed", why, "do_anonymous_page")
+
+
+def _file_words(vma: "Vma", fault: "Fault") -> tuple[str, str]:
+    """``page 3`` and the file's name without directories."""
+    return f"page {vma.index(fault.address):,}", base_name(fault.place.name)
+
+
+def _file_read(mm: "MmStruct", vma: "Vma", fault: "Fault", *, major: bool) -> Decision:
+    if vma.special is not None:
+        return Decision(
+            "a page of the kernel's own", f"{vma.special.name} shows a frame that the kernel keeps", "_do_special_fault"
+        )
+    page, name = _file_words(vma, fault)
+    around = max(mm.rss_file + mm.rss_shmem - fault.rss_file - 1, 0) if fault.error_code is not None else 0
+    near = f" (+{around} near)" if around else ""
+    also = f"; {plural(around, 'neighbour')} that the cache had came along (fault-around)" if around else ""
+    if major:
+        return Decision(
+            f"{page} of {name} read in{near}",
+            f"{page} of {name} was not in the page cache and was read from the host: a major fault{also}",
+            "do_read_fault",
+        )
+    return Decision(
+        f"{page} of {name}, cached{near}",
+        f"{page} of {name} was in the page cache and only had to be mapped{also}",
+        "do_read_fault",
+    )
+
+
+def _file_cow(vma: "Vma", fault: "Fault", *, major: bool) -> Decision:
+    page, name = _file_words(vma, fault)
+    if vma.special is not None:
+        return Decision(
+            f"own copy of {name}", "a write to a page of the kernel's own gets a private copy", "_do_special_fault"
+        )
+    read = ", after it was read from the host" if major else ""
+    if fault.pte & PTE_P:
+        return Decision(
+            f"own copy of {page} of {name}",
+            "the mapping is private and the page was so far only read: the file's page stays as it is, "
+            "and the program goes on with a copy",
+            "_wp_page_copy",
+        )
+    return Decision(
+        f"own copy of {page} of {name}",
+        f"a write to a private mapping: the program gets a copy of the file's page at once{read}",
+        "do_cow_fault",
+    )
+
+
+def _file_shared(vma: "Vma", fault: "Fault", *, major: bool) -> Decision:
+    page, name = _file_words(vma, fault)
+    read = "; it was read from the host" if major else ""
+    if fault.pte & PTE_P:
+        return Decision(
+            f"{page} of {name}, now writable",
+            "the mapping is shared and the page was clean: the file learns that it is written to, "
+            "and the entry allows it",
+            "_wp_page_shared",
+        )
+    return Decision(
+        f"{page} of {name}, writable",
+        f"the mapping is shared: the program writes to the file's own page in the page cache{read}",
+        "do_shared_fault",
+    )
+
+
+def _cow_copy(mm: "MmStruct", fault: "Fault") -> Decision:
+    if fault.pte & PTE_SPECIAL:
+        return Decision(
+            "new page, for the zero page",
+            "the page was read before and showed the shared zero page; to be written it gets a cleared frame of its "
+            "own",
+            "_wp_page_copy",
+        )
+    if not fault.pte & PTE_P:
+        return Decision("own copy", "others see the page too: the writer gets a copy of its own", "_wp_page_copy")
+    old = pte_pfn(fault.pte)
+    others = mm.mem_map.mapcount[old]
+    return Decision(
+        f"own copy: {plural(others, 'other')} had it too",
+        f"frame {old:#x} is still mapped {plural(others, 'time')} elsewhere (fork): the writer gets a copy, "
+        "the others keep it",
+        "_wp_page_copy",
+    )
+
+
+def _code(fault: "Fault") -> Decision:
+    if fault.blamed_access & PF_W:
+        return Decision(
+            "a page of code, writable again",
+            "another mapping may run this frame: it loses that right until it asks, so that changed code is noticed",
+            "do_wp_page",
+        )
+    return Decision(
+        "page may be run again",
+        "the frame was written through another mapping; code translated from it is dropped before it runs",
+        "_code_fault",
+    )
+
+
+def failed(mm: "MmStruct", fault: "Fault", signal: int, code: int, reason: str) -> Decision:
+    """The decision not to serve the fault; *reason* is the rule that the kernel named."""
+    vma = fault.place.vma
+    if not signal:
+        return Decision("OUT OF MEMORY", reason, "_oom")
+    ends_as = s.signal_name(signal) if fault.error_code is not None else "EFAULT"
+    name, meaning = si_code_words(signal, code)
+    why = blame(mm, fault.place, fault.blamed_access, signal, code) if fault.error_code is not None else reason
+    if reason not in why:
+        why = f"{why} ({reason})"
+    if signal == s.SIGBUS:
+        return Decision(
+            f"{ends_as}: beyond the file's end" if "end" in reason else f"{ends_as}: cannot read", why, "do_fault"
+        )
+    if code == s.SEGV_ACCERR and vma is not None:
+        return Decision(f"{ends_as}: mapping is {rights(vma.flags)}", f"{name}: {why}", "_access_error")
+    return Decision(f"{ends_as}: {meaning}", f"{name}: {why}", "_bad_address")
+
+
+def where(function: str) -> str:
+    """*function* with its file."""
+    return f"{function} (minikernel/mm/stack.py)" if function == "expand_stack" else f"{function} ({_IN_FAULT})"

@@ -1,0 +1,262 @@
+"""Source lines: the line-number programs of .debug_line, versions 2 to 5.  DWARF 5, 6.2.
+
+Decoded here rather than by elftools because files are the guest's: every loop is bounded by the bytes there are.
+"""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from struct import Struct
+from typing import Final
+
+_U16: Final = Struct("<H")
+_U32: Final = Struct("<I")
+_U64: Final = Struct("<Q")
+_DWARF64: Final = 0xFFFF_FFFF
+
+_LNS_COPY, _LNS_ADVANCE_PC, _LNS_ADVANCE_LINE, _LNS_SET_FILE = 1, 2, 3, 4
+_LNS_CONST_ADD_PC, _LNS_FIXED_ADVANCE_PC = 8, 9
+_LNE_END_SEQUENCE, _LNE_SET_ADDRESS = 1, 2
+_LNCT_PATH: Final = 1
+_FORM_SIZES: Final = {0x05: 2, 0x06: 4, 0x07: 8, 0x0B: 1, 0x1E: 16}  # data2, data4, data8, data1, data16
+_FORM_STRING, _FORM_UDATA, _FORM_BLOCK = 0x08, 0x0F, 0x09
+_FORM_STRP, _FORM_LINE_STRP = 0x0E, 0x1F
+
+Row = tuple[int, int, str, int]
+"""(address, 0 for the end of a sequence and 1 otherwise, file, line): sorts ends before starts."""
+
+
+class DamagedError(ValueError):
+    """The bytes are not what the format says."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLine:
+    """A line of source code; *file* without its directory."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+class LineTable:
+    """The rows of all programs of a file, by address."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self._rows = sorted(rows)
+        self._starts = [row[0] for row in self._rows]
+
+    def find(self, address: int) -> SourceLine | None:
+        """The line that the instruction at *address* comes from."""
+        at = bisect_right(self._starts, address) - 1
+        if at < 0:
+            return None
+        _, inside, file, line = self._rows[at]
+        return SourceLine(file, line) if inside and line else None
+
+
+def line_table(program: bytes, line_str: bytes, strings: bytes) -> LineTable:
+    """Decode .debug_line with the strings of .debug_line_str and .debug_str; what is damaged is left out."""
+    rows: list[Row] = []
+    at = 0
+    while at < len(program):
+        try:
+            at = _decode_unit(_Cursor(program, at), line_str, strings, rows)
+        except DamagedError:
+            break
+    return LineTable(rows)
+
+
+class _Cursor:
+    """A place in bytes that moves on as it is read."""
+
+    __slots__ = ("data", "end", "pos")
+
+    def __init__(self, data: bytes, pos: int) -> None:
+        self.data = data
+        self.pos = pos
+        self.end = len(data)
+
+    def take(self, size: int) -> int:
+        """Step over *size* bytes; where they begin."""
+        at = self.pos
+        if not 0 <= size <= self.end - at:
+            raise DamagedError("cut off")
+        self.pos = at + size
+        return at
+
+    def u8(self) -> int:
+        return self.data[self.take(1)]
+
+    def number(self, size: int) -> int:
+        at = self.take(size)
+        return int.from_bytes(self.data[at : at + size], "little")
+
+    def uleb(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self.u8()
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+            if shift > 70:
+                raise DamagedError("a number of more than ten bytes")
+
+    def sleb(self) -> int:
+        start = self.pos
+        value = self.uleb()
+        bits = 7 * (self.pos - start)
+        return value - (1 << bits) if value >> (bits - 1) & 1 else value
+
+    def string(self) -> str:
+        end = self.data.find(b"\0", self.pos, self.end)
+        if end < 0:
+            raise DamagedError("a string without an end")
+        at, self.pos = self.pos, end + 1
+        return self.data[at:end].decode(errors="backslashreplace")
+
+
+@dataclass(slots=True)
+class _Header:
+    """What a program needs of its header."""
+
+    min_length: int
+    line_base: int
+    line_range: int
+    opcode_base: int
+    arguments: bytes  # of the standard opcodes, from opcode 1: how many each has
+    files: list[str]
+    first_file: int  # the number of files[0]
+
+
+def _decode_unit(cursor: _Cursor, line_str: bytes, strings: bytes, rows: list[Row]) -> int:
+    """Add the rows of the program at *cursor* to *rows*; where the next one is."""
+    length = cursor.number(4)
+    offset_size = 4
+    if length == _DWARF64:
+        length, offset_size = cursor.number(8), 8
+    end = cursor.pos + length
+    if length < 8 or end > len(cursor.data):
+        raise DamagedError("a unit beyond the section")
+    cursor.end = end
+    version = cursor.number(2)
+    if not 2 <= version <= 5:
+        return end
+    if version == 5:
+        cursor.take(2)  # sizes of addresses and segment selectors
+    header_length = cursor.number(offset_size)
+    start = cursor.pos + header_length
+    if start > end:
+        raise DamagedError("a header beyond its unit")
+    min_length = cursor.u8()
+    if version >= 4:
+        cursor.take(1)  # VLIW: x86 is none
+    cursor.take(1)  # default_is_stmt
+    line_base = (cursor.u8() ^ 0x80) - 0x80
+    line_range, opcode_base = cursor.u8(), cursor.u8()
+    if not line_range or not opcode_base:
+        raise DamagedError("a header that cannot be")
+    at = cursor.take(opcode_base - 1)
+    arguments = cursor.data[at : cursor.pos]
+    if version == 5:
+        _entries(cursor, line_str, strings, offset_size)  # directories
+        files = _entries(cursor, line_str, strings, offset_size)
+    else:
+        while cursor.string():
+            pass
+        files = []
+        while name := cursor.string():
+            files.append(name)
+            for _ in range(3):
+                cursor.uleb()
+    cursor.pos = start
+    _run(cursor, _Header(min_length, line_base, line_range, opcode_base, arguments, files, int(version < 5)), rows)
+    return end
+
+
+def _entries(cursor: _Cursor, line_str: bytes, strings: bytes, offset_size: int) -> list[str]:
+    """The paths of a directory or file table of version 5."""
+    formats = [(cursor.uleb(), cursor.uleb()) for _ in range(cursor.u8())]
+    count = cursor.uleb()
+    if count > cursor.end - cursor.pos:
+        raise DamagedError("more entries than bytes")
+    names = []
+    for _ in range(count):
+        name = ""
+        for content, form in formats:
+            value = _form(cursor, form, line_str, strings, offset_size)
+            if content == _LNCT_PATH:
+                name = value
+        names.append(name)
+    return names
+
+
+def _form(cursor: _Cursor, form: int, line_str: bytes, strings: bytes, offset_size: int) -> str:
+    """Step over a value; the text if it is one."""
+    if form in {_FORM_LINE_STRP, _FORM_STRP}:
+        offset = cursor.number(offset_size)
+        table = line_str if form == _FORM_LINE_STRP else strings
+        return _Cursor(table, min(offset, len(table))).string()
+    if form == _FORM_STRING:
+        return cursor.string()
+    if form == _FORM_UDATA:
+        cursor.uleb()
+    elif form == _FORM_BLOCK:
+        cursor.take(cursor.uleb())
+    elif form in _FORM_SIZES:
+        cursor.take(_FORM_SIZES[form])
+    else:
+        raise DamagedError(f"a form {form:#x} that no line table has")
+    return ""
+
+
+def _run(cursor: _Cursor, header: _Header, rows: list[Row]) -> None:
+    """Execute the program; a sequence that starts at address 0 belongs to code the linker left out."""
+    min_length, line_base, line_range = header.min_length, header.line_base, header.line_range
+    opcode_base = header.opcode_base
+    names = [name.rsplit("/", 1)[-1] for name in header.files]
+    first = header.first_file
+    const_add = (255 - opcode_base) // line_range * min_length
+    sequence: list[Row] = []
+    address, file, line = 0, 1, 1
+
+    def append(inside: int) -> None:
+        name = names[file - first] if first <= file < first + len(names) else "?"
+        sequence.append((address, inside, name, line))
+
+    while cursor.pos < cursor.end:
+        opcode = cursor.u8()
+        if opcode >= opcode_base:
+            step, advance = divmod(opcode - opcode_base, line_range)
+            address += step * min_length
+            line += line_base + advance
+            append(1)
+        elif opcode == 0:
+            size = cursor.uleb()
+            at = cursor.take(size)
+            extended = cursor.data[at] if size else 0
+            if extended == _LNE_END_SEQUENCE:
+                append(0)
+                if sequence[0][0]:
+                    rows += sequence
+                sequence = []
+                address, file, line = 0, 1, 1
+            elif extended == _LNE_SET_ADDRESS:
+                address = int.from_bytes(cursor.data[at + 1 : at + size], "little")
+        elif opcode == _LNS_COPY:
+            append(1)
+        elif opcode == _LNS_ADVANCE_PC:
+            address += cursor.uleb() * min_length
+        elif opcode == _LNS_ADVANCE_LINE:
+            line += cursor.sleb()
+        elif opcode == _LNS_SET_FILE:
+            file = cursor.uleb()
+        elif opcode == _LNS_CONST_ADD_PC:
+            address += const_add
+        elif opcode == _LNS_FIXED_ADVANCE_PC:
+            address += cursor.number(2)
+        else:
+            for _ in range(header.arguments[opcode - 1]):
+                cursor.uleb()

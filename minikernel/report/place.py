@@ -1,0 +1,135 @@
+"""Where an address is: its mapping, or the nearest ones; the names a person would use for it."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from emu.x86 import PAGE_SHIFT
+from minikernel.mm.mm_struct import vma_name
+from minikernel.report.words import plural, rights, size_words
+
+if TYPE_CHECKING:
+    from minikernel.mm.mm_struct import MmStruct
+    from minikernel.mm.vma import Vma
+    from minikernel.report.lines import SourceLine
+    from minikernel.report.symbols import Symbol, Symbols
+
+_NULL_LIMIT: Final = 1 << 16  # an address below is a NULL pointer and an offset
+_WORD: Final = 1 << 64
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A mapping that does not contain the address, and how far away it is in bytes."""
+
+    vma: "Vma"
+    name: str
+    distance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where *address* is."""
+
+    address: int
+    vma: "Vma | None"
+    name: str  # of the mapping, as /proc/PID/maps has it; "anonymous" for none
+    section: str  # of the ELF file, or ""
+    symbol: "Symbol | None"
+    line: "SourceLine | None"
+    short: str  # a few words
+    below: Neighbour | None  # the nearest mappings, where there is none
+    above: Neighbour | None
+
+
+def display_name(mm: "MmStruct", vma: "Vma") -> str:
+    """The mapping's name; ``anonymous`` where /proc/PID/maps leaves the column empty."""
+    return vma_name(mm, vma).decode(errors="backslashreplace") or "anonymous"
+
+
+def base_name(name: str) -> str:
+    """*name* without its directories."""
+    return name.rsplit("/", 1)[-1] if name.startswith("/") else name
+
+
+def vma_words(mm: "MmStruct", vma: "Vma") -> str:
+    """One mapping in a line: range, rights, size, name, place in the file."""
+    digits = 12 if mm.layout.is_64bit else 8
+    words = f"{vma.start:0{digits}x}-{vma.end:0{digits}x} {rights(vma.flags)}  {plural(vma.nr_pages, 'page')}"
+    words += f"  {display_name(mm, vma)}"
+    return f"{words} from page {vma.pgoff:,}" if vma.mapping is not None else words
+
+
+def locate(mm: "MmStruct", symbols: "Symbols", address: int) -> Place:
+    """Where *address* is in *mm*."""
+    vma = mm.vmas.find(address)
+    if vma is None:
+        below, above = neighbours(mm, address)
+        return Place(address, None, "", "", None, None, _nowhere(mm, address), below, above)
+    name = display_name(mm, vma)
+    section = symbols.section(mm, address)
+    symbol = symbols.symbol(mm, address)
+    line = symbols.line(mm, address)
+    return Place(address, vma, name, section, symbol, line, _short(mm, vma, name, section, address), None, None)
+
+
+def neighbours(mm: "MmStruct", address: int) -> tuple[Neighbour | None, Neighbour | None]:
+    """The mappings next to *address*, which none contains: below and above."""
+    at = mm.vmas.first_above(address)
+    below = above = None
+    if at:
+        vma = mm.vmas.items[at - 1]
+        below = Neighbour(vma, display_name(mm, vma), address - vma.end)
+    if at < len(mm.vmas):
+        vma = mm.vmas.items[at]
+        above = Neighbour(vma, display_name(mm, vma), vma.start - address)
+    return below, above
+
+
+def null_pointer(address: int, word_mask: int) -> str:
+    """How *address* comes from a NULL pointer, if it plausibly does; otherwise ""."""
+    if not address:
+        return "a NULL pointer"
+    if address < _NULL_LIMIT:
+        return f"a NULL pointer plus {address:,}"
+    if address > word_mask - _NULL_LIMIT:
+        return f"a NULL pointer minus {word_mask + 1 - address:,}"
+    return ""
+
+
+def _nowhere(mm: "MmStruct", address: int) -> str:
+    """A few words for an address without a mapping."""
+    word_mask = (1 << 64) - 1 if mm.layout.is_64bit else 0xFFFF_FFFF
+    if null_pointer(address, word_mask):
+        return f"NULL+{address:#x}" if address < _NULL_LIMIT else f"NULL-{word_mask + 1 - address:#x}"
+    if address >= mm.layout.task_size:
+        return "the kernel's half"
+    return "no mapping"
+
+
+def _short(mm: "MmStruct", vma: "Vma", name: str, section: str, address: int) -> str:
+    """A few words for an address in *vma*."""
+    base = base_name(name)
+    if section:
+        return f"{base} {section}"
+    if vma.mapping is not None:
+        offset = (vma.pgoff << PAGE_SHIFT) + address - vma.start
+        return f"{base}+{offset:#x}"
+    if name == "[stack]":
+        return f"[stack] top-{vma.end - address:#x}"
+    if name == "[heap]":
+        return f"[heap]+{address - mm.start_brk:#x}" if address >= mm.start_brk else "[heap]"
+    return f"{base}+{address - vma.start:#x}"
+
+
+def neighbour_words(neighbour: Neighbour | None, side: str) -> str:
+    """``0x10 (16 bytes) above the end of 000000400000-000000401000 r--p /bin/x``; *side*: ``below`` or ``above``."""
+    if neighbour is None:
+        return f"nothing is mapped {side} it"
+    vma = neighbour.vma
+    if side == "below":
+        where = (
+            "starts right behind" if not neighbour.distance else f"{size_words(neighbour.distance)} behind the end of"
+        )
+    else:
+        where = f"{size_words(neighbour.distance)} before the start of"
+    return f"{where} {neighbour.name} ({vma.start:#x}-{vma.end:#x} {rights(vma.flags)})"
