@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-VIRTUAL_EPOCH_NS: Final = 1_700_000_000 * 10**9
-"""CLOCK_REALTIME at boot of a machine with a virtual clock: 2023-11-14 22:13:20 UTC."""
+VIRTUAL_EPOCH_NS: Final = 1_893_456_000 * 10**9
+"""CLOCK_REALTIME at boot of a machine with a virtual clock: 2030-01-01 00:00:00 UTC, always.
+
+Later than any file of the host, so that make(1) and its kind see no modification times in the future."""
 
 
 class Timer:

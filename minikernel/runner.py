@@ -98,9 +98,9 @@ class _Listeners:
             self._stats = Stats(kernel)
             sinks.append(self._stats)
         if options.strace:
-            from minikernel.report.strace import StraceSink
+            from minikernel.report.strace import strace_sink
 
-            sinks.append(StraceSink(kernel, sys.stderr))
+            sinks.append(strace_sink(kernel, sys.stderr))
         if options.explain:
             from minikernel.report.explain import ExplainSink
 
