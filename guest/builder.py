@@ -33,7 +33,16 @@ OUTPUT: Final = GUEST / "build"
 
 TOPICS: Final = ("start", "fault", "mm", "code", "signal", "cpu", "files", "time", "abi", "stress")
 # -w: the programs do wrong things on purpose, and every compiler has its own idea of which.
-FLAGS: Final = ("-std=gnu11", "-O1", "-g", "-w", "-fno-strict-aliasing", f"-I{GUEST / 'lib'}")
+FLAGS: Final = (
+    "-std=gnu11",
+    "-O1",
+    "-g",
+    "-w",
+    "-fno-strict-aliasing",
+    "-D_GNU_SOURCE",
+    "-D_LARGEFILE64_SOURCE",
+    f"-I{GUEST / 'lib'}",
+)
 VARIANT_FLAGS: Final = {
     "static": ("-static", "-no-pie", "-fno-pie"),
     "static-pie": ("-static-pie", "-fPIE"),
@@ -164,7 +173,7 @@ def build_all(wanted: Iterable[Target]) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         complaints = [complaint for complaint in pool.map(build, wanted) if complaint]
     if complaints:
-        shown = "\n".join(complaints[:3])
+        shown = "\n".join(complaints[:9])
         raise SystemExit(f"{shown}\n{len(complaints)} guest programs do not compile")
 
 

@@ -1,6 +1,7 @@
 // A table of calls that must fail, each in its own way.
 #include "guest.h"
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 

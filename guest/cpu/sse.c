@@ -1,5 +1,5 @@
 // SSE2 to SSE4.2 and POPCNT: integer and packed operations, strings, CRC32.
-// guest: cflags=-msse4.2
+// guest: cflags="-msse4.2 -mpopcnt"
 #include "guest.h"
 #include <nmmintrin.h>
 

@@ -23,7 +23,7 @@ int main(void)
     if (FAULT(forever(0))) {
         printf("signal %d code %d\n", caught.signo, caught.code);
         CHECK(&here - caught.address > (1 << 20) - 65536 && &here - caught.address <= (1 << 20) + 65536);
-        CHECK(depth > 700 && depth < 1024);
+        CHECK(depth > 100 && depth < 1024);
     }
     stack_t now;
     SHOW(sigaltstack(NULL, &now));

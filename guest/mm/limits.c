@@ -11,7 +11,8 @@ int main(void)
     SHOW(setrlimit(RLIMIT_AS, &limit));
     CHECK(mmap(NULL, 100 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == ENOMEM);
     CHECK(mremap(p, 4 * PAGE, 100 << 20, MREMAP_MAYMOVE) == MAP_FAILED && errno == ENOMEM);
-    CHECK(malloc(90 << 20) == NULL);
+    void *volatile block = malloc(90 << 20);
+    CHECK(block == NULL);
     CHECK(mmap(NULL, 1 << 20, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED);
     limit.rlim_cur = RLIM_INFINITY;
     SHOW(setrlimit(RLIMIT_AS, &limit));

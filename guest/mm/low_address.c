@@ -1,4 +1,5 @@
 // Mappings at and below mmap_min_addr, and the far end of the address space.
+// guest: libc=glibc
 #include "guest.h"
 
 int main(void)

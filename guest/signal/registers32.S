@@ -64,7 +64,7 @@ round:
     fldpi
     fld1
     fldcw [control]
-    ldmxcsr [mxcsr]
+    ldmxcsr [sse_control]
     mov eax, 0x11111111
     mov ebx, 0x22222222
     mov ecx, 0x33333333
@@ -121,14 +121,14 @@ bad_x87:
     or dword ptr [status], 16
 6:  stmxcsr [saved]
     mov eax, [saved]
-    cmp eax, [mxcsr]
+    cmp eax, [sse_control]
     je 7f
     or dword ptr [status], 32
 7:  ret
 .section .rodata
 pattern: .byte 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16
 control: .word 0x27f
-mxcsr: .long 0x1f80 | 0x2000
+sse_control: .long 0x1f80 | 0x2000
 .data
 .balign 4
 action: .long 0, 0, 0, 0, 0

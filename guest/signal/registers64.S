@@ -54,7 +54,7 @@ _start:
     fldpi
     fld1
     fldcw [rip + control]
-    ldmxcsr [rip + mxcsr]
+    ldmxcsr [rip + sse_control]
     mov rax, 0x1111111111111111
     mov rbx, 0x2222222222222222
     mov rcx, 0x3333333333333333
@@ -156,7 +156,7 @@ bad_x87:
     or r15d, 16
 5:  stmxcsr [rip + saved]
     mov eax, [rip + saved]
-    cmp eax, [rip + mxcsr]
+    cmp eax, [rip + sse_control]
     je 6f
     or r15d, 32
 6:  mov edi, r15d
@@ -168,7 +168,7 @@ stepper:                    # (signo, info, ucontext): rip += 2, then destroy ev
 .section .rodata
 pattern: .byte 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16
 control: .word 0x27f
-mxcsr: .long 0x1f80 | 0x2000
+sse_control: .long 0x1f80 | 0x2000
 .data
 .balign 8
 action: .quad stepper, 0x04000004, restorer, 0   # SA_RESTORER | SA_SIGINFO

@@ -1,5 +1,5 @@
 // A program that asks for an executable stack gets one.
-// guest: cflags=-Wl,-z,execstack
+// guest: cflags=-Wl,-z,execstack libc=glibc
 #include "guest.h"
 
 int main(void)
