@@ -28,10 +28,8 @@ def signature(handler: Handler) -> tuple[tuple[str, Kind], ...]:
     hints = {name: hint for name, hint in handler.__annotations__.items() if name != "return"}
     arguments = []
     for name, hint in list(hints.items())[_NR_IMPLICIT:]:
-        metadata = getattr(hint, "__metadata__", ())
-        assert metadata, f"signature: {handler.__name__}: {name} is not annotated with a type of syscalls.args"
-        assert isinstance(metadata[0], Kind), f"signature: {handler.__name__}: {name} has a foreign annotation"
-        arguments.append((name, metadata[0]))
+        assert isinstance(hint, Kind), f"signature: {handler.__name__}: {name} is annotated with no type of args.py"
+        arguments.append((name, hint))
     assert len(arguments) <= _MAX_ARGS, f"signature: {handler.__name__} has more than six arguments"
     return tuple(arguments)
 

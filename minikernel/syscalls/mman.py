@@ -34,6 +34,7 @@ from minikernel.syscalls.args import (
     ULong,
 )
 from minikernel.syscalls.entry_types import Entry, full, partial
+from minikernel.syscalls.sigaction import call_abi
 from minikernel.task.task import Task
 
 _PROT_MASK: Final = 7
@@ -109,11 +110,11 @@ def sys_process_madvise(
         raise LinuxError(Errno.EINVAL, "process_madvise: flags")
     if vlen > _IOV_MAX:
         raise LinuxError(Errno.EINVAL, "process_madvise: too many ranges")
-    data = copy_from_user(task.mm, vec, vlen * 2 * task.abi.word)
+    data = copy_from_user(task.mm, vec, vlen * 2 * call_abi(task).word)
     if pidfd not in _PIDFD_SELF:
         raise LinuxError(Errno.EBADF, "process_madvise: no process descriptor")
     done = 0
-    for start, length in iter_unpack("<QQ" if task.abi.word == 8 else "<II", data):
+    for start, length in iter_unpack("<QQ" if call_abi(task).word == 8 else "<II", data):
         try:
             do_madvise(task.mm, start, length, behavior)
         except LinuxError:
@@ -170,7 +171,7 @@ def sys_remap_file_pages(
     _kernel: Kernel, task: Task, start: Ptr, size: Size, prot: Prot, pgoff: ULong, flags: MapFlags
 ) -> int:
     """remap_file_pages(2): since Linux 4.0 a mapping of its own for the range (mm/mmap.c)."""
-    mm, mask = task.mm, task.abi.mask
+    mm, mask = task.mm, call_abi(task).mask
     start &= ~PAGE_MASK
     size &= ~PAGE_MASK
     if prot or not size or start + size > mask or pgoff + (size >> PAGE_SHIFT) > mask:

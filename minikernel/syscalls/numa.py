@@ -29,6 +29,7 @@ from minikernel.kernel import Kernel
 from minikernel.mm.uaccess import clear_user, copy_from_user, copy_to_user, get_user, put_user
 from minikernel.syscalls.args import Int, Ptr, Size, ULong
 from minikernel.syscalls.entry_types import Entry, full, partial
+from minikernel.syscalls.sigaction import call_abi
 from minikernel.task.task import Task
 
 _NODES: Final = 1  # the set with node 0 in it
@@ -42,8 +43,8 @@ def _get_nodes(task: Task, address: int, maxnode: int) -> int:
         return 0
     if bits > PAGE_SIZE * 8:
         raise LinuxError(Errno.EINVAL, "node mask longer than a page")
-    word = 8 * task.abi.word
-    size = -(-bits // word) * task.abi.word
+    word = 8 * call_abi(task).word
+    size = -(-bits // word) * call_abi(task).word
     nodes = int.from_bytes(copy_from_user(task.mm, address, size), "little") & ((1 << bits) - 1)
     if nodes & ~_NODES:
         raise LinuxError(Errno.EINVAL, "a node that is not there")
@@ -90,7 +91,7 @@ def sys_mbind(
     if start & PAGE_MASK:
         raise LinuxError(Errno.EINVAL, "mbind: unaligned")
     end = start + page_align(length)
-    if end > task.abi.mask:
+    if end > call_abi(task).mask:
         raise LinuxError(Errno.EINVAL, "mbind: the range wraps")
     _new_policy(mode, nodes)
     at = start
@@ -137,7 +138,7 @@ def sys_get_mempolicy(
     if policy:
         put_user(task.mm, policy, told, 4)
     if nmask:
-        word = task.abi.word
+        word = call_abi(task).word
         size = -(-(maxnode - 1) // (8 * word)) * word
         if size > PAGE_SIZE:
             raise LinuxError(Errno.EINVAL, "get_mempolicy: node mask longer than a page")

@@ -39,6 +39,7 @@ from minikernel.mm.uaccess import copy_from_user, copy_to_user
 from minikernel.syscalls.args import Int, Pid, PrioWhich, Ptr, Resource, Rlimit64In, RlimitIn, RlimitOut, RusageWho
 from minikernel.syscalls.entry_types import Entry, full, partial
 from minikernel.syscalls.ident import find_task
+from minikernel.syscalls.sigaction import call_abi
 from minikernel.task.task import Task
 
 _PAGES_TO_KIB: Final = 4
@@ -65,7 +66,7 @@ def _set_limit(task: Task, target: Task, resource: int, soft: int, hard: int) ->
 
 def sys_getrlimit(_kernel: Kernel, task: Task, resource: Resource, rlim: RlimitOut) -> int:
     """getrlimit(2); on i386 it is called ugetrlimit."""
-    copy_to_user(task.mm, rlim, pack_rlimit(task.abi, *_limit(task, resource)))
+    copy_to_user(task.mm, rlim, pack_rlimit(call_abi(task), *_limit(task, resource)))
     return 0
 
 
@@ -77,7 +78,7 @@ def sys_old_getrlimit(_kernel: Kernel, task: Task, resource: Resource, rlim: Rli
 
 def sys_setrlimit(_kernel: Kernel, task: Task, resource: Resource, rlim: RlimitIn) -> int:
     """setrlimit(2)."""
-    soft, hard = unpack_rlimit(task.abi, copy_from_user(task.mm, rlim, rlimit_size(task.abi)))
+    soft, hard = unpack_rlimit(call_abi(task), copy_from_user(task.mm, rlim, rlimit_size(call_abi(task))))
     _set_limit(task, task, resource, soft, hard)
     return 0
 
@@ -136,7 +137,7 @@ def sys_getrusage(_kernel: Kernel, task: Task, who: RusageWho, ru: Ptr) -> int:
     """getrusage(2)."""
     if who not in {RUSAGE_SELF, RUSAGE_CHILDREN, RUSAGE_THREAD}:
         raise LinuxError(Errno.EINVAL, "getrusage: of whom?")
-    copy_to_user(task.mm, ru, usage(task, who).pack(task.abi))
+    copy_to_user(task.mm, ru, usage(task, who).pack(call_abi(task)))
     return 0
 
 

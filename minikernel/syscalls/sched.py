@@ -36,6 +36,7 @@ from minikernel.mm.uaccess import clear_user, copy_from_user, copy_to_user, get_
 from minikernel.syscalls.args import Pid, Ptr, SchedPolicy, Timespec64Out, TimespecOut, UInt
 from minikernel.syscalls.entry_types import Entry, full, partial
 from minikernel.syscalls.ident import find_task
+from minikernel.syscalls.sigaction import call_abi
 from minikernel.task.task import Task
 
 _CPUMASK_SIZE: Final = 8  # bytes: nr_cpu_ids in whole longs
@@ -221,7 +222,7 @@ def _interval(kernel: Kernel, task: Task, pid: int) -> int:
 
 def sys_sched_rr_get_interval(kernel: Kernel, task: Task, pid: Pid, interval: TimespecOut) -> int:
     """sched_rr_get_interval(2)."""
-    copy_to_user(task.mm, interval, pack_timespec(task.abi, _interval(kernel, task, pid)))
+    copy_to_user(task.mm, interval, pack_timespec(call_abi(task), _interval(kernel, task, pid)))
     return 0
 
 
@@ -233,7 +234,7 @@ def sys_sched_rr_get_interval_time64(kernel: Kernel, task: Task, pid: Pid, inter
 
 def sys_sched_getaffinity(kernel: Kernel, task: Task, pid: Pid, length: UInt, mask: Ptr) -> int:
     """sched_getaffinity(2): bytes stored."""
-    if length * 8 < 1 or length & (task.abi.word - 1):
+    if length * 8 < 1 or length & (call_abi(task).word - 1):
         raise LinuxError(Errno.EINVAL, "sched_getaffinity: size of the mask")
     find_task(kernel, task, pid)
     told = min(length, _CPUMASK_SIZE)

@@ -6,6 +6,7 @@ Every clock is derived from the machine's one clock, so reading a clock twice at
 from collections.abc import Coroutine
 from typing import Any, Final
 
+from minikernel.abi.abi import Abi
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.time import (
     CLOCK_BOOTTIME,
@@ -47,6 +48,7 @@ from minikernel.syscalls.args import (
     TimevalOut,
 )
 from minikernel.syscalls.entry_types import Entry, full, partial
+from minikernel.syscalls.sigaction import call_abi
 from minikernel.task.task import Task
 from minikernel.wait import Interrupted, WaitQueue
 
@@ -116,7 +118,7 @@ def clock_resolution_ns(kernel: Kernel, task: Task, clock: int) -> int:
 
 def sys_clock_gettime(kernel: Kernel, task: Task, which: Clock, tp: TimespecOut) -> int:
     """clock_gettime(2)."""
-    copy_to_user(task.mm, tp, pack_timespec(task.abi, clock_ns(kernel, task, which)))
+    copy_to_user(task.mm, tp, pack_timespec(call_abi(task), clock_ns(kernel, task, which)))
     return 0
 
 
@@ -130,7 +132,7 @@ def sys_clock_getres(kernel: Kernel, task: Task, which: Clock, tp: TimespecOut) 
     """clock_getres(2)."""
     resolution = clock_resolution_ns(kernel, task, which)
     if tp:
-        copy_to_user(task.mm, tp, pack_timespec(task.abi, resolution))
+        copy_to_user(task.mm, tp, pack_timespec(call_abi(task), resolution))
     return 0
 
 
@@ -142,33 +144,35 @@ def sys_clock_getres_time64(kernel: Kernel, task: Task, which: Clock, tp: Timesp
     return 0
 
 
-def _clock_settime(which: int, seconds: int, nanoseconds: int) -> int:
-    timespec_ns(seconds, nanoseconds)
-    raise LinuxError(Errno.EPERM, f"clock {which} belongs to the machine")
+def read_timespec(task: Task, address: int, *, wide: bool) -> int:
+    """The struct timespec at *address* in ns; *wide*: a struct __kernel_timespec.  Errors: EFAULT, EINVAL."""
+    abi = call_abi(task)
+    if wide:
+        return timespec_ns(*unpack_timespec64(abi, copy_from_user(task.mm, address, _TIMESPEC64_SIZE)))
+    return timespec_ns(*unpack_timespec(abi, copy_from_user(task.mm, address, pair_size(abi))))
 
 
-def _check_settable(which: int) -> None:
-    """Errors: EINVAL: a clock nobody can set."""
+def _clock_settime(task: Task, which: int, address: int, *, wide: bool) -> int:
     if which != CLOCK_REALTIME and which >= 0:
         raise LinuxError(Errno.EINVAL, "this clock cannot be set")
+    read_timespec(task, address, wide=wide)
+    raise LinuxError(Errno.EPERM, f"clock {which} belongs to the machine")
 
 
 def sys_clock_settime(_kernel: Kernel, task: Task, which: Clock, tp: TimespecIn) -> int:
     """clock_settime(2): nobody may."""
-    _check_settable(which)
-    return _clock_settime(which, *unpack_timespec(task.abi, copy_from_user(task.mm, tp, pair_size(task.abi))))
+    return _clock_settime(task, which, tp, wide=False)
 
 
 def sys_clock_settime64(_kernel: Kernel, task: Task, which: Clock, tp: Timespec64In) -> int:
     """clock_settime64, i386."""
-    _check_settable(which)
-    return _clock_settime(which, *unpack_timespec64(task.abi, copy_from_user(task.mm, tp, _TIMESPEC64_SIZE)))
+    return _clock_settime(task, which, tp, wide=True)
 
 
 def sys_gettimeofday(kernel: Kernel, task: Task, tv: TimevalOut, tz: Ptr) -> int:
     """gettimeofday(2); the time zone is all zero."""
     if tv:
-        copy_to_user(task.mm, tv, pack_timeval(task.abi, kernel.clock.realtime_ns()))
+        copy_to_user(task.mm, tv, pack_timeval(call_abi(task), kernel.clock.realtime_ns()))
     if tz:
         copy_to_user(task.mm, tz, bytes(_TIMEZONE_SIZE))
     return 0
@@ -177,7 +181,7 @@ def sys_gettimeofday(kernel: Kernel, task: Task, tv: TimevalOut, tz: Ptr) -> int
 def sys_settimeofday(_kernel: Kernel, task: Task, tv: TimevalIn, tz: Ptr) -> int:
     """settimeofday(2): nobody may."""
     if tv:
-        timeval_ns(*unpack_timeval(task.abi, copy_from_user(task.mm, tv, pair_size(task.abi))))
+        timeval_ns(*unpack_timeval(call_abi(task), copy_from_user(task.mm, tv, pair_size(call_abi(task)))))
     if tz:
         copy_from_user(task.mm, tz, _TIMEZONE_SIZE)
     raise LinuxError(Errno.EPERM, "the clock belongs to the machine")
@@ -185,9 +189,9 @@ def sys_settimeofday(_kernel: Kernel, task: Task, tv: TimevalIn, tz: Ptr) -> int
 
 def sys_time(kernel: Kernel, task: Task, tloc: TimePtr) -> int:
     """time(2): seconds; on i386 the low 32 bits of them."""
-    seconds = task.abi.signed(kernel.clock.realtime_ns() // NSEC_PER_SEC)
+    seconds = call_abi(task).signed(kernel.clock.realtime_ns() // NSEC_PER_SEC)
     if tloc:
-        put_user(task.mm, tloc, seconds, task.abi.word)
+        put_user(task.mm, tloc, seconds, call_abi(task).word)
     return seconds
 
 
@@ -205,7 +209,7 @@ def sys_times(kernel: Kernel, task: Task, buf: Ptr) -> int:
         stime = ticks(sum(thread.stime for thread in threads))
         children = task.process.children_usage
         times = (utime, stime, ticks(children.utime), ticks(children.stime))
-        copy_to_user(task.mm, buf, task.abi.pack_words(*times))
+        copy_to_user(task.mm, buf, call_abi(task).pack_words(*times))
     return ticks(kernel.clock.now_ns())
 
 
@@ -226,16 +230,17 @@ async def _sleep_until(kernel: Kernel, clock: int, deadline: int) -> int:
 class _Remaining:
     """Where the rest of an interrupted sleep is told: an address and a width."""
 
-    __slots__ = ("address", "wide")
+    __slots__ = ("abi", "address", "wide")
 
-    def __init__(self, address: int, *, wide: bool) -> None:
+    def __init__(self, abi: Abi, address: int, *, wide: bool) -> None:
+        self.abi = abi
         self.address = address
         self.wide = wide
 
     def tell(self, task: Task, left: int) -> None:
         """Store *left* ns, unless the caller does not want to know."""
         if self.address:
-            data = pack_timespec64(left) if self.wide else pack_timespec(task.abi, left)
+            data = pack_timespec64(left) if self.wide else pack_timespec(self.abi, left)
             copy_to_user(task.mm, self.address, data)
 
 
@@ -245,7 +250,7 @@ async def _sleep_relative(kernel: Kernel, task: Task, clock: int, deadline: int,
     if not left:
         return 0
     rem.tell(task, left)
-    task.restart = _sleep_relative(kernel, task, clock, deadline, rem)
+    task.restart = lambda: _sleep_relative(kernel, task, clock, deadline, rem)
     raise LinuxError(Errno.ERESTART_RESTARTBLOCK, "interrupted sleep")
 
 
@@ -275,9 +280,8 @@ def _check_sleeping_clock(which: int) -> None:
 
 def sys_nanosleep(kernel: Kernel, task: Task, rqtp: TimespecIn, rmtp: Ptr) -> Coroutine[Any, Any, int]:
     """nanosleep(2)."""
-    data = copy_from_user(task.mm, rqtp, pair_size(task.abi))
-    duration = timespec_ns(*unpack_timespec(task.abi, data))
-    return _start_sleep(kernel, task, CLOCK_MONOTONIC, 0, duration, _Remaining(rmtp, wide=False))
+    duration = read_timespec(task, rqtp, wide=False)
+    return _start_sleep(kernel, task, CLOCK_MONOTONIC, 0, duration, _Remaining(call_abi(task), rmtp, wide=False))
 
 
 def sys_clock_nanosleep(
@@ -285,9 +289,8 @@ def sys_clock_nanosleep(
 ) -> Coroutine[Any, Any, int]:
     """clock_nanosleep(2)."""
     _check_sleeping_clock(which)
-    data = copy_from_user(task.mm, rqtp, pair_size(task.abi))
-    duration = timespec_ns(*unpack_timespec(task.abi, data))
-    return _start_sleep(kernel, task, which, flags, duration, _Remaining(rmtp, wide=False))
+    duration = read_timespec(task, rqtp, wide=False)
+    return _start_sleep(kernel, task, which, flags, duration, _Remaining(call_abi(task), rmtp, wide=False))
 
 
 def sys_clock_nanosleep_time64(
@@ -295,9 +298,16 @@ def sys_clock_nanosleep_time64(
 ) -> Coroutine[Any, Any, int]:
     """clock_nanosleep_time64, i386."""
     _check_sleeping_clock(which)
-    data = copy_from_user(task.mm, rqtp, _TIMESPEC64_SIZE)
-    duration = timespec_ns(*unpack_timespec64(task.abi, data))
-    return _start_sleep(kernel, task, which, flags, duration, _Remaining(rmtp, wide=True))
+    duration = read_timespec(task, rqtp, wide=True)
+    return _start_sleep(kernel, task, which, flags, duration, _Remaining(call_abi(task), rmtp, wide=True))
+
+
+def sys_restart_syscall(_kernel: Kernel, task: Task) -> Coroutine[Any, Any, int]:
+    """restart_syscall(2): go on with what a signal without a handler interrupted."""
+    resume, task.restart = task.restart, None
+    if resume is None:
+        raise LinuxError(Errno.EINTR, "restart_syscall: nothing was interrupted")
+    return resume()
 
 
 _CPU_SLEEP_NOTE = "sleeping on a CPU clock measures the monotonic one"
@@ -314,6 +324,7 @@ ENTRIES: tuple[Entry, ...] = (
     full("time", sys_time),
     partial("stime", sys_stime, "always EPERM: the clock belongs to the machine"),
     full("times", sys_times),
+    full("restart_syscall", sys_restart_syscall),
     full("nanosleep", sys_nanosleep),
     partial("clock_nanosleep", sys_clock_nanosleep, _CPU_SLEEP_NOTE),
     partial("clock_nanosleep_time64", sys_clock_nanosleep_time64, _CPU_SLEEP_NOTE),
