@@ -9,6 +9,9 @@ from typing import Final
 
 from minikernel.abi.abi import Abi
 
+KERNEL_RELEASE: Final = b"6.18.0"  # the Linux whose behaviour this is
+KERNEL_VERSION: Final = b"#1 minikernel"
+
 UTS_LEN: Final = 64  # __NEW_UTS_LEN
 OLD_UTS_LEN: Final = 8  # __OLD_UTS_LEN
 
@@ -41,7 +44,6 @@ class Utsname:
 
 
 _SYSINFO = {8: Struct("<q9QHHxxxxQQIxxxx"), 4: Struct("<i9IHHIII8x")}
-_LOAD_SHIFT: Final = 16  # SI_LOAD_SHIFT
 
 
 @dataclass(frozen=True, slots=True)
