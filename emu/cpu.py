@@ -21,6 +21,7 @@ from emu.x86 import (
     CR0_PE,
     CR0_PG,
     CR0_WP,
+    CR4_LA57,
     CR4_OSFXSR,
     CR4_OSXMMEXCPT,
     CR4_PAE,
@@ -322,6 +323,8 @@ class Cpu:
         cr4 = CR4_PSE | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_TSD
         if self.mode.entry_size == 8:
             cr4 |= CR4_PAE
+        if self.mode.va_bits == 57:
+            cr4 |= CR4_LA57
         efer = EFER_SCE | (EFER_NXE if self.mode.has_nx else 0) | (EFER_LME | EFER_LMA if self.long_mode else 0)
         self._write(_REG_CR4, cr4)
         self.set_root(root)

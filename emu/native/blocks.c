@@ -12,7 +12,9 @@
 #define PTE_PRESENT 1ull
 #define PTE_LARGE (1ull << 7)
 #define PTE_FRAME 0x000ffffffffff000ull
+#define CR0_PG_BIT (1u << 31)
 #define CR4_PAE_BIT (1u << 5)
+#define CR4_LA57_BIT (1u << 12)
 
 int blocks_init(struct block_table *t)
 {
@@ -59,63 +61,60 @@ void blocks_add(struct machine *m, uint64_t pc, uint16_t size, uint16_t icount)
     if (++t->used * 2 > t->mask) grow(t);
 }
 
-/* The page's host address behind a linear address, by the guest's own tables; NULL: not mapped. */
-uint8_t *machine_translate(struct machine *m, uint64_t va)
+/* Where the leaf entry's page lies, in tables of 8-byte entries; false: not present. */
+static bool walk_long(struct machine *m, uint64_t table, int level, uint64_t va, uint64_t *phys)
 {
-    uint64_t cr3 = 0, cr4 = 0, cr0 = 0, entry, phys;
-    m->api->reg_read(m->uc, UC_X86_REG_CR0, &cr0);
-    m->api->reg_read(m->uc, UC_X86_REG_CR3, &cr3);
-    m->api->reg_read(m->uc, UC_X86_REG_CR4, &cr4);
-    if (!(cr0 & 0x80000000u)) {
-        phys = va;
-    } else if (cr4 & CR4_PAE_BIT) {
-        int level = m->long_mode ? 4 : 3;
-        uint64_t table = m->long_mode ? cr3 & PTE_FRAME : cr3 & 0xffffffe0u;
-        for (;; level--) {
-            unsigned shift = 12 + 9 * (unsigned)(level - 1);
-            unsigned bits = !m->long_mode && level == 3 ? 3 : 511;
-            uint64_t at = table + 8 * ((va >> shift) & bits);
-            if (at + 8 > m->ram_size) return NULL;
-            memcpy(&entry, m->ram + at, 8);
-            if (!(entry & PTE_PRESENT)) return NULL;
-            if (level == 1 || (level < 4 && (m->long_mode || level == 2) && (entry & PTE_LARGE))) {
-                uint64_t mask = (1ull << shift) - 1;
-                phys = (entry & PTE_FRAME & ~mask) | (va & mask);
-                break;
-            }
-            table = entry & PTE_FRAME;
+    for (;; level--) {
+        unsigned shift = 12 + 9 * (unsigned)(level - 1);
+        uint64_t index = va >> shift & (!m->long_mode && level == 3 ? 3 : 511), entry;
+        if (table + 8 * index + 8 > m->ram_size) return false;
+        memcpy(&entry, m->ram + table + 8 * index, 8);
+        if (!(entry & PTE_PRESENT)) return false;
+        bool can_be_large = level == 2 || (level == 3 && m->long_mode);
+        if (level == 1 || (can_be_large && (entry & PTE_LARGE))) {
+            uint64_t mask = (1ull << shift) - 1;
+            *phys = (entry & PTE_FRAME & ~mask) | (va & mask);
+            return true;
         }
-    } else {
-        uint32_t pde, pte;
-        uint64_t at = (cr3 & 0xfffff000u) + 4 * ((va >> 22) & 1023);
-        if (at + 4 > m->ram_size) return NULL;
-        memcpy(&pde, m->ram + at, 4);
-        if (!(pde & PTE_PRESENT)) return NULL;
-        if (pde & PTE_LARGE) {
-            phys = (pde & 0xffc00000u) | (va & 0x3fffff);
-        } else {
-            at = (pde & 0xfffff000u) + 4 * ((va >> 12) & 1023);
-            if (at + 4 > m->ram_size) return NULL;
-            memcpy(&pte, m->ram + at, 4);
-            if (!(pte & PTE_PRESENT)) return NULL;
-            phys = (pte & 0xfffff000u) | (va & 0xfff);
-        }
+        table = entry & PTE_FRAME;
     }
-    return phys < m->ram_size ? m->ram + phys : NULL;
 }
 
-static unsigned code_bits(struct machine *m)
+/* The same in tables of 4-byte entries. */
+static bool walk_two_level(struct machine *m, uint64_t table, uint64_t va, uint64_t *phys)
 {
-    uint32_t hflags;
-    memcpy(&hflags, m->env + m->at.hflags, 4);
-    if (hflags & (1u << 15)) return 64; /* HF_CS64: a 64-bit code segment */
-    return hflags & (1u << 4) ? 32 : 16; /* HF_CS32 */
+    uint32_t entry;
+    uint64_t at = (table & 0xfffff000u) + 4 * (va >> 22 & 1023);
+    if (at + 4 > m->ram_size) return false;
+    memcpy(&entry, m->ram + at, 4);
+    if (!(entry & PTE_PRESENT)) return false;
+    if (entry & PTE_LARGE) {
+        *phys = (entry & 0xffc00000u) | (va & 0x3fffff);
+        return true;
+    }
+    at = (entry & 0xfffff000u) + 4 * (va >> 12 & 1023);
+    if (at + 4 > m->ram_size) return false;
+    memcpy(&entry, m->ram + at, 4);
+    *phys = (entry & 0xfffff000u) | (va & 0xfff);
+    return entry & PTE_PRESENT;
+}
+
+/* The host address behind a linear address, by the guest's own tables; NULL: not mapped. */
+uint8_t *machine_translate(struct machine *m, uint64_t va)
+{
+    uint64_t cr3 = m->cr[3], cr4 = m->cr[4], phys = va;
+    bool found = true;
+    if (!(m->cr[0] & CR0_PG_BIT)) phys = va;
+    else if (m->long_mode) found = walk_long(m, cr3 & PTE_FRAME, cr4 & CR4_LA57_BIT ? 5 : 4, va, &phys);
+    else if (cr4 & CR4_PAE_BIT) found = walk_long(m, cr3 & 0xffffffe0u, 3, va, &phys);
+    else found = walk_two_level(m, cr3, va, &phys);
+    return found && phys < m->ram_size ? m->ram + phys : NULL;
 }
 
 /* Copy up to size bytes of code at va, across pages; bytes copied. */
 size_t machine_fetch(struct machine *m, uint64_t va, uint8_t *window, size_t size)
 {
-    uint64_t address_mask = code_bits(m) == 64 ? ~0ull : 0xffffffffu;
+    uint64_t address_mask = machine_code_bits(m) == 64 ? ~0ull : 0xffffffffu;
     size_t have = 0;
     while (have < size) {
         uint64_t at = (va + have) & address_mask;
@@ -133,7 +132,7 @@ size_t machine_fetch(struct machine *m, uint64_t va, uint8_t *window, size_t siz
 unsigned count_instructions(struct machine *m, uint64_t from, uint64_t to)
 {
     uint8_t window[16]; /* an instruction has at most 15 bytes */
-    unsigned count = 0, bits = code_bits(m);
+    unsigned count = 0, bits = machine_code_bits(m);
     while (from < to) {
         size_t have = machine_fetch(m, from, window, sizeof window);
         unsigned length = insn_length(window, have, bits);
@@ -150,4 +149,46 @@ unsigned blocks_icount_slow(struct machine *m, uint64_t pc, uint32_t size)
     struct block *b = find_slot(&m->blocks, pc, size);
     if (b->icount && !b->ambiguous) return b->icount;
     return count_instructions(m, pc, pc + size);
+}
+
+/* What the instruction at pc is, looked at once a run. */
+static struct insn insn_at(struct machine *m, uint64_t pc)
+{
+    struct kind_slot *slot = &m->kinds[pc % KIND_SLOTS];
+    if (slot->pc != pc || slot->run != m->run) {
+        uint8_t code[16];
+        slot->insn = insn_classify(code, machine_fetch(m, pc, code, sizeof code), machine_code_bits(m));
+        slot->pc = pc;
+        slot->run = m->run;
+    }
+    return slot->insn;
+}
+
+/*
+ * A block of one instruction is entered at pc, inside the block before it.  Did that one run to its end and
+ * branch here, or was it given up in front of the instruction at pc?  The engine does the latter when a store
+ * hits the block that executes it: the block is forgotten, and the storing instruction becomes one of its own.
+ *
+ * A branch to here would have met a block that goes on to the same end, or further.  Only for the last
+ * instruction itself the two look alike: a REP counts down from one iteration to the next, a CALL can call
+ * itself, other branches do not store, and anything else cannot come here twice.
+ */
+bool blocks_restarted(struct machine *m, uint64_t pc, uint32_t size)
+{
+    uint64_t end = m->block_pc + m->block_size;
+    const uint64_t *regs = (const uint64_t *)m->env;
+    if (pc + size != end) return pc + size < end;
+    struct insn insn = insn_at(m, pc);
+    switch (insn.special) {
+    case REP_STRING:
+    case REP_COMPARE:
+        if (m->block_pc == pc) return regs[1] == m->block_rcx;
+        /* Behind the first iteration, or in front of it?  In front, if its next store goes to this block. */
+        return insn.stores && regs[7] + insn.width > m->block_pc && regs[7] < end;
+    case BRANCH:
+    case CALL_SELF:
+        return false;
+    default:
+        return true;
+    }
 }

@@ -96,6 +96,19 @@ static bool fault_with(struct machine *m, uint64_t selector)
     return m->exit_kind == EXIT_EXCEPTION && m->vector == 13;
 }
 
+/* CR0 to CR4 are an array: around CR2. */
+static bool is_control_registers(struct machine *m)
+{
+    uint64_t cr0 = 0, cr4 = 0, cr3 = 0x5a17c000, old = 0;
+    m->api->reg_read(m->uc, UC_X86_REG_CR0, &cr0);
+    m->api->reg_read(m->uc, UC_X86_REG_CR4, &cr4);
+    m->api->reg_read(m->uc, UC_X86_REG_CR3, &old);
+    m->api->reg_write(m->uc, UC_X86_REG_CR3, &cr3);
+    bool found = m->cr[0] == cr0 && m->cr[3] == cr3 && m->cr[4] == cr4;
+    m->api->reg_write(m->uc, UC_X86_REG_CR3, &old);
+    return found;
+}
+
 const char *machine_calibrate(struct machine *m)
 {
     m->env = find_registers(m);
@@ -113,6 +126,8 @@ const char *machine_calibrate(struct machine *m)
     memcpy(second, m->env, size);
     m->at.cr2 = only_change(first, second, size, a, b, 8);
     if (!m->at.cr2) missing = "CR2";
+    m->cr = (const uint64_t *)(m->env + m->at.cr2) - 2;
+    if (!missing && !is_control_registers(m)) missing = "the control registers";
 
     if (!missing && !fault_with(m, 0x1238)) missing = "a first fault";
     memcpy(first, m->env, size);

@@ -9,7 +9,9 @@
 
 #define REG_RCX 1
 #define REG_R11 11
-#define EIP_OFFSET (16 * 8)
+#define HF_CS32 (1u << 4)
+#define HF_CS64 (1u << 15)
+#define PAGE_BYTES 0x1000u
 
 static struct api engine_api;
 static char last_error[256];
@@ -57,25 +59,43 @@ int machine_load(const char *path)
  * The hot path of every run: called once for each block entered.  Budget and count are one word, the block
  * entered last is remembered for faults in its middle and answers for itself in a tight loop.
  */
+/* A block that was left in front of the instruction at rip has been counted whole: give back what was not retired. */
+static void uncount_from(struct machine *m, uint64_t rip)
+{
+    uint64_t offset = rip - m->block_pc;
+    if (!m->block_size || offset >= m->block_size) return;
+    m->budget += m->block_icount - count_instructions(m, m->block_pc, rip);
+}
+
+/*
+ * The hot path of every run: called once for each block entered.  Budget and count are one word; the block
+ * entered last is remembered for faults in its middle and answers for itself in a tight loop.
+ */
 static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *user)
 {
     struct machine *m = user;
+    uint64_t rcx = ((const uint64_t *)m->env)[REG_RCX];
     unsigned n = m->block_icount;
+    if (pc != m->block_pc || size != m->block_size) {
+        const struct block *b = &m->blocks.slots[block_hash(pc, size) & m->blocks.mask];
+        n = b->icount;
+        if (__builtin_expect(b->pc != pc || b->size != size || b->ambiguous || !n, 0))
+            n = blocks_icount_slow(m, pc, size);
+        if (__builtin_expect(n == 1 && pc - m->block_pc < m->block_size, 0) && blocks_restarted(m, pc, size))
+            uncount_from(m, pc);
+    } else if (n == 1 && rcx == m->block_rcx && blocks_restarted(m, pc, size)) {
+        uncount_from(m, pc);
+    }
     if (__builtin_expect(m->budget <= 0, 0)) {
         m->exit_kind = EXIT_BUDGET;
         m->block_size = 0;
         m->api->emu_stop(uc);
         return;
     }
-    if (pc != m->block_pc || size != m->block_size) {
-        const struct block *b = &m->blocks.slots[block_hash(pc, size) & m->blocks.mask];
-        n = b->icount;
-        if (__builtin_expect(b->pc != pc || b->size != size || b->ambiguous || !n, 0))
-            n = blocks_icount_slow(m, pc, size);
-        m->block_pc = pc;
-        m->block_size = size;
-        m->block_icount = n;
-    }
+    m->block_pc = pc;
+    m->block_size = size;
+    m->block_icount = n;
+    m->block_rcx = rcx;
     m->budget -= n;
 }
 
@@ -84,8 +104,9 @@ static void on_edge(uc_engine *uc, uc_tb *current, uc_tb *previous, void *user)
     (void)uc;
     (void)previous;
     struct machine *m = user;
-    /* The block entered last may be the one that is translated anew, with other instructions. */
-    if (current->pc == m->block_pc) m->block_size = 0;
+    /* The block entered last is translated anew: its instructions may be others now. */
+    if (current->pc == m->block_pc && current->size == m->block_size) m->block_icount = current->icount;
+    m->kinds[current->pc % KIND_SLOTS].run = 0;
     blocks_add(m, current->pc, current->size, current->icount);
 }
 
@@ -109,9 +130,30 @@ static bool on_invalid(uc_engine *uc, void *user)
     return true;
 }
 
+/*
+ * The engine executes an instruction that faults on hardware.  It stops only at the end of the block, so what
+ * comes behind must leave no trace: its registers are put back (note_exit), and it gets no memory to store to,
+ * as a root beyond RAM reads as zeroes, not present.
+ */
+static void refuse(struct machine *m, uint64_t vector)
+{
+    if (m->exit_kind != EXIT_NONE) return; /* another one, in the rest of the block */
+    m->exit_kind = EXIT_EXCEPTION;
+    m->vector = vector;
+    m->refused = true;
+    memcpy(m->saved, m->env, m->env_size);
+    uint64_t nowhere = (m->ram_size + PAGE_BYTES - 1) & ~(uint64_t)(PAGE_BYTES - 1);
+    m->api->reg_write(m->uc, UC_X86_REG_CR3, &nowhere);
+    m->api->emu_stop(m->uc);
+}
+
 static void on_syscall(uc_engine *uc, void *user)
 {
     struct machine *m = user;
+    if (machine_code_bits(m) != 64) {
+        refuse(m, 6); /* #UD on Intel's processors: SDM vol. 2, SYSCALL */
+        return;
+    }
     m->exit_kind = EXIT_SYSCALL;
     m->api->emu_stop(uc);
 }
@@ -127,23 +169,12 @@ static void on_sysenter(uc_engine *uc, void *user)
  * Port I/O at CPL 3: the engine performs it without asking IOPL or the TSS.  Linux gives no ports to
  * programs, so both are #GP(0) at the instruction, as the SDM has it (vol. 1, 19.5).
  */
-static void refuse_port(struct machine *m)
-{
-    if (m->exit_kind != EXIT_NONE) return; /* another one, in the rest of the block */
-    m->exit_kind = EXIT_EXCEPTION;
-    m->vector = 13;
-    m->is_port = true;
-    memcpy(&m->port_rip, m->env + EIP_OFFSET, 8);
-    memcpy(m->port_regs, m->env, sizeof m->port_regs);
-    m->api->emu_stop(m->uc);
-}
-
 static uint32_t on_in(uc_engine *uc, uint32_t port, int size, void *user)
 {
     (void)uc;
     (void)port;
     (void)size;
-    refuse_port(user);
+    refuse(user, 13);
     return 0;
 }
 
@@ -153,7 +184,7 @@ static void on_out(uc_engine *uc, uint32_t port, int size, uint32_t value, void 
     (void)port;
     (void)size;
     (void)value;
-    refuse_port(user);
+    refuse(user, 13);
 }
 
 /* CPUID is answered from the kernel's table, so no host and no engine version shows through. */
@@ -205,6 +236,7 @@ void machine_close(struct machine *m)
     if (m->uc) m->api->close(m->uc);
     blocks_free(&m->blocks);
     free(m->cpuid);
+    free(m->saved);
     free(m);
 }
 
@@ -237,7 +269,8 @@ struct machine *machine_open(int is64, void *ram, uint64_t ram_size)
     /* A context is a header and a copy of the CPU's state from its start; 40 bytes on this engine.  The
      * size only bounds what is saved: everything user code can change lies in front of it. */
     m->env_size = m->api->context_size(m->uc) - 40;
-    const char *missing = machine_calibrate(m);
+    m->saved = malloc(m->env_size);
+    const char *missing = m->saved ? machine_calibrate(m) : "host memory";
     if (missing) {
         fail("this build of the engine is laid out otherwise than expected; not found", missing);
         machine_close(m);
@@ -258,24 +291,30 @@ int machine_set_cpuid(struct machine *m, const struct cpuid_answer *answers, siz
     return 0;
 }
 
-/* A block that was left in the middle has been counted whole: give back what was not retired. */
-static void uncount_rest(struct machine *m)
+int machine_flush_tlb(struct machine *m)
 {
-    uint64_t rip;
-    memcpy(&rip, m->env + EIP_OFFSET, 8);
-    uint64_t offset = rip - m->block_pc;
-    if (!m->block_size || offset >= m->block_size) return;
-    unsigned rest = m->block_icount - count_instructions(m, m->block_pc, rip);
-    m->budget += rest;
+    return (int)m->api->ctl(m->uc, UC_CTL_WRITE(UC_CTL_TLB_FLUSH, 0));
+}
+
+/* RFLAGS; a 32-bit engine does not know that name. */
+uint64_t machine_flags(struct machine *m)
+{
+    uint64_t flags = 0;
+    m->api->reg_read(m->uc, UC_X86_REG_EFLAGS, &flags);
+    return flags;
+}
+
+void machine_set_flags(struct machine *m, uint64_t flags)
+{
+    m->api->reg_write(m->uc, UC_X86_REG_EFLAGS, &flags);
 }
 
 static void note_exit(struct machine *m, uc_err e)
 {
-    if (m->exit_kind == EXIT_EXCEPTION && m->is_port) {
-        /* The engine stops only at the end of the block: put the registers back. */
-        memcpy(m->env + EIP_OFFSET, &m->port_rip, 8);
-        memcpy(m->env, m->port_regs, sizeof m->port_regs);
-        m->is_port = false;
+    if (m->refused) {
+        memcpy(m->env, m->saved, m->env_size);
+        machine_flush_tlb(m);
+        m->refused = false;
         m->error_code = 0;
         m->is_software = 0;
     } else if (m->exit_kind == EXIT_EXCEPTION) {
@@ -288,7 +327,7 @@ static void note_exit(struct machine *m, uc_err e)
     } else if (m->exit_kind == EXIT_SYSCALL) {
         /* What SYSCALL leaves in the registers: SDM vol. 2, SYSCALL. */
         uint64_t *regs = (uint64_t *)m->env;
-        m->api->reg_read(m->uc, flags_id(m), &regs[REG_R11]);
+        regs[REG_R11] = machine_flags(m);
         memcpy(&regs[REG_RCX], m->env + EIP_OFFSET, 8);
     } else if (m->exit_kind == EXIT_NONE || e) {
         m->exit_kind = EXIT_HOST_ERROR;
@@ -303,25 +342,45 @@ void machine_go(struct machine *m)
     memcpy(&rip, m->env + EIP_OFFSET, 8);
     m->exit_kind = EXIT_NONE;
     m->block_size = 0;
+    m->run++;
     /* The last exception was served; also removing translations can fault inside and leave a trace here. */
     memset(m->env + m->at.old_exception, 0xff, 4);
     note_exit(m, m->api->emu_start(m->uc, rip, 0, 0, 0));
 }
 
-/* Run until something happens; an exit_kind. */
-int machine_run(struct machine *m, int64_t budget)
+void machine_go_counted(struct machine *m, int64_t budget)
 {
     m->budget = budget;
     machine_go(m);
     /* A fault leaves its instruction undone; a trap (#DB, int n) comes after it. */
-    if (m->exit_kind == EXIT_EXCEPTION && m->vector != 1 && !m->is_software) uncount_rest(m);
+    if (m->exit_kind == EXIT_EXCEPTION && m->vector != 1 && !m->is_software) {
+        uint64_t rip;
+        memcpy(&rip, m->env + EIP_OFFSET, 8);
+        uncount_from(m, rip);
+    }
     m->icount += (uint64_t)(budget - m->budget);
-    return (int)m->exit_kind;
 }
 
-int machine_flush_tlb(struct machine *m)
+/*
+ * A block whose last instruction reaches into a page that cannot be executed faults while it is translated, as
+ * a whole: RIP is at its beginning, and nothing of it has run.  Run it up to that instruction.
+ */
+static void run_up_to_fault(struct machine *m)
 {
-    return (int)m->api->ctl(m->uc, UC_CTL_WRITE(UC_CTL_TLB_FLUSH, 0));
+    uint64_t rip;
+    memcpy(&rip, m->env + EIP_OFFSET, 8);
+    if (m->cr2 != (rip | (PAGE_BYTES - 1)) + 1) return;
+    for (unsigned n = 0; n < PAGE_BYTES; n++)
+        if (machine_step(m) != EXIT_NONE) return;
+    m->exit_kind = EXIT_BUDGET; /* not in a straight line after all: go on as after any stop */
+}
+
+/* Run until something happens; an exit_kind. */
+int machine_run(struct machine *m, int64_t budget)
+{
+    machine_go_counted(m, budget);
+    if (m->exit_kind == EXIT_EXCEPTION && m->vector == 14 && !m->is_software) run_up_to_fault(m);
+    return (int)m->exit_kind;
 }
 
 int machine_flush_code(struct machine *m)
@@ -353,11 +412,12 @@ unsigned machine_cpl(struct machine *m)
     return hflags & 3;
 }
 
+/* 16, 32 or 64: how the code at RIP is decoded. */
 unsigned machine_code_bits(struct machine *m)
 {
     uint32_t hflags;
     memcpy(&hflags, m->env + m->at.hflags, 4);
-    return hflags & (1u << 15) ? 64 : hflags & (1u << 4) ? 32 : 16;
+    return hflags & HF_CS64 ? 64 : hflags & HF_CS32 ? 32 : 16;
 }
 
 /* Offset of `error_code` in the saved state, for tests. */

@@ -50,6 +50,38 @@ struct cpuid_answer {
     uint32_t leaf, subleaf, eax, ebx, ecx, edx;
 };
 
+#define EIP_OFFSET (16 * 8) /* of the instruction pointer in the CPU's state, behind the general registers */
+
+#define KIND_SLOTS 64
+
+/* What is special about an instruction, for stepping and counting. */
+enum special {
+    ORDINARY,
+    PUSHF,
+    POPF,        /* IRET too */
+    LOAD_SS,     /* MOV SS, POP SS: the trap of TF waits for the next instruction */
+    REP_STRING,
+    REP_COMPARE, /* ends by the zero flag, too */
+    BRANCH,      /* and does not store */
+    CALL,
+    CALL_SELF,   /* its target is itself */
+};
+
+struct insn {
+    enum special special;
+    bool repne;
+    bool stores;    /* a REP that writes to memory */
+    unsigned width; /* bytes of one element of a REP */
+    bool addr32;    /* counts in ECX (or CX), not RCX */
+    bool addr16;
+};
+
+struct kind_slot {
+    uint64_t pc;
+    uint64_t run; /* of which it is true: m->run */
+    struct insn insn;
+};
+
 struct api; /* the engine's functions, see machine.c */
 
 struct machine {
@@ -68,17 +100,20 @@ struct machine {
     uint64_t block_pc;   /* the block entered last in this run, size 0: none */
     uint32_t block_size;
     uint32_t block_icount;
-    bool is_port;        /* the exception is a refused IN or OUT */
-    uint64_t port_rip;   /* where that instruction stands */
-    uint64_t port_regs[16]; /* the registers before it */
-    bool long_mode;      /* a 64-bit machine: its tables have four levels */
+    uint64_t block_rcx;  /* RCX at its beginning, if it has one instruction */
+    bool refused;        /* the exception is not the engine's: see refuse() */
+    uint8_t *saved;      /* the CPU's state in front of it: env_size bytes */
+    bool long_mode;      /* a 64-bit machine: its tables have four or five levels */
     uc_engine *uc;
     const struct api *api;
     uint8_t *env;
+    const uint64_t *cr;  /* in env: CR0 to CR4 */
     struct env_layout at;
     uint8_t *ram;
     uint64_t ram_size;
     struct block_table blocks;
+    uint64_t run;        /* counts calls of the engine */
+    struct kind_slot kinds[KIND_SLOTS];
     struct cpuid_answer *cpuid;
     size_t nr_cpuid;
 };
@@ -105,8 +140,22 @@ const char *machine_calibrate(struct machine *m);
 /* machine.c: start the engine at RIP and note why it stopped. */
 void machine_go(struct machine *m);
 
+/* The same with a budget, and count; the blocks' boundaries are where it stops. */
+void machine_go_counted(struct machine *m, int64_t budget);
+int machine_flush_tlb(struct machine *m);
+
 /* insn_length.c: bytes of the x86 instruction at code (size bytes readable); 0: truncated. */
 unsigned insn_length(const uint8_t *code, size_t size, unsigned bits);
+
+uint64_t machine_flags(struct machine *m);
+void machine_set_flags(struct machine *m, uint64_t flags);
+unsigned machine_code_bits(struct machine *m);
+
+/* insn_kind.c: look at the instruction at code (size bytes readable). */
+struct insn insn_classify(const uint8_t *code, size_t size, unsigned bits);
+
+/* step.c */
+int machine_step(struct machine *m);
 
 /* blocks.c */
 int blocks_init(struct block_table *t);
@@ -116,6 +165,8 @@ unsigned blocks_icount_slow(struct machine *m, uint64_t pc, uint32_t size);
 uint8_t *machine_translate(struct machine *m, uint64_t va);
 size_t machine_fetch(struct machine *m, uint64_t va, uint8_t *window, size_t size);
 unsigned count_instructions(struct machine *m, uint64_t from, uint64_t to);
+bool blocks_restarted(struct machine *m, uint64_t pc, uint32_t size);
+
 
 /* The hot look-up of the block hook: one multiplication, one probe. */
 static inline size_t block_hash(uint64_t pc, uint32_t size)
