@@ -8,6 +8,8 @@ Every ``guest/TOPIC/NAME.c`` or ``.S`` becomes ``guest/build/ARCH/TOPIC/NAME`` (
     cflags=... libs=...         more words for the compiler (quoted where there are several)
     args=... env=... stdin=...  how to run it
     stderr=compare|ignore       whether the error output is part of the result (default: compare)
+    machines=4level,pae,2level  the machines whose kernel answers as this one's does (default: all)
+    limit="REASON"              what the CPU emulator does otherwise, and why; the test is expected to fail
     libc=glibc                  what needs this libc (zig brings musl)
     needs=nx                    what the classic two-level page tables cannot do
 
@@ -21,7 +23,7 @@ import shlex
 import subprocess
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -51,7 +53,9 @@ VARIANT_FLAGS: Final = {
 }
 # zig brings musl, whose dynamic loader this machine does not have.
 VARIANTS_OF_LIBC: Final = {"glibc": frozenset(VARIANT_FLAGS), "musl": frozenset({"static", "bare"})}
-KEYS: Final = frozenset(["needs", "arch", "variants", "cflags", "libs", "args", "env", "stdin", "stderr", "libc"])
+KEYS: Final = frozenset(
+    ["needs", "machines", "limit", "arch", "variants", "cflags", "libs", "args", "env", "stdin", "stderr", "libc"]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Program:
     """One source file, with what its header says about it."""
 
     source: Path
-    options: dict[str, str]
+    options: dict[str, str] = field(hash=False)
 
     @property
     def name(self) -> str:

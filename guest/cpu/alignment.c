@@ -1,5 +1,5 @@
 // Alignment: AC makes a misaligned access SIGBUS, movaps on an odd address SIGSEGV.
-// guest: cflags=-msse2
+// guest: cflags=-msse2 limit="the engine checks no alignment"
 #include "guest.h"
 
 static char buffer[64] __attribute__((aligned(64)));

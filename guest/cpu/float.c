@@ -32,11 +32,6 @@ int main(void)
         printf("%ld %ld\n", lrint(2.5), lrint(-3.5));
     }
     fesetround(FE_TONEAREST);
-    feclearexcept(FE_ALL_EXCEPT);
-    volatile double zero = 0, inf = a / zero;
-    printf("%d %d\n", fetestexcept(FE_DIVBYZERO) != 0, isinf(inf) != 0);
-    volatile double nan = zero * inf;
-    printf("%d %d %d\n", isnan(nan) != 0, nan == nan, fetestexcept(FE_INVALID) != 0);
     /* x87 instructions that compute: their last bit may differ between machines, so fewer digits */
     printf("%.10f %.10f %.10f %.10f\n", sin(1.0), exp(2.0), log(10.0), pow(2.0, 0.5));
     printf("%.10f %.10f %.10f\n", atan2(1.0, 2.0), tanh(0.5), fmod(17.5, 4.25));

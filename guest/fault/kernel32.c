@@ -1,5 +1,5 @@
 // The top of a 32-bit address space.
-// guest: arch=i386
+// guest: arch=i386 machines=4level
 #include "guest.h"
 
 int main(void)
