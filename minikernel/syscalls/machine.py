@@ -30,7 +30,19 @@ from minikernel.abi.prctl import (
 from minikernel.arch.segments import NR_TLS
 from minikernel.kernel import Kernel
 from minikernel.mm.uaccess import clear_user, copy_from_user, copy_to_user, put_user
-from minikernel.syscalls.args import ArchPrctlCode, Hex, Int, MembarrierCmd, Pid, Ptr, Size, UInt, ULong, UserDescPtr
+from minikernel.syscalls.args import (
+    ArchPrctlCode,
+    Hex,
+    Int,
+    MembarrierCmd,
+    Pid,
+    Ptr,
+    Size,
+    UInt,
+    ULong,
+    UserDescIn,
+    UserDescOut,
+)
 from minikernel.syscalls.entry_types import Entry, full, partial
 from minikernel.syscalls.ident import find_task
 from minikernel.syscalls.sigaction import call_abi
@@ -78,7 +90,7 @@ def _tls_okay(desc: UserDesc) -> bool:
     return bool(desc.flags & SEG_32BIT) and desc.contents <= 1
 
 
-def sys_set_thread_area(kernel: Kernel, task: Task, u_info: UserDescPtr) -> int:
+def sys_set_thread_area(kernel: Kernel, task: Task, u_info: UserDescIn) -> int:
     """set_thread_area(2), i386.
 
     Errors:
@@ -115,7 +127,7 @@ def _reload_segments(kernel: Kernel, index: int) -> None:
             cpu.load_segment(name, selector)
 
 
-def sys_get_thread_area(kernel: Kernel, task: Task, u_info: UserDescPtr) -> int:
+def sys_get_thread_area(kernel: Kernel, task: Task, u_info: UserDescOut) -> int:
     """get_thread_area(2), i386."""
     index = int.from_bytes(copy_from_user(task.mm, u_info, 4), "little")
     gdt = kernel.user_mode.gdt
@@ -183,7 +195,7 @@ def _store_rseq(task: Task, address: int, cpu_start: int, cpu: int) -> None:
     clear_user(task.mm, address + 20, 8)
 
 
-def sys_rseq(_kernel: Kernel, task: Task, rseq: Ptr, rseq_len: UInt, flags: Int, sig: Hex) -> int:
+def sys_rseq(_kernel: Kernel, task: Task, rseq: Ptr, rseq_len: Hex, flags: Int, sig: Hex) -> int:
     """rseq(2): registration; the thread is told it runs on CPU 0, where it stays."""
     if flags & _RSEQ_FLAG_UNREGISTER:
         if flags & ~_RSEQ_FLAG_UNREGISTER:

@@ -14,7 +14,7 @@ from minikernel.abi.sysinfo import KERNEL_RELEASE, KERNEL_VERSION, UTS_LEN, Sysi
 from minikernel.abi.time import NSEC_PER_SEC
 from minikernel.kernel import Kernel
 from minikernel.mm.uaccess import copy_from_user, copy_to_user, copy_to_user_partial
-from minikernel.syscalls.args import BufOut, GetrandomFlags, Hex, Int, Ptr, Size, UtsnameOut
+from minikernel.syscalls.args import BufOut, GetrandomFlags, Hex, Int, Ptr, Size, SysinfoOut, UtsnameOut
 from minikernel.syscalls.entry_types import Entry, full, partial
 from minikernel.syscalls.sigaction import call_abi
 from minikernel.task.task import Task
@@ -80,7 +80,7 @@ def sys_setdomainname(kernel: Kernel, task: Task, name: Ptr, length: Int) -> int
     return 0
 
 
-def sys_sysinfo(kernel: Kernel, task: Task, info: Ptr) -> int:
+def sys_sysinfo(kernel: Kernel, task: Task, info: SysinfoOut) -> int:
     """sysinfo(2)."""
     node = kernel.node
     high = [zone for zone in node.zones if zone.is_highmem]

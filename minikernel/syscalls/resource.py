@@ -36,7 +36,18 @@ from minikernel.abi.resource import (
 )
 from minikernel.kernel import Kernel
 from minikernel.mm.uaccess import copy_from_user, copy_to_user
-from minikernel.syscalls.args import Int, Pid, PrioWhich, Ptr, Resource, Rlimit64In, RlimitIn, RlimitOut, RusageWho
+from minikernel.syscalls.args import (
+    Int,
+    Pid,
+    PrioWhich,
+    Resource,
+    Rlimit64In,
+    Rlimit64Out,
+    RlimitIn,
+    RlimitOut,
+    RusageOut,
+    RusageWho,
+)
 from minikernel.syscalls.entry_types import Entry, full, partial
 from minikernel.syscalls.ident import find_task
 from minikernel.syscalls.sigaction import call_abi
@@ -83,7 +94,9 @@ def sys_setrlimit(_kernel: Kernel, task: Task, resource: Resource, rlim: RlimitI
     return 0
 
 
-def sys_prlimit64(kernel: Kernel, task: Task, pid: Pid, resource: Resource, new_rlim: Rlimit64In, old_rlim: Ptr) -> int:
+def sys_prlimit64(
+    kernel: Kernel, task: Task, pid: Pid, resource: Resource, new_rlim: Rlimit64In, old_rlim: Rlimit64Out
+) -> int:
     """prlimit(2)."""
     new = unpack_rlimit64(copy_from_user(task.mm, new_rlim, RLIMIT64_SIZE)) if new_rlim else None
     target = find_task(kernel, task, pid)
@@ -133,7 +146,7 @@ def usage(task: Task, who: int) -> Rusage:
     return own
 
 
-def sys_getrusage(_kernel: Kernel, task: Task, who: RusageWho, ru: Ptr) -> int:
+def sys_getrusage(_kernel: Kernel, task: Task, who: RusageWho, ru: RusageOut) -> int:
     """getrusage(2)."""
     if who not in {RUSAGE_SELF, RUSAGE_CHILDREN, RUSAGE_THREAD}:
         raise LinuxError(Errno.EINVAL, "getrusage: of whom?")
@@ -234,8 +247,8 @@ ENTRIES: tuple[Entry, ...] = (
     full("prlimit64", sys_prlimit64),
     full("getrusage", sys_getrusage),
     full("getpriority", sys_getpriority),
-    partial("setpriority", sys_setpriority, "remembered; the scheduler does not look at it"),
-    partial("nice", sys_nice, "remembered; the scheduler does not look at it"),
+    full("setpriority", sys_setpriority),
+    full("nice", sys_nice),
     full("ioprio_get", sys_ioprio_get),
     partial("ioprio_set", sys_ioprio_set, "remembered; there is no queue of disk requests"),
 )

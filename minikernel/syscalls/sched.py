@@ -33,7 +33,7 @@ from minikernel.abi.sched import (
 from minikernel.abi.time import pack_timespec, pack_timespec64
 from minikernel.kernel import Kernel
 from minikernel.mm.uaccess import clear_user, copy_from_user, copy_to_user, get_user, put_user
-from minikernel.syscalls.args import Pid, Ptr, SchedPolicy, Timespec64Out, TimespecOut, UInt
+from minikernel.syscalls.args import CpuSetOut, Pid, Ptr, SchedPolicy, Timespec64Out, TimespecOut, UInt
 from minikernel.syscalls.entry_types import Entry, full, partial
 from minikernel.syscalls.ident import find_task
 from minikernel.syscalls.sigaction import call_abi
@@ -232,7 +232,7 @@ def sys_sched_rr_get_interval_time64(kernel: Kernel, task: Task, pid: Pid, inter
     return 0
 
 
-def sys_sched_getaffinity(kernel: Kernel, task: Task, pid: Pid, length: UInt, mask: Ptr) -> int:
+def sys_sched_getaffinity(kernel: Kernel, task: Task, pid: Pid, length: UInt, mask: CpuSetOut) -> int:
     """sched_getaffinity(2): bytes stored."""
     if length * 8 < 1 or length & (call_abi(task).word - 1):
         raise LinuxError(Errno.EINVAL, "sched_getaffinity: size of the mask")

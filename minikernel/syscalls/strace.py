@@ -8,12 +8,13 @@ import os
 from collections.abc import Callable
 from typing import Final
 
+from emu.x86 import PAGE_SHIFT
 from minikernel.abi import signal as s
 from minikernel.abi.abi import I386, X86_64, Abi
 from minikernel.abi.errno import Errno
 from minikernel.abi.syscall_numbers import NUMBERS
 from minikernel.events import Event, SchedProcessExit, SignalDeliver, SysEnter, SysExit
-from minikernel.syscalls.args import Kind
+from minikernel.syscalls.args import LONG, ULONG, Kind
 from minikernel.syscalls.decode import cast_register, signature
 from minikernel.syscalls.strace_format import Memory, View, pointer, show_argument
 from minikernel.syscalls.strace_names import open_flags
@@ -37,6 +38,63 @@ _FUTEX_ARGS: Final = {0: 4, 1: 3, 9: 6, 10: 6}  # wait, wake, wait_bitset, wake_
 _ABIS: Final = {abi.name: abi for abi in (X86_64, I386)}
 
 
+_COUNTS: Final = frozenset(("vlen", "iovcnt", "count", "size", "length", "len", "maxnode"))
+_PRCTL_ARGS: Final = {1: ("signal",), 3: (), 4: ("dec",), 7: (), 8: ("dec",), 15: ("str",), 16: ("str",), 23: ("dec",),
+                      30: ()}  # fmt: skip
+_FCNTL_ARG: Final = {0: "dec", 1030: "dec", 2: "FD_", 4: "O_"}  # F_DUPFD, F_DUPFD_CLOEXEC, F_SETFD, F_SETFL
+
+
+class _Argument:
+    """One argument: its value, how it is shown, and whether it is shown when the call returns."""
+
+    __slots__ = ("name", "out", "show", "value")
+
+    def __init__(self, name: str, kind: Kind, value: int) -> None:
+        self.name = name.lstrip("_")
+        self.value = value
+        self.out = kind.out
+        self.show = "dec" if kind.show == "hex" and self.name in _COUNTS else kind.show
+
+
+def _join_halves(arguments: list[_Argument]) -> list[_Argument]:
+    """A 64-bit number that i386 passes in two registers is one argument, as its prototype has it."""
+    joined: list[_Argument] = []
+    for argument in arguments:
+        before = joined[-1] if joined else None
+        if before is not None and before.name.endswith("low") and argument.name.endswith("high"):
+            low, high = before.value, argument.value
+        elif before is not None and before.name.endswith("high") and argument.name.endswith("low"):
+            low, high = argument.value, before.value
+        else:
+            joined.append(argument)
+            continue
+        assert before is not None, "_join_halves: half a number"
+        before.value = cast_register(X86_64, LONG, low | high << 32)
+        before.show, before.name = "dec", "whole"
+    return joined
+
+
+def _arguments(name: str, parameters: tuple[tuple[str, Kind], ...], values: list[int]) -> list[_Argument]:
+    """The arguments as their types show them, but for the few whose meaning hangs on another."""
+    arguments = [_Argument(label, kind, value) for (label, kind), value in zip(parameters, values, strict=True)]
+    arguments = _join_halves(arguments)
+    if name in {"fcntl", "fcntl64"} and values[1] in _FCNTL_ARG:
+        arguments[2].show = _FCNTL_ARG[values[1]]
+    elif name in {"pipe2", "dup3"}:
+        arguments[-1].show = "pipe_flags"
+    elif name == "mmap2":
+        arguments[-1].value <<= PAGE_SHIFT
+    elif name == "_llseek":
+        arguments[2].show, arguments[2].out = "loff_at", True
+    elif name == "prctl" and values[0] in _PRCTL_ARGS:
+        shows = _PRCTL_ARGS[values[0]]
+        arguments[1].out = values[0] == 16  # PR_GET_NAME
+        for argument, show in zip(arguments[1:], shows, strict=False):
+            argument.show = show
+        del arguments[1 + len(shows) :]
+    return arguments
+
+
 def _nr_shown(name: str, args: list[int]) -> int:
     """How many arguments mean something: some depend on others."""
     if name in {"open", "openat"}:
@@ -54,11 +112,11 @@ def _nr_shown(name: str, args: list[int]) -> int:
 class _Call:
     """A call that has begun: its text so far, and what is still to be shown."""
 
-    __slots__ = ("broken", "kinds", "shown", "text", "view")
+    __slots__ = ("arguments", "broken", "shown", "text", "view")
 
-    def __init__(self, view: View, kinds: list[Kind]) -> None:
+    def __init__(self, view: View, arguments: list[_Argument]) -> None:
         self.view = view
-        self.kinds = kinds
+        self.arguments = arguments
         self.shown = 0  # arguments shown on the way in
         self.text = ""
         self.broken = False  # the first part of the line has been printed
@@ -67,12 +125,12 @@ class _Call:
         """Arguments from the first not yet shown up to *count*."""
         parts = []
         view = self.view
-        for index in range(self.shown, count):
-            view.index = index
-            kind, value = self.kinds[index], view.args[index]
-            failed = view.ret is not None and view.ret < 0
-            shown = pointer(value) if kind.out and failed else show_argument(kind.show, value, view)
-            parts.append(shown)
+        failed = view.ret is not None and view.ret < 0
+        for view.index in range(self.shown, count):
+            argument = self.arguments[view.index]
+            as_address = argument.out and failed
+            value = argument.value
+            parts.append(pointer(value) if as_address else show_argument(argument.show, value, view))
         self.shown = max(self.shown, count)
         return ", ".join(parts)
 
@@ -84,14 +142,15 @@ def enter_call(abi: Abi, nr: int, raw: tuple[int, ...], memory: Memory) -> _Call
     name = table.name(nr)
     if entry is None or entry.handler is None:
         call = _Call(View(name, abi, memory, list(raw)), [])
-        shown = ", ".join([hex(cast_register(abi, "ulong", value)) for value in raw])
+        shown = ", ".join([hex(cast_register(abi, ULONG, value)) for value in raw])
         call.text = f"{name}({shown}"
         return call
-    kinds = [kind for _, kind in signature(entry.handler)]
-    args = [cast_register(abi, kind.width, value) for kind, value in zip(kinds, raw, strict=False)]
-    count = _nr_shown(name, args)
-    call = _Call(View(name, abi, memory, args), kinds[:count])
-    first_out = next((index for index, kind in enumerate(kinds[:count]) if kind.out), count)
+    parameters = signature(entry.handler)
+    values = [cast_register(abi, kind.width, value) for (_, kind), value in zip(parameters, raw, strict=False)]
+    arguments = _arguments(name, parameters, values)
+    del arguments[_nr_shown(name, values) :]
+    call = _Call(View(name, abi, memory, [argument.value for argument in arguments]), arguments)
+    first_out = next((index for index, argument in enumerate(arguments) if argument.out), len(arguments))
     call.text = f"{name}({call.show(first_out)}"
     return call
 
@@ -100,7 +159,7 @@ def leave_call(call: _Call, ret: int) -> str:
     """The rest of the arguments, closing parenthesis included."""
     call.view.ret = ret
     before = call.shown
-    rest = call.show(len(call.kinds))
+    rest = call.show(len(call.arguments))
     return f"{', ' if before and rest else ''}{rest})"
 
 

@@ -277,6 +277,30 @@ def _utsname(value: int, view: View) -> str:
     return f"{{sysname={quote(sysname)}, nodename={quote(nodename)}, ...}}"
 
 
+def _rusage(value: int, view: View) -> str:
+    words = view.words(value, 4) if value else None
+    if words is None:
+        return pointer(value)
+    times = [f"{{tv_sec={words[i]}, tv_usec={words[i + 1]}}}" for i in (0, 2)]
+    return f"{{ru_utime={times[0]}, ru_stime={times[1]}, ...}}"
+
+
+def _sysinfo(value: int, view: View) -> str:
+    words = view.words(value, 10) if value else None
+    if words is None:
+        return pointer(value)
+    loads = ", ".join([str(load) for load in words[1:4]])
+    return f"{{uptime={words[0]}, loads=[{loads}], totalram={words[4]}, freeram={words[5]}, ...}}"
+
+
+def _cpu_set(value: int, view: View) -> str:
+    data = view.memory.read_bytes(value, view.ret) if value and view.ret else None
+    if data is None:
+        return pointer(value)
+    mask = int.from_bytes(data, "little")
+    return f"[{' '.join([str(cpu) for cpu in range(mask.bit_length()) if mask >> cpu & 1])}]"
+
+
 def show_sigset(mask: int) -> str:
     """A set of signals; a large one by what it lacks."""
     everything = (1 << s.NSIG) - 1
@@ -373,6 +397,7 @@ FORMATTERS: Final[dict[str, Formatter]] = {
     "iovec": _iovec,
     "int_at": _numbers(1, 4),
     "long_at": _numbers(1, 0),
+    "loff_at": _numbers(1, 8),
     "int_pair": _numbers(2, 4),
     "timespec": _pairs(wide=False, second="nsec"),
     "timespec64": _pairs(wide=True, second="nsec"),
@@ -383,6 +408,9 @@ FORMATTERS: Final[dict[str, Formatter]] = {
     "statx": _statx,
     "rlimit": _rlimit(wide=False),
     "rlimit64": _rlimit(wide=True),
+    "rusage": _rusage,
+    "sysinfo": _sysinfo,
+    "cpu_set": _cpu_set,
     "utsname": _utsname,
     "sigset": _sigset,
     "sigaction": _sigaction,

@@ -25,8 +25,8 @@ _MODULES: Final = {
 # Masks, sizes and the like that begin as flags do.
 _NOT_FLAGS: Final = _words(
     "MAP_TYPE MAP_SHARED MAP_PRIVATE MAP_SHARED_VALIDATE MAP_HUGE_SHIFT MAP_HUGE_MASK O_ACCMODE O_RDONLY O_WRONLY "
-    "O_RDWR O_TMPFILE_BIT O_PATH_FLAGS AT_FDCWD AT_STATX_SYNC_TYPE F_ALL_SEALS STATX_ALL STATX__RESERVED "
-    "STATX_BASIC_STATS"
+    "O_RDWR O_TMPFILE_BIT O_PATH_FLAGS AT_FDCWD AT_STATX_SYNC_TYPE F_ALL_SEALS "
+    "STATX_ATTR_MOUNT_ROOT"
 )
 
 # What no abi module defines: other rooms' numbers, named here for the text only.
@@ -39,6 +39,8 @@ _LITERAL: Final = {
     "EPOLL_CTL_": {1: "EPOLL_CTL_ADD", 2: "EPOLL_CTL_DEL", 3: "EPOLL_CTL_MOD"},
     "EPOLL_": {0o2000000: "EPOLL_CLOEXEC"},
     "EFD_": {1: "EFD_SEMAPHORE", 0o2000000: "EFD_CLOEXEC", 0o4000: "EFD_NONBLOCK"},
+    "FD_": {1: "FD_CLOEXEC"},
+    "pipe_flags": {0o2000000: "O_CLOEXEC", 0o4000: "O_NONBLOCK", 0o40000: "O_DIRECT"},
     "AF_": {0: "AF_UNSPEC", 1: "AF_UNIX", 2: "AF_INET", 10: "AF_INET6", 16: "AF_NETLINK", 17: "AF_PACKET"},
     "SOCK_": {1: "SOCK_STREAM", 2: "SOCK_DGRAM", 3: "SOCK_RAW", 5: "SOCK_SEQPACKET"},
     "MEMBARRIER_CMD_": {
@@ -155,7 +157,8 @@ def _sched_policy(value: int) -> str:
 
 
 def _access_mode(value: int) -> str:
-    return show_bits(names("_OK"), value, "F_OK")
+    shown = [name for bit, name in names("_OK").items() if value & bit]
+    return "|".join(shown + ([hex(value & ~7)] if value & ~7 else [])) or "F_OK"
 
 
 def _prctl_option(value: int) -> str:
