@@ -73,11 +73,10 @@ def _stack_overflow(mm: "MmStruct", above: Neighbour | None) -> str:
 
 
 def _forbidden(vma: "Vma", name: str, error_code: int) -> str:
-    kind = f"{rights(vma.flags)} mapping of {name}" if vma.mapping is not None else f"{rights(vma.flags)} memory {name}"
+    what = f"mapping of {name}" if vma.mapping is not None else f"{name} memory"
+    mapped = f"({vma.start:#x}-{vma.end:#x} {rights(vma.flags)})"
     if not vma.flags & (VM_READ | VM_WRITE | VM_EXEC):
-        return f"{name} is mapped with PROT_NONE: every access is forbidden"
+        return f"{what} {mapped} is PROT_NONE: every access is forbidden"
     if error_code & PF_I:
-        return f"execute of non-executable {name} ({kind})" if not vma.flags & VM_EXEC else f"fetch from {kind}"
-    if error_code & PF_W:
-        return f"write to read-only {name} ({kind})" if not vma.flags & VM_WRITE else f"write to {kind}"
-    return f"read of {kind}"
+        return f"execution of non-executable {what} {mapped}"
+    return f"{'write to read-only' if error_code & PF_W else 'read of unreadable'} {what} {mapped}"

@@ -102,12 +102,12 @@ def _file_read(mm: "MmStruct", vma: "Vma", fault: "Fault", *, major: bool) -> De
     also = f"; {plural(around, 'neighbour')} that the cache had came along (fault-around)" if around else ""
     if major:
         return Decision(
-            f"{page} of {name} read in{near}",
+            f"{page}, read in{near}",
             f"{page} of {name} was not in the page cache and was read from the host: a major fault{also}",
             "do_read_fault",
         )
     return Decision(
-        f"{page} of {name}, cached{near}",
+        f"{page}, cached{near}",
         f"{page} of {name} was in the page cache and only had to be mapped{also}",
         "do_read_fault",
     )
@@ -122,30 +122,30 @@ def _file_cow(vma: "Vma", fault: "Fault", *, major: bool) -> Decision:
     read = ", after it was read from the host" if major else ""
     if fault.pte & PTE_P:
         return Decision(
-            f"own copy of {page} of {name}",
+            f"own copy of {page}",
             "the mapping is private and the page was so far only read: the file's page stays as it is, "
             "and the program goes on with a copy",
             "_wp_page_copy",
         )
     return Decision(
-        f"own copy of {page} of {name}",
+        f"own copy of {page}",
         f"a write to a private mapping: the program gets a copy of the file's page at once{read}",
         "do_cow_fault",
     )
 
 
 def _file_shared(vma: "Vma", fault: "Fault", *, major: bool) -> Decision:
-    page, name = _file_words(vma, fault)
+    page, _ = _file_words(vma, fault)
     read = "; it was read from the host" if major else ""
     if fault.pte & PTE_P:
         return Decision(
-            f"{page} of {name}, now writable",
+            f"{page}, now writable",
             "the mapping is shared and the page was clean: the file learns that it is written to, "
             "and the entry allows it",
             "_wp_page_shared",
         )
     return Decision(
-        f"{page} of {name}, writable",
+        f"{page}, writable",
         f"the mapping is shared: the program writes to the file's own page in the page cache{read}",
         "do_shared_fault",
     )
@@ -172,7 +172,7 @@ def _cow_copy(mm: "MmStruct", fault: "Fault") -> Decision:
 
 
 def _code(fault: "Fault") -> Decision:
-    if fault.blamed_access & PF_W:
+    if fault.access & PF_W:
         return Decision(
             "a page of code, writable again",
             "another mapping may run this frame: it loses that right until it asks, so that changed code is noticed",
@@ -192,9 +192,9 @@ def failed(mm: "MmStruct", fault: "Fault", signal: int, code: int, reason: str) 
         return Decision("OUT OF MEMORY", reason, "_oom")
     ends_as = s.signal_name(signal) if fault.error_code is not None else "EFAULT"
     name, meaning = si_code_words(signal, code)
-    why = blame(mm, fault.place, fault.blamed_access, signal, code) if fault.error_code is not None else reason
-    if reason not in why:
-        why = f"{why} ({reason})"
+    why = blame(mm, fault.place, fault.access, signal, code) if fault.error_code is not None else reason
+    if reason.startswith("the stack"):
+        why = f"{why}; {reason}"
     if signal == s.SIGBUS:
         return Decision(
             f"{ends_as}: beyond the file's end" if "end" in reason else f"{ends_as}: cannot read", why, "do_fault"

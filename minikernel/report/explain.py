@@ -23,7 +23,7 @@ from minikernel.events import (
 from minikernel.mm.pgtable import pte_pfn
 from minikernel.report.decisions import failed, served, where
 from minikernel.report.explanation import Explanation, Fault
-from minikernel.report.paint import Paint
+from minikernel.report.paint import PLAIN, Paint
 from minikernel.report.peek import peek
 from minikernel.report.place import locate
 from minikernel.report.symbols import Symbols
@@ -174,7 +174,15 @@ class Explainer:
 
 # ---- on the screen
 
-_COLUMNS: Final = (("fault", 5), ("instruction", 11), ("access", 6), ("address", 14), ("where", 22), ("who", 24))
+_COLUMNS: Final = (  # name and width; negative: to the right
+    ("#", -4),
+    ("icount", -10),
+    ("access", 6),
+    ("address", 14),
+    ("where", 24),
+    ("who", 22),
+    ("frame", 7),
+)
 _COLOURS: Final = {
     FaultKind.ZERO_PAGE: ("dim",),
     FaultKind.ANON: ("green",),
@@ -206,44 +214,38 @@ class ExplainSink:
             self._stream.write(self._paint(header(), "bold") + "\n")
         self._stream.write(line(explanation, self._paint) + "\n")
         if explanation.failed and explanation.fault.error_code is not None:
-            story = explanation.text().partition("\n")[2]
-            self._stream.write(self._paint(story, "red"))
+            self._stream.write(explanation.text(self._paint).partition("\n")[2])
         self._stream.flush()
 
 
 def header() -> str:
     """The titles of the columns."""
-    words = [name.rjust(width) if name in _RIGHT else name.ljust(width) for name, width in _COLUMNS]
-    return "  ".join([*words, "decision"])
+    return "  ".join([*(_cell(name, width) for name, width in _COLUMNS), "decision"])
 
 
-def line(explanation: Explanation, paint: Paint) -> str:
+def line(explanation: Explanation, paint: Paint = PLAIN) -> str:
     """One fault in a line."""
     fault = explanation.fault
     digits = 12 if fault.mode.va_bits > 32 else 8
     cells = (
         str(explanation.number),
         f"{fault.icount:,}",
-        fault.access,
+        explanation.access,
         f"{fault.address:#0{digits + 2}x}",
         fault.place.short,
         fault.who,
+        f"{explanation.pfn:#x}" if explanation.pfn else "-",
     )
-    shown = [
-        cell.rjust(width) if name in _RIGHT else _fit(cell, width)
-        for cell, (name, width) in zip(cells, _COLUMNS, strict=True)
-    ]
-    frame = f" -> frame {explanation.pfn:#x}" if explanation.pfn else ""
     if explanation.kind is None:
         colours: tuple[str, ...] = ("red", "bold")
     else:
         colours = ("yellow",) if explanation.major else _COLOURS.get(explanation.kind, ())
-    return "  ".join([*shown, paint(explanation.short + frame, *colours)])
+    shown = [_cell(cell, width) for cell, (_, width) in zip(cells, _COLUMNS, strict=True)]
+    return "  ".join([*shown, paint(explanation.short, *colours)])
 
 
-def _fit(text: str, width: int) -> str:
-    """*text* in *width* columns; the end is what tells names apart, so the beginning goes."""
-    return text.ljust(width) if len(text) <= width else ".." + text[2 - width :]
-
-
-_RIGHT: Final = frozenset({"fault", "instruction"})
+def _cell(text: str, width: int) -> str:
+    """*text* in as many columns as *width* says; cut if it is longer."""
+    if width < 0:
+        return text.rjust(-width)
+    return text.ljust(width) if len(text) <= width else text[: width - 2] + ".."

@@ -5,19 +5,22 @@ is the business of explain.py; everything here only reads.
 """
 
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import TYPE_CHECKING, Final
 
 from emu.x86 import PF_I, PF_W, PhysAddr, VirtAddr
-from minikernel.report.place import base_name, neighbour_words
+from minikernel.events import FaultKind
+from minikernel.report.paint import PLAIN, Paint
+from minikernel.report.place import neighbour_words
 from minikernel.report.words import access_word, entry_flags, entry_words, error_code_bits, rights
 
 if TYPE_CHECKING:
     from emu.disasm import Instruction
     from emu.paging import PagingMode, WalkStep
-    from minikernel.events import FaultKind
     from minikernel.report.place import Place
 
 _LABEL: Final = 10  # width of the left column
+_WIDTH: Final = 100  # of running text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,28 +47,22 @@ class Fault:
         return self.walk[-1].raw if self.walk and self.walk[-1].level is self.mode.levels[-1] else 0
 
     @property
-    def access(self) -> str:
-        """``read``, ``write``, ``fetch``; without NX in the mode a fetch is known by its address alone."""
+    def access(self) -> int:
+        """PF_W, PF_I or neither; 0 for the kernel's own.  Without NX in the mode a fetch is known by its address."""
         if self.error_code is None:
-            return "kernel"
+            return 0
         if not self.mode.has_nx and not self.error_code & PF_W and self.address == self.ip:
-            return "fetch"
-        return access_word(self.error_code)
-
-    @property
-    def blamed_access(self) -> int:
-        """PF_W and PF_I as ``access`` has them."""
-        return {"write": PF_W, "fetch": PF_I}.get(self.access, 0)
+            return PF_I
+        return self.error_code & (PF_W | PF_I)
 
     @property
     def who(self) -> str:
         """Who did it, in a few words: a function and a source line, or the kernel's call."""
         if self.code is None:
-            return f"the kernel, in {self.call}" if self.call else "the kernel"
-        name = self.code.symbol.name if self.code.symbol is not None else ""
-        if self.code.line is not None:
-            return f"{name} {self.code.line}" if name else str(self.code.line)
-        return str(self.code.symbol) if name else self.code.short
+            return f"kernel, for {self.call}"
+        if self.code.line is not None and self.code.symbol is not None:
+            return f"{self.code.symbol.name} {self.code.line}"
+        return str(self.code.line or self.code.symbol or self.code.exact)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +71,7 @@ class Explanation:
 
     number: int  # from 1, in the order of the run
     fault: Fault
-    kind: "FaultKind | None"
+    kind: FaultKind | None
     major: bool
     signal: int
     code: int  # si_code
@@ -87,11 +84,18 @@ class Explanation:
     decided_by: str  # the function of minikernel/mm that decided
 
     @property
+    def access(self) -> str:
+        """``read``, ``write`` or ``fetch``; the kernel's own accesses are known by what they led to."""
+        if self.fault.error_code is None and self.kind is not None:
+            return "read" if self.kind in {FaultKind.ZERO_PAGE, FaultKind.FILE_READ} else "write"
+        return access_word(self.fault.access) if self.fault.error_code is not None else "access"
+
+    @property
     def failed(self) -> bool:
         """The fault was not served."""
         return self.kind is None
 
-    def text(self) -> str:
+    def text(self, paint: Paint = PLAIN) -> str:
         """The whole story, some fifteen lines."""
         fault = self.fault
         rows: list[tuple[str, str]] = [("who", _who_words(fault))]
@@ -99,23 +103,24 @@ class Explanation:
             rows.append(("doing", f"{fault.insn.address:#x}: {fault.insn.text}"))
         rows.append(("CR2", f"{fault.address:#x}  {_place_words(fault.place)}"))
         if fault.error_code is not None:
-            rows.append(("error", f"{fault.error_code:#x}"))
-            rows += [
-                ("", f"{bit:<7}{word}") for bit, word in error_code_bits(fault.error_code, has_nx=fault.mode.has_nx)
-            ]
+            bits = [f"{bit:<7}{words}" for bit, words in error_code_bits(fault.error_code, has_nx=fault.mode.has_nx)]
+            rows += [("error", f"{fault.error_code:<#6x}{bits[0]}"), *(("", f"{'':6}{words}") for words in bits[1:])]
         rows += self._walk_rows()
         rows += _mapping_rows(fault.place)
-        rows += [("decision", self.short), ("because", self.why), ("decided by", self.decided_by)]
+        rows += [("decision", paint(self.short, "red" if self.failed else "green", "bold"))]
+        because, *more = wrap(self.why, _WIDTH)
+        rows += [("because", because), *(("", words) for words in more), ("decided by", self.decided_by)]
         if self.pfn:
             rows.append(("frame", f"{self.pfn:#x} in zone {self.zone}"))
             rows.append(("entry now", f"{self.entry:#x}  {entry_flags(self.entry, fault.mode)}"))
-        title = f"fault {self.number}: {fault.access} at {fault.address:#x}, after {fault.icount:,} instructions"
-        return "\n".join([title, *(f"  {label:<{_LABEL}} {words}".rstrip() for label, words in rows)]) + "\n"
+        title = f"fault {self.number}: {self.access} at {fault.address:#x}, after {fault.icount:,} instructions"
+        lines = [f"  {paint(label.ljust(_LABEL), 'dim')} {words}" for label, words in rows]
+        return "\n".join([paint(title, "bold"), *lines]) + "\n"
 
     def _walk_rows(self) -> list[tuple[str, str]]:
         """One row an entry that the hardware looked at."""
         fault = self.fault
-        when = "" if fault.error_code is not None else ", afterwards"
+        when = "" if fault.error_code is not None else "; as it is afterwards"
         rows = [("walk", f"CR3 {fault.root:#x}, {fault.mode.name} paging{when}")]
         digits = fault.mode.entry_size * 2
         for step in fault.walk:
@@ -129,10 +134,11 @@ class Explanation:
 
 def _who_words(fault: Fault) -> str:
     if fault.ip is None or fault.code is None:
-        return f"{fault.who}, on behalf of process {fault.pid}"
-    symbol = f"{fault.code.symbol} in " if fault.code.symbol is not None else ""
-    line = f", {fault.code.line}" if fault.code.line is not None else ""
-    return f"process {fault.pid} at {fault.ip:#x}: {symbol}{base_name(fault.code.name) or fault.code.short}{line}"
+        return f"the kernel, serving {fault.call} for process {fault.pid}"
+    words = f"process {fault.pid} at {fault.ip:#x}: {fault.code.exact}"
+    if fault.code.symbol is not None:
+        words += f", {fault.code.symbol}"
+    return f"{words}, {fault.code.line}" if fault.code.line is not None else words
 
 
 def _place_words(place: "Place") -> str:

@@ -18,11 +18,16 @@ _CODES: Final = {
 class Paint:
     """Paints text, if *stream* is a terminal and NO_COLOR (no-color.org) is not set."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self.on = stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    def __init__(self, stream: TextIO | None) -> None:
+        colours = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self.on = stream is not None and stream.isatty() and colours
 
     def __call__(self, text: str, *colours: str) -> str:
         """*text* in *colours*."""
         if not self.on or not colours:
             return text
         return f"\x1b[{';'.join(_CODES[colour] for colour in colours)}m{text}\x1b[0m"
+
+
+PLAIN: Final = Paint(None)
+"""Leaves text as it is."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from emu.x86 import PAGE_SHIFT
 from minikernel.mm.mm_struct import vma_name
+from minikernel.mm.vma import VM_GROWSDOWN
 from minikernel.report.words import plural, rights, size_words
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from minikernel.report.symbols import Symbol, Symbols
 
 _NULL_LIMIT: Final = 1 << 16  # an address below is a NULL pointer and an offset
-_WORD: Final = 1 << 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +33,20 @@ class Place:
     address: int
     vma: "Vma | None"
     name: str  # of the mapping, as /proc/PID/maps has it; "anonymous" for none
-    section: str  # of the ELF file, or ""
     symbol: "Symbol | None"
     line: "SourceLine | None"
     short: str  # a few words
+    exact: str  # the same with an offset that tools understand: ``ls+0x4b10``
     below: Neighbour | None  # the nearest mappings, where there is none
     above: Neighbour | None
 
 
 def display_name(mm: "MmStruct", vma: "Vma") -> str:
     """The mapping's name; ``anonymous`` where /proc/PID/maps leaves the column empty."""
-    return vma_name(mm, vma).decode(errors="backslashreplace") or "anonymous"
+    name = vma_name(mm, vma).decode(errors="backslashreplace")
+    if not name and vma.flags & VM_GROWSDOWN:
+        return "[stack]"  # of a program that execve still builds, or of a thread
+    return name or "anonymous"
 
 
 def base_name(name: str) -> str:
@@ -64,12 +67,17 @@ def locate(mm: "MmStruct", symbols: "Symbols", address: int) -> Place:
     vma = mm.vmas.find(address)
     if vma is None:
         below, above = neighbours(mm, address)
-        return Place(address, None, "", "", None, None, _nowhere(mm, address), below, above)
+        short = _nowhere(mm, address)
+        return Place(address, None, "", None, None, short, short, below, above)
     name = display_name(mm, vma)
-    section = symbols.section(mm, address)
-    symbol = symbols.symbol(mm, address)
-    line = symbols.line(mm, address)
-    return Place(address, vma, name, section, symbol, line, _short(mm, vma, name, section, address), None, None)
+    found = symbols.find(mm, address)
+    if found is None:
+        short = _short(mm, vma, base_name(name), address)
+        return Place(address, vma, name, None, None, short, short, None, None)
+    base = base_name(display_name(mm, found.vma))
+    exact = f"{base}+{found.vaddr:#x}"
+    short = f"{base} {found.section}" if found.section else exact
+    return Place(address, vma, name, found.symbol, found.line, short, exact, None, None)
 
 
 def neighbours(mm: "MmStruct", address: int) -> tuple[Neighbour | None, Neighbour | None]:
@@ -106,19 +114,14 @@ def _nowhere(mm: "MmStruct", address: int) -> str:
     return "no mapping"
 
 
-def _short(mm: "MmStruct", vma: "Vma", name: str, section: str, address: int) -> str:
-    """A few words for an address in *vma*."""
-    base = base_name(name)
-    if section:
-        return f"{base} {section}"
+def _short(mm: "MmStruct", vma: "Vma", name: str, address: int) -> str:
+    """A few words for an address in *vma*, which is called *name*."""
     if vma.mapping is not None:
-        offset = (vma.pgoff << PAGE_SHIFT) + address - vma.start
-        return f"{base}+{offset:#x}"
-    if name == "[stack]":
+        return f"{name}+{(vma.pgoff << PAGE_SHIFT) + address - vma.start:#x}"
+    if vma.flags & VM_GROWSDOWN:
         return f"[stack] top-{vma.end - address:#x}"
-    if name == "[heap]":
-        return f"[heap]+{address - mm.start_brk:#x}" if address >= mm.start_brk else "[heap]"
-    return f"{base}+{address - vma.start:#x}"
+    start = mm.start_brk if name == "[heap]" and address >= mm.start_brk else vma.start
+    return f"{name}+{address - start:#x}"
 
 
 def neighbour_words(neighbour: Neighbour | None, side: str) -> str:

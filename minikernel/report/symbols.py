@@ -51,6 +51,22 @@ class Symbol:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """What a file says about an address."""
+
+    vma: "Vma"  # a mapping of the file; for .bss the one below
+    vaddr: int  # the address as the file counts: what nm and objdump show
+    section: str  # ".text"; "" where there is none
+    symbol: Symbol | None  # the function or variable that contains the address
+    _image: "_Image | None"
+
+    @property
+    def line(self) -> SourceLine | None:
+        """The source line of the instruction there."""
+        return self._image.line(self.vaddr) if self._image is not None else None
+
+
+@dataclass(frozen=True, slots=True)
 class _Segment:
     """A PT_LOAD program header."""
 
@@ -68,42 +84,22 @@ class Symbols:
         self._images: dict[PageCache, _Image] = {}
         self._vdso = {pfn: image for image, pfn in (vdso or {}).values()}
 
-    def symbol(self, mm: "MmStruct", address: int) -> Symbol | None:
-        """The function or variable that contains *address*."""
-        vma = mm.vmas.find(address)
-        if vma is not None and vma.special is not None:
-            image = self._vdso.get(vma.special.pages[0])
-            return _nearest(image.symbols, address - vma.start) if image is not None else None
-        located = self._locate(mm, address)
-        return located[0].symbol(located[1]) if located is not None else None
-
-    def line(self, mm: "MmStruct", address: int) -> SourceLine | None:
-        """The source line of the instruction at *address*."""
-        located = self._locate(mm, address)
-        return located[0].line(located[1]) if located is not None else None
-
-    def section(self, mm: "MmStruct", address: int) -> str:
-        """The section of the ELF file that *address* belongs to: ``.text``, ``.bss``; "" if there is none."""
-        located = self._locate(mm, address)
-        return located[0].section(located[1]) if located is not None else ""
-
-    def elf_address(self, mm: "MmStruct", address: int) -> int | None:
-        """*address* as its file counts: what nm and objdump show for it."""
-        located = self._locate(mm, address)
-        return located[1] if located is not None else None
-
-    def _locate(self, mm: "MmStruct", address: int) -> "tuple[_Image, int] | None":
-        """The file that says what is at *address*, and the address as it counts there."""
+    def find(self, mm: "MmStruct", address: int) -> "Found | None":
+        """What the file behind *address* says about it; None where there is no file, or none that says anything."""
         vma = mm.vmas.find(address)
         if vma is None:
             return None
+        if vma.special is not None:
+            vdso = self._vdso.get(vma.special.pages[0])
+            symbol = _nearest(vdso.symbols, address - vma.start) if vdso is not None else None
+            return Found(vma, address - vma.start, "", symbol, None)
         if vma.mapping is not None:
             image = self._image(vma.mapping)
             vaddr = image.vaddr(vma, address)
-            return (image, vaddr) if vaddr is not None else None
-        return self._locate_bss(mm, vma, address)
+            return Found(vma, vaddr, image.section(vaddr), image.symbol(vaddr), image) if vaddr is not None else None
+        return self._find_bss(mm, vma, address)
 
-    def _locate_bss(self, mm: "MmStruct", vma: "Vma", address: int) -> "tuple[_Image, int] | None":
+    def _find_bss(self, mm: "MmStruct", vma: "Vma", address: int) -> "Found | None":
         """Anonymous memory right behind a file's mapping may be the rest of a segment: .bss."""
         at = mm.vmas.index_of(vma)
         if not at or mm.vmas.items[at - 1].end != vma.start:
@@ -116,7 +112,9 @@ class Symbols:
         if last is None:
             return None
         vaddr = last + 1 + address - below.end
-        return (image, vaddr) if image.in_bss(vaddr) else None
+        if not image.in_bss(vaddr):
+            return None
+        return Found(below, vaddr, image.section(vaddr), image.symbol(vaddr), image)
 
     def _image(self, cache: "PageCache") -> "_Image":
         image = self._images.get(cache)
@@ -185,8 +183,8 @@ class _Image:
                 continue
             end = names.find(b"\0", at_name)
             name = names[at_name:end].decode(errors="backslashreplace") if end > at_name else ""
-            if not name:
-                continue
+            if not name or name.startswith(".L"):
+                continue  # a label that the assembler should have kept for itself
             rank = (info & 0xF == 0, size == 0, len(name) - len(name.lstrip("_")), name)
             if value not in best or rank < best[value][0]:
                 best[value] = rank, size
