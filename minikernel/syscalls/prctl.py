@@ -96,12 +96,12 @@ def _get_no_new_privs(task: Task, args: _Args) -> int:
 
 
 def _set_subreaper(task: Task, args: _Args) -> int:
-    task.attributes.child_subreaper = bool(args[0])
+    task.process.is_subreaper = bool(args[0])
     return 0
 
 
 def _get_subreaper(task: Task, args: _Args) -> int:
-    put_user(task.mm, args[0], int(task.attributes.child_subreaper), 4)
+    put_user(task.mm, args[0], int(task.process.is_subreaper), 4)
     return 0
 
 

@@ -51,6 +51,7 @@ from minikernel.syscalls.args import (
 from minikernel.syscalls.entry_types import Entry, full, partial
 from minikernel.syscalls.ident import find_task
 from minikernel.syscalls.sigaction import call_abi
+from minikernel.syscalls.time import process_times
 from minikernel.task.task import Task
 
 _PAGES_TO_KIB: Final = 4
@@ -127,10 +128,11 @@ def usage(task: Task, who: int) -> Rusage:
         return children
     threads = [task] if who == RUSAGE_THREAD else task.process.threads
     mm = task.mm
+    utime, stime = (task.utime, task.stime) if who == RUSAGE_THREAD else process_times(task.process)
     rss = max(mm.hiwater_rss, mm.rss_anon + mm.rss_file + mm.rss_shmem)
     own = Rusage(
-        utime=sum(thread.utime for thread in threads),
-        stime=sum(thread.stime for thread in threads),
+        utime=utime,
+        stime=stime,
         maxrss=rss * _PAGES_TO_KIB,
         minflt=mm.min_flt,
         majflt=mm.maj_flt,

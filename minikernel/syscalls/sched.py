@@ -1,4 +1,4 @@
-"""Scheduling policies and CPU masks: remembered and told, on the machine's one CPU.
+"""Scheduling policies and CPU masks of the machine's one CPU; task/sched.py acts upon them.
 
 Linux: kernel/sched/syscalls.c.
 """
@@ -251,19 +251,21 @@ def sys_sched_setaffinity(kernel: Kernel, task: Task, pid: Pid, length: UInt, ma
     return 0
 
 
-def sys_sched_yield(_kernel: Kernel, _task: Task) -> int:
-    """sched_yield(2): the run loop gives others a turn at the end of the slice."""
+def sys_sched_yield(kernel: Kernel, task: Task) -> int:
+    """sched_yield(2): the others first, and at once."""
+    kernel.scheduler.yield_task(task)
+    kernel.need_resched = True
     return 0
 
 
-_NOT_ACTED_UPON: Final = "remembered; the scheduler does not look at it"
+_NO_DEADLINE: Final = "no SCHED_DEADLINE; utilization clamps are ignored"
 
 ENTRIES: tuple[Entry, ...] = (
-    partial("sched_setscheduler", sys_sched_setscheduler, _NOT_ACTED_UPON),
+    full("sched_setscheduler", sys_sched_setscheduler),
     full("sched_getscheduler", sys_sched_getscheduler),
-    partial("sched_setparam", sys_sched_setparam, _NOT_ACTED_UPON),
+    full("sched_setparam", sys_sched_setparam),
     full("sched_getparam", sys_sched_getparam),
-    partial("sched_setattr", sys_sched_setattr, _NOT_ACTED_UPON),
+    partial("sched_setattr", sys_sched_setattr, _NO_DEADLINE),
     full("sched_getattr", sys_sched_getattr),
     full("sched_get_priority_max", sys_sched_get_priority_max),
     full("sched_get_priority_min", sys_sched_get_priority_min),
@@ -271,5 +273,5 @@ ENTRIES: tuple[Entry, ...] = (
     full("sched_rr_get_interval_time64", sys_sched_rr_get_interval_time64),
     full("sched_getaffinity", sys_sched_getaffinity),
     full("sched_setaffinity", sys_sched_setaffinity),
-    partial("sched_yield", sys_sched_yield, "the turn ends with the slice"),
+    full("sched_yield", sys_sched_yield),
 )

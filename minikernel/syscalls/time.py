@@ -49,7 +49,7 @@ from minikernel.syscalls.args import (
 )
 from minikernel.syscalls.entry_types import Entry, full, partial
 from minikernel.syscalls.sigaction import call_abi
-from minikernel.task.task import Task
+from minikernel.task.task import Process, Task
 from minikernel.wait import Interrupted, WaitQueue
 
 _COARSE_RESOLUTION_NS: Final = 4_000_000  # a tick of CONFIG_HZ=250
@@ -70,9 +70,15 @@ _NO_SLEEP_CLOCKS: Final = (
 )
 
 
+def process_times(process: Process) -> tuple[int, int]:
+    """User and system time of all threads *process* has or had, in ns (thread_group_cputime)."""
+    utime = process.dead_utime + sum(thread.utime for thread in process.threads)
+    return utime, process.dead_stime + sum(thread.stime for thread in process.threads)
+
+
 def process_cpu_ns(task: Task) -> int:
-    """CPU time of all threads of the process, in ns."""
-    return sum(thread.utime + thread.stime for thread in task.process.threads)
+    """CPU time of all threads the process has or had, in ns."""
+    return sum(process_times(task.process))
 
 
 def _cpu_clock_task(kernel: Kernel, task: Task, clock: int) -> Task:
@@ -204,11 +210,8 @@ def sys_stime(_kernel: Kernel, task: Task, tptr: Ptr) -> int:
 def sys_times(kernel: Kernel, task: Task, buf: Ptr) -> int:
     """times(2): clock ticks since boot, and the process's own in a struct tms."""
     if buf:
-        threads = task.process.threads
-        utime = ticks(sum(thread.utime for thread in threads))
-        stime = ticks(sum(thread.stime for thread in threads))
         children = task.process.children_usage
-        times = (utime, stime, ticks(children.utime), ticks(children.stime))
+        times = [ticks(spent) for spent in (*process_times(task.process), children.utime, children.stime)]
         copy_to_user(task.mm, buf, call_abi(task).pack_words(*times))
     return ticks(kernel.clock.now_ns())
 

@@ -1,4 +1,4 @@
-"""What system calls remember about a task and nobody else acts upon yet: one object, inherited as Linux does.
+"""What system calls set about a task, beside its ids and signals: one object, inherited as Linux does.
 
 Linux: fields of struct task_struct, signal_struct, cred (securebits) and mm_struct (dumpable, def_flags).
 """
@@ -17,7 +17,6 @@ class Attributes:
     """Attributes of one task.  A new thread or process gets a ``fork()`` of its maker's."""
 
     __slots__ = (
-        "child_subreaper",
         "default_timer_slack_ns",
         "did_exec",
         "dumpable",
@@ -45,7 +44,6 @@ class Attributes:
         self.dumpable = SUID_DUMP_USER
         self.no_new_privs = False
         self.securebits = 0
-        self.child_subreaper = False
         self.thp_disable = False
         self.tsc_mode = TSC_ENABLE
         self.mempolicy = (0, 0)  # MPOL_* mode with its flags, and the set of nodes
@@ -60,7 +58,6 @@ class Attributes:
         for name in Attributes.__slots__:
             setattr(child, name, getattr(self, name))
         child.default_timer_slack_ns = self.timer_slack_ns
-        child.child_subreaper = False
         child.did_exec = False
         if self.reset_on_fork:
             child.reset_on_fork = False
