@@ -23,7 +23,7 @@ int main(void)
         char *base = strrchr(name, '/') ? strrchr(name, '/') + 1 : name;
         if ((char *)start == p || (char *)start == s)
             printf("%s %lx %s %lu pages, name at column %d\n", perms, offset, base, (end - start) / PAGE,
-                   (int)(strchr(line, '/') - line) >= 73);
+                   (int)(strchr(line, '/') - line) >= 49);
         else if ((unsigned long)x >= start && (unsigned long)x < end)
             printf("%s %lu '%s'\n", perms, inode, name);
         else if ((unsigned long)n >= start && (unsigned long)n < end)
