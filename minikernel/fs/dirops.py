@@ -17,9 +17,20 @@ from minikernel.abi.stat import (
     S_IFREG,
     S_IFSOCK,
     S_IRWXUGO,
+    S_ISGID,
+    S_ISUID,
     S_ISVTX,
+    S_IXGRP,
 )
-from minikernel.fs.cred import MAY_EXEC, MAY_WRITE, Cred, check_sticky, inode_permission
+from minikernel.fs.cred import (
+    MAY_EXEC,
+    MAY_READ,
+    MAY_WRITE,
+    Cred,
+    check_sticky,
+    inode_permission,
+    owner_or_capable,
+)
 from minikernel.fs.dentry import Dentry, Path
 from minikernel.fs.inode import Inode
 from minikernel.fs.namei import (
@@ -117,6 +128,26 @@ def symlink(fs: FsStruct, cred: Cred, target: bytes, name: bytes, *, start: Path
     _make(walk, parent, S_IFLNK | S_IRWXUGO, target=target)
 
 
+def _may_linkat(old: Path, cred: Cred) -> None:
+    """fs.protected_hardlinks, as distributions set it: others' files only if they could be opened for writing.
+
+    Errors:
+        EPERM.
+    """
+    inode = old.inode
+    if owner_or_capable(inode, cred):
+        return
+    executable_by_group = S_ISGID | S_IXGRP
+    safe = inode.is_reg and not inode.mode & S_ISUID and inode.mode & executable_by_group != executable_by_group
+    if safe:
+        try:
+            inode_permission(inode, MAY_READ | MAY_WRITE, cred)
+        except LinuxError:
+            safe = False
+    if not safe:
+        raise LinuxError(Errno.EPERM, "a hard link to another's file")
+
+
 def link(fs: FsStruct, cred: Cred, old: Path, name: bytes, *, start: Path | None = None) -> None:
     """Give a file one more name: linkat(2), where the old name led to *old*.
 
@@ -127,6 +158,7 @@ def link(fs: FsStruct, cred: Cred, old: Path, name: bytes, *, start: Path | None
     parent = _filename_create(walk, name)
     if old.mnt is not parent.mnt:
         raise LinuxError(Errno.EXDEV, "a link to another mount")
+    _may_linkat(old, cred)
     may_create(parent, cred)
     inode = old.inode
     if inode.sb is not parent.inode.sb:

@@ -4,11 +4,11 @@ Bytes pass as they are.  A terminal of the host stays one for the guest: its mod
 These files are the user's choice, so reading and writing them goes to the host directly, past the page cache.
 """
 
+import errno
 import fcntl
 import os
 import select
 import stat
-from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from minikernel.abi.errno import Errno, LinuxError
@@ -43,7 +43,9 @@ from minikernel.mm.filemap import PageCache
 from minikernel.wait import WaitQueue
 
 _PAGE: Final = 4096
-_POLL_STEP_MS: Final = 50
+_MEM_MAJOR: Final = 1
+_AT_POSITION: Final = -1
+_PIPE_BUF: Final = 4096
 _KEPT_FLAGS: Final = O_ACCMODE | O_APPEND | O_NONBLOCK | O_LARGEFILE
 _READ_SIZES: Final = {TCGETS: TERMIOS_SIZE, TCGETA: 18, TIOCGWINSZ: WINSIZE_SIZE, FIONREAD: 4, TIOCOUTQ: 4}
 _WRITE_SIZES: Final = {
@@ -57,7 +59,7 @@ _WRITE_SIZES: Final = {
 class HostInode(Inode):
     """A file of the host that is already open as *host_fd*.  Changed attributes stay here (copy-up)."""
 
-    __slots__ = ("_changed", "can_wait", "host_fd", "is_tty", "queue", "saved_termios")
+    __slots__ = ("_changed", "announced", "can_wait", "host_fd", "is_tty", "queue", "room", "saved_termios")
 
     def __init__(self, sb: SuperBlock, host_fd: int) -> None:
         st = os.fstat(host_fd)
@@ -66,8 +68,13 @@ class HostInode(Inode):
         self.nlink = max(st.st_nlink, 1)
         self.host_fd = host_fd
         self.is_tty = os.isatty(host_fd)
-        self.can_wait = stat.S_IFMT(st.st_mode) in {stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR}
-        self.queue = WaitQueue()  # readers wait here; see wait_for_host
+        kind = stat.S_IFMT(st.st_mode)
+        self.can_wait = kind in {stat.S_IFIFO, stat.S_IFSOCK} or (
+            kind == stat.S_IFCHR and os.major(st.st_rdev) != _MEM_MAJOR
+        )
+        self.queue = WaitQueue()  # who waits for input; hostwait looks at both
+        self.room = WaitQueue()  # who waits until output is taken
+        self.announced = False  # epoll has been told that there is input
         self.saved_termios: bytes | None = None
         self._changed: Attributes | None = None
 
@@ -169,22 +176,35 @@ class HostStream(OpenFile):
         try:
             return os.read(self.fd, count)
         except BlockingIOError:
+            self.inode.announced = False
             raise WouldBlock(self.inode.queue, "the host is not ready") from None
         except OSError as error:
             raise from_host(error) from None
 
     def write(self, data: bytes) -> int:
-        """Write to the host; here the emulator as a whole may have to wait."""
-        if self.flags & O_NONBLOCK and self.inode.can_wait and not self._host_poll() & (WRITABLE | POLLERR):
-            raise WouldBlock(self.inode.queue, "the host is not ready")
+        """Write to the host what it takes without waiting."""
         try:
+            if self.inode.can_wait:
+                return self._write_nowait(data)
             return os.write(self.fd, data)
         except BlockingIOError:
-            raise WouldBlock(self.inode.queue, "the host is not ready") from None
+            raise WouldBlock(self.inode.room, "the host is not ready") from None
         except BrokenPipeError:
             raise BrokenPipe("nobody reads our output") from None
         except OSError as error:
             raise from_host(error) from None
+
+    def _write_nowait(self, data: bytes) -> int:
+        """One write that does not stop the emulator, whatever the flags of the host's descriptor are."""
+        try:
+            return os.pwritev(self.fd, [data], _AT_POSITION, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:
+                raise
+        # A terminal: when it is ready it takes some bytes at once, and a whole line soon.
+        if not self._host_poll() & (WRITABLE | POLLERR | POLLHUP):
+            raise BlockingIOError
+        return os.write(self.fd, data[:_PIPE_BUF])
 
     def pread(self, count: int, offset: int) -> bytes:
         """Read from a file of the host."""
@@ -229,7 +249,10 @@ class HostStream(OpenFile):
         poller = select.poll()
         poller.register(self.fd, READABLE | WRITABLE)
         ready = poller.poll(0)
-        return ready[0][1] if ready else 0
+        events = ready[0][1] if ready else 0
+        if not events & READABLE:
+            self.inode.announced = False
+        return events
 
     def poll(self) -> int:
         """What the host's poll says."""
@@ -239,8 +262,11 @@ class HostStream(OpenFile):
         return self._host_poll() & wanted
 
     def poll_queues(self) -> tuple[WaitQueue, ...]:
-        """Woken by whoever polls the host."""
-        return (self.inode.queue,)
+        """Woken by whoever polls the host; none for what is always ready."""
+        inode = self.inode
+        if not inode.can_wait:
+            return ()
+        return ((inode.queue,) if self.readable else ()) + ((inode.room,) if self.writable else ())
 
     def ioctl(self, task: Any, request: int, arg: int) -> int:
         """Terminal requests, passed on to the host; process groups and sessions are the guest's own."""
@@ -295,30 +321,6 @@ class TtyNode(Inode):
             raise LinuxError(Errno.ENXIO, "no controlling terminal")
         place = Dentry(path.dentry.name, path.dentry.parent, self.terminal)
         return self.terminal.open(Path(path.mnt, place), flags)
-
-
-def wait_for_host(inodes: Iterable[HostInode], timeout_ns: int | None, stop: Callable[[], object]) -> bool:
-    """Sleep until the host has input for a task that waits for it; False if no task does, or the time is up.
-
-    Called when no task can run.  *stop* is asked several times a second, for signals to the emulator.
-    """
-    waiting = {inode.host_fd: inode for inode in inodes if inode.queue.waiters}
-    if not waiting:
-        return False
-    poller = select.poll()
-    for fd in waiting:
-        poller.register(fd, READABLE)
-    left = None if timeout_ns is None else max(timeout_ns // 1_000_000, 1)
-    while left is None or left > 0:
-        step = _POLL_STEP_MS if left is None else min(left, _POLL_STEP_MS)
-        ready = poller.poll(step)
-        for fd, _ in ready:
-            waiting[fd].queue.wake()
-        if ready or stop():
-            return True
-        if left is not None:
-            left -= step
-    return False
 
 
 def host_flags(fd: int) -> int:

@@ -68,17 +68,16 @@ def build_open_flags(flags: int, mode: int) -> tuple[int, int]:
         EINVAL: O_CREAT with O_DIRECTORY; O_TMPFILE without O_DIRECTORY or without writing.
     """
     flags &= VALID_OPEN_FLAGS
+    if flags & O_PATH:
+        return flags & O_PATH_FLAGS, 0
     if flags & (O_CREAT | O_TMPFILE_BIT):
         mode = mode & S_IALLUGO | S_IFREG
         if flags & O_CREAT and flags & O_DIRECTORY:
             raise LinuxError(Errno.EINVAL, "O_CREAT with O_DIRECTORY")
     else:
         mode = 0
-    if flags & O_TMPFILE_BIT:
-        if not flags & O_DIRECTORY or flags & O_CREAT or not _ACC_MODE[flags & O_ACCMODE] & MAY_WRITE:
-            raise LinuxError(Errno.EINVAL, "O_TMPFILE is O_DIRECTORY and writing")
-    elif flags & O_PATH:
-        flags &= O_PATH_FLAGS
+    if flags & O_TMPFILE_BIT and (not flags & O_DIRECTORY or not _ACC_MODE[flags & O_ACCMODE] & MAY_WRITE):
+        raise LinuxError(Errno.EINVAL, "O_TMPFILE is O_DIRECTORY and writing")
     return flags, mode
 
 

@@ -5,7 +5,7 @@ Linux: init_mount_tree, devtmpfs (drivers/base/devtmpfs.c), create_pipe_files, m
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from minikernel.abi.errno import Errno, LinuxError
@@ -19,8 +19,9 @@ from minikernel.fs.dentry import Path
 from minikernel.fs.fdtable import FdTable
 from minikernel.fs.file import OpenFile
 from minikernel.fs.hostfs import HostFs
-from minikernel.fs.hostio import HostInode, HostStream, TtyNode, host_flags, wait_for_host
+from minikernel.fs.hostio import HostInode, HostStream, TtyNode, host_flags
 from minikernel.fs.hostrw import HostRwFs
+from minikernel.fs.hostwait import HostDoorbell
 from minikernel.fs.inode import Inode, SuperBlock
 from minikernel.fs.mount import Mount, MountNamespace
 from minikernel.fs.namei import LOOKUP_DIRECTORY, LOOKUP_FOLLOW, FsStruct, lookup_at
@@ -70,7 +71,7 @@ class Vfs:
     *root* is a directory of the host.  Raises OSError if the host's directory, or that of a bind, is not there.
     """
 
-    __slots__ = ("anon", "hostio", "namespace", "pipefs", "services", "shm", "streams")
+    __slots__ = ("anon", "doorbell", "hostio", "namespace", "pipefs", "services", "shm", "streams")
 
     def __init__(self, services: KernelServices, root: bytes, binds: Sequence[Bind] = ()) -> None:
         self.services = services
@@ -80,6 +81,7 @@ class Vfs:
         self.hostio = DetachedFs(services, b"hostio", PIPEFS_MAGIC, _DEV_HOSTIO)
         self.shm = Mount(Tmpfs(services, _DEV_SHM_MNT), detached_name=_memfd_name)
         self.streams: dict[int, HostInode] = _host_streams(self.hostio)
+        self.doorbell = HostDoorbell(self.streams.values())
         self.mount_at(b"/dev", self._devtmpfs())
         self.mount_at(b"/dev/shm", Tmpfs(services, _DEV_DEV_SHM))
         for bind in binds:
@@ -189,10 +191,6 @@ class Vfs:
         path.dentry.drop()
         return inode.open(path, O_RDWR | O_LARGEFILE)
 
-    def wait_for_host(self, timeout_ns: int | None, stop: Callable[[], object]) -> bool:
-        """Nothing can run: sleep until the host has input for a task; see hostio.wait_for_host."""
-        return wait_for_host(self.streams.values(), timeout_ns, stop)
-
     # The end
 
     def sync(self) -> None:
@@ -202,6 +200,7 @@ class Vfs:
 
     def shutdown(self) -> None:
         """Write back, give terminals their modes back, close what is open on the host."""
+        self.doorbell.close()
         self.sync()
         for inode in self.streams.values():
             inode.restore()

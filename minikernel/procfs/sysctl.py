@@ -67,7 +67,7 @@ def _tree(kernel: Kernel) -> _Tree:
             "file-nr": b"0\t0\t%d" % (kernel.node.totalram_pages // 10 * 4),
             "nr_open": NR_OPEN,
             "pipe-max-size": PIPE_MAX_SIZE,
-            "protected_hardlinks": 0,
+            "protected_hardlinks": 1,
             "protected_symlinks": 0,
             "suid_dumpable": 0,
         },

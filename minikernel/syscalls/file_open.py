@@ -18,6 +18,8 @@ from minikernel.abi.fcntl import (
     O_DIRECT,
     O_LARGEFILE,
     O_NONBLOCK,
+    O_PATH,
+    O_PATH_FLAGS,
     O_TMPFILE_BIT,
     O_TRUNC,
     O_WRONLY,
@@ -121,7 +123,8 @@ def sys_openat2(_kernel: Kernel, task: Task, dirfd: DirFd, path: PathPtr, how: P
     if any(data[_OPEN_HOW_SIZE:]):
         raise LinuxError(Errno.E2BIG, "unknown fields of struct open_how")
     flags, mode, resolve = (int.from_bytes(data[at : at + 8], "little") for at in (0, 8, 16))
-    if flags & ~VALID_OPEN_FLAGS or resolve & ~VALID_RESOLVE_FLAGS:
+    path_only = bool(flags & O_PATH)
+    if flags & ~(O_PATH_FLAGS if path_only else VALID_OPEN_FLAGS) or resolve & ~VALID_RESOLVE_FLAGS:
         raise LinuxError(Errno.EINVAL, f"open flags {flags:#x}, resolve {resolve:#x}")
     if resolve & RESOLVE_BENEATH and resolve & RESOLVE_IN_ROOT:
         raise LinuxError(Errno.EINVAL, "RESOLVE_BENEATH with RESOLVE_IN_ROOT")

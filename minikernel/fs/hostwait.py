@@ -1,0 +1,99 @@
+"""Waiting for the host: what the emulator does when a task sleeps until standard input or output is ready.
+
+While others run the host is asked now and then (``check``); when nobody can run the emulator itself sleeps
+(``sleep``), and a signal to it ends that sleep at once.
+"""
+
+import os
+import select
+import signal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from minikernel.abi.poll import POLLERR, POLLHUP, READABLE, WRITABLE
+
+if TYPE_CHECKING:
+    from minikernel.fs.hostio import HostInode
+
+_NS_PER_MS: Final = 1_000_000
+_WAKEUP_BYTES: Final = 4096
+
+
+class HostDoorbell:
+    """The host's events: its streams, and through a pipe of our own the signals that were sent to us."""
+
+    __slots__ = ("_old_wakeup", "_streams", "_wakeup")
+
+    def __init__(self, streams: Iterable["HostInode"]) -> None:
+        self._streams = tuple({id(inode): inode for inode in streams}.values())
+        self._wakeup: tuple[int, int] | None = None
+        self._old_wakeup = -1
+
+    def connect_signals(self) -> None:
+        """From now on a signal to the emulator ends ``sleep``.  Only in the main thread, as Python wants it."""
+        self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._old_wakeup = signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
+
+    def close(self) -> None:
+        """Signals are Python's own business again."""
+        if self._wakeup is None:
+            return
+        signal.set_wakeup_fd(self._old_wakeup)
+        for fd in self._wakeup:
+            os.close(fd)
+        self._wakeup = None
+
+    def is_awaited(self) -> bool:
+        """Whether some task sleeps until the host is ready."""
+        return any(inode.queue.is_awaited() or inode.room.is_awaited() for inode in self._streams)
+
+    def check(self) -> bool:
+        """Wake who waits for a stream that is ready now, and tell the watchers; whether that was of use."""
+        streams = {}
+        for inode in self._streams:
+            events = READABLE if inode.queue.waiters or inode.queue.watchers else 0
+            events |= WRITABLE if inode.room.waiters or inode.room.watchers else 0
+            if events:
+                streams[inode] = events
+        return bool(streams) and self._poll(streams, 0)
+
+    def sleep(self, timeout_ns: int | None) -> None:
+        """Sleep until a stream that somebody waits for is ready, a signal comes, or *timeout_ns* has passed."""
+        streams = {}
+        for inode in self._streams:
+            # A watcher that knows of input already is not waiting for it.
+            awaited = inode.queue.waiters or (inode.queue.is_awaited() and not inode.announced)
+            events = (READABLE if awaited else 0) | (WRITABLE if inode.room.is_awaited() else 0)
+            if events:
+                streams[inode] = events
+        self._poll(streams, None if timeout_ns is None else -(-timeout_ns // _NS_PER_MS))
+
+    def _poll(self, streams: dict["HostInode", int], timeout_ms: int | None) -> bool:
+        poller = select.poll()
+        by_fd = {inode.host_fd: inode for inode in streams}
+        for inode, events in streams.items():
+            poller.register(inode.host_fd, events)
+        if self._wakeup is not None:
+            poller.register(self._wakeup[0], READABLE)
+        found = False
+        for fd, events in poller.poll(timeout_ms):
+            if fd in by_fd:
+                found = _wake(by_fd[fd], events) or found
+            else:
+                os.read(fd, _WAKEUP_BYTES)
+        return found
+
+
+def _wake(inode: "HostInode", events: int) -> bool:
+    """Wake the sleepers of *inode*; its watchers hear of what is ready once, until a call had to wait again."""
+    found = False
+    broken = events & (POLLHUP | POLLERR)
+    if events & READABLE or broken:
+        found = bool(inode.queue.waiters) or not inode.announced
+        inode.announced = True
+        if found:
+            inode.queue.wake(key=events)
+    if events & WRITABLE or broken:
+        found = bool(inode.room.waiters) or found
+        inode.room.wake(key=events)
+    return found
