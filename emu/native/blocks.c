@@ -143,12 +143,18 @@ unsigned count_instructions(struct machine *m, uint64_t from, uint64_t to)
     return count;
 }
 
-/* The slow side of the look-up: a longer probe, an ambiguous entry, or a block nobody announced. */
+/*
+ * The slow side of the look-up: a longer probe, an ambiguous entry, or a block nobody announced.  The engine
+ * announces none before one block has run to its end; those are entered here, so that another block with the
+ * same key is told from them.
+ */
 unsigned blocks_icount_slow(struct machine *m, uint64_t pc, uint32_t size)
 {
     struct block *b = find_slot(&m->blocks, pc, size);
     if (b->icount && !b->ambiguous) return b->icount;
-    return count_instructions(m, pc, pc + size);
+    unsigned icount = count_instructions(m, pc, pc + size);
+    blocks_add(m, pc, (uint16_t)size, (uint16_t)icount);
+    return icount;
 }
 
 /* What the instruction at pc is, looked at once a run. */

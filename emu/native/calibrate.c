@@ -41,6 +41,16 @@ static size_t peek_pages(const uint8_t *from, uint8_t *to, size_t size)
     return done;
 }
 
+/* The live registers, not a copy, as a closed engine leaves one behind: a write through the engine shows there. */
+static bool is_live(struct machine *m, const uint8_t *registers, const uint64_t magic[8])
+{
+    uint64_t value = 0x13579bdf, seen = 0;
+    m->api->reg_write(m->uc, UC_X86_REG_EBX, &value);
+    bool live = peek(registers + 3 * 8, &seen, 8) == 8 && seen == value;
+    m->api->reg_write(m->uc, UC_X86_REG_EBX, &magic[3]);
+    return live;
+}
+
 static uint8_t *find_registers(struct machine *m)
 {
     uint64_t magic[8];
@@ -56,20 +66,12 @@ static uint8_t *find_registers(struct machine *m)
         memcpy(&candidate, engine + slot, 8);
         if (!candidate || ((uintptr_t)candidate & 7)) continue;
         size_t size = peek_pages(candidate, cpu, SCAN_CPU);
-        for (size_t at = 0; at + sizeof magic <= size; at += 8)
-            if (!memcmp(cpu + at, magic, sizeof magic)) {
-                found = candidate + at;
-                break;
-            }
+        for (size_t at = 0; at + sizeof magic <= size && !found; at += 8)
+            if (!memcmp(cpu + at, magic, sizeof magic) && is_live(m, candidate + at, magic)) found = candidate + at;
     }
     free(engine);
     free(cpu);
-    if (!found) return NULL;
-    /* The live registers, not a copy: a write through the engine must show. */
-    uint64_t value = 0x13579bdf;
-    m->api->reg_write(m->uc, UC_X86_REG_EBX, &value);
-    memcpy(&value, found + 3 * 8, 8);
-    return value == 0x13579bdf ? found : NULL;
+    return found;
 }
 
 /* Byte offset of the only 4- or 8-byte slot that held *before* then and *after* now; 0: none or several. */
