@@ -174,6 +174,7 @@ class MmStruct:
         for vma in old:
             if vma not in new:
                 self._unlink(vma)
+        self.hiwater_vm = max(self.hiwater_vm, self.total_vm)
 
     def with_anon_vma(self, vma: Vma, owner: AnonVma) -> Vma:
         """A copy of *vma* with *owner*; not yet one of ours."""
@@ -182,7 +183,6 @@ class MmStruct:
     def _link(self, vma: Vma) -> None:
         pages = vma.nr_pages
         self.total_vm += pages
-        self.hiwater_vm = max(self.hiwater_vm, self.total_vm)
         self._account(vma.flags, pages)
         if vma.anon_vma is not None:
             vma.anon_vma.link(vma, self)

@@ -3,6 +3,7 @@
 import pytest
 
 from emu.x86 import PAGE_SIZE, PF_P, PF_U, PF_W, PTE_P, PTE_XD
+from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.mman import (
     MAP_GROWSDOWN,
     MAP_PRIVATE,
@@ -11,7 +12,6 @@ from minikernel.abi.mman import (
     PROT_READ,
     PROT_WRITE,
 )
-from minikernel.abi.errno import Errno, LinuxError
 from minikernel.events import FaultKind, MmFaultFailed, MmFaultResolved
 from minikernel.mm.fault import (
     BUS_ADRERR,
