@@ -1,6 +1,7 @@
 """The command line: ``minikernel run`` and its sisters.
 
-Exit status: the guest's; 128+N when a signal N killed it; 125 our own failure or a wrong command line,
+Exit status: the guest's; 128+N when a signal N killed it; 124 the time of --timeout is up;
+125 our own failure or a wrong command line,
 126 the program cannot be executed, 127 it was not found.
 """
 
@@ -16,8 +17,13 @@ EXIT_FAILURE = 125
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127
 _TAKE_A_VALUE = frozenset(
-    {"--root", "--cwd", "--env", "--bind", "--ram", "--cpu", "--paging", "--seed", "--clock", "--max-instructions"}
+    f"--{name}"
+    for name in (
+        *("root", "cwd", "env", "bind", "ram", "cpu", "paging", "seed", "schedule-seed", "clock"),
+        *("max-instructions", "max-processes", "max-memory", "timeout"),
+    )
 )
+_LONGEST = 1e9  # seconds
 _RUN_USAGE = "minikernel run [OPTIONS] [--] PROGRAM [ARGS...]"
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -65,6 +71,17 @@ def count(text: str) -> int:
     return int(digits)
 
 
+def seconds(text: str) -> float:
+    """A positive time in seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < _LONGEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="minikernel", description="A glass-box Linux: run programs and see what their kernel does.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
@@ -91,6 +108,13 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     machine.add_argument("--seed", metavar="N", type=int, default=None, help="of all randomness; turns ASLR on")
     machine.add_argument("--clock", choices=("virtual", "host"), default="virtual")
     machine.add_argument("--max-instructions", metavar="N", type=count, default=None, help="stop after N instructions")
+    machine.add_argument(
+        "--schedule-seed", metavar="N", type=int, default=None, help="random time slices, to find races"
+    )
+    bounds = run.add_argument_group("limits of the run")
+    bounds.add_argument("--timeout", metavar="SECONDS", type=seconds, default=None, help="stop after this time: 124")
+    bounds.add_argument("--max-processes", metavar="N", type=count, default=None, help="tasks at one time: EAGAIN")
+    bounds.add_argument("--max-memory", metavar="SIZE", type=size, default=None, help="RAM is at most SIZE: ENOMEM")
     show = run.add_argument_group("what you see (on stderr)")
     show.add_argument("--strace", action="store_true", help="print every system call")
     show.add_argument("--explain", action="store_true", help="explain every page fault")
@@ -160,6 +184,10 @@ def _config(options: argparse.Namespace) -> Config:
         aslr=options.seed is not None,
         host_clock=options.clock == "host",
         max_instructions=options.max_instructions,
+        timeout=options.timeout,
+        max_processes=options.max_processes,
+        max_memory=options.max_memory,
+        schedule_seed=options.schedule_seed,
     )
 
 

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Final, Self
 
 from emu.cpu import Cpu
@@ -11,13 +11,12 @@ from emu.x86 import Pfn, pfn_to_phys
 from minikernel import entry
 from minikernel.abi.abi import I386, X86_64
 from minikernel.abi.resource import default_rlimits
-from minikernel.abi.signal import SIGINT, SIGTERM
+from minikernel.abi.signal import SIGALRM, SIGINT, SIGTERM
 from minikernel.arch.user_mode import UserMode
 from minikernel.clock import Clock
 from minikernel.config import Config
 from minikernel.events import Tracer
 from minikernel.fs.cred import Cred
-from minikernel.fs.hostio import HostStream
 from minikernel.fs.vfs import Vfs
 from minikernel.kernel import Kernel
 from minikernel.mm.gfp import GFP_KERNEL
@@ -38,8 +37,7 @@ _LAYOUTS: Final = {
     ("i386", "pae"): I386_PAE_LAYOUT,
     ("i386", "2level"): I386_2LEVEL_LAYOUT,
 }
-# Where the host waits for us: only there does a signal's handler break off what is going on.
-_HOST_WAITS: Final = (HostStream.read.__code__, HostStream.write.__code__, Clock.skip_to.__code__)
+_HOST_SIGNALS: Final = {signal.SIGINT: SIGINT, signal.SIGTERM: SIGTERM, signal.SIGALRM: SIGALRM}
 
 
 def machine_layout(config: Config) -> KernelLayout:
@@ -76,27 +74,35 @@ class System:
         do_execve(task, program or config.argv[0], list(config.argv), list(config.env))
 
     def run(self) -> int:
-        """Run until the first task ends; its exit code in wait(2)'s form.  Raises Deadlock, InstructionLimit."""
+        """Run until the first task ends; its exit code in wait(2)'s form.
+
+        Raises:
+            Deadlock, InstructionLimit, TimeLimit.
+        """
         return entry.run(self.kernel)
 
     def __enter__(self) -> Self:
-        for sig in (signal.SIGINT, signal.SIGTERM):
+        """From now on signals of the host are the guest's, and SIGALRM ends the run (Config.timeout)."""
+        for sig in _HOST_SIGNALS:
             self._old_handlers[sig] = signal.signal(sig, self._host_signal)
+        self.kernel.vfs.doorbell.connect_signals()
+        if self.kernel.config.timeout is not None:
+            signal.setitimer(signal.ITIMER_REAL, self.kernel.config.timeout)
         return self
 
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
+        if self.kernel.config.timeout is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for sig, handler in self._old_handlers.items():
             signal.signal(sig, handler)  # type: ignore[arg-type]  # what signal.signal gave us
         self.kernel.vfs.shutdown()
 
-    def _host_signal(self, number: int, frame: FrameType | None) -> None:
-        """The host's SIGINT and SIGTERM become the guest's."""
-        self.kernel.host_signals.append(SIGINT if number == signal.SIGINT else SIGTERM)
+    def _host_signal(self, number: int, _frame: object) -> None:
+        """A signal to the emulator: the run loop takes it at its next turn."""
+        self.kernel.host_signals.append(_HOST_SIGNALS[signal.Signals(number)])
         self.kernel.need_resched = True
-        if frame is not None and frame.f_code in _HOST_WAITS:
-            raise KeyboardInterrupt
 
     def power_off(self) -> None:
         """End every task, so that the books can be checked."""
@@ -107,7 +113,7 @@ class System:
 def start_kernel(config: Config, tracer: Tracer) -> Kernel:
     """Build the machine: RAM, zones, the kernel's tables, the CPU in user mode, files, and a task without a program."""
     layout = machine_layout(config)
-    physmem = PhysMem(config.ram)
+    physmem = PhysMem(config.ram if config.max_memory is None else min(config.ram, config.max_memory))
     cpu = Cpu(physmem, layout.mode)
     node = Node(physmem, layout, tracer)
     kernel_half = build_kernel_half(node, layout)

@@ -16,6 +16,8 @@ VIRTUAL_EPOCH_NS: Final = 1_893_456_000 * 10**9
 
 Later than any file of the host, so that make(1) and its kind see no modification times in the future."""
 
+_CROWDED: Final = 1024
+
 
 class Timer:
     """One pending expiry.  *deadline* is in CLOCK_MONOTONIC ns; *callback* None: cancelled or done."""
@@ -42,6 +44,7 @@ class Clock:
         self._boot = time.monotonic_ns() if host else 0
         self._heap: list[tuple[int, int, Timer]] = []
         self._sequence = 0
+        self._crowded = _CROWDED  # at so many timers the cancelled ones are looked for
 
     @property
     def is_host(self) -> bool:
@@ -61,9 +64,16 @@ class Clock:
     def add_timer(self, deadline: int, callback: Callable[[], None]) -> Timer:
         """Call *callback* once, when CLOCK_MONOTONIC has reached *deadline* ns."""
         timer = Timer(deadline, callback)
+        if len(self._heap) >= self._crowded:
+            self._drop_cancelled()
         self._sequence += 1  # timers of one instant expire in the order they were set
         heapq.heappush(self._heap, (deadline, self._sequence, timer))
         return timer
+
+    def _drop_cancelled(self) -> None:
+        self._heap = [entry for entry in self._heap if entry[2].callback is not None]
+        heapq.heapify(self._heap)
+        self._crowded = max(2 * len(self._heap), _CROWDED)
 
     def next_deadline(self) -> int | None:
         """When the next timer expires, in CLOCK_MONOTONIC ns."""

@@ -34,6 +34,10 @@ class Config:
     aslr: bool = False
     host_clock: bool = False
     max_instructions: int | None = None
+    timeout: float | None = None  # seconds of the host's time
+    max_processes: int | None = None  # tasks at one time, threads included
+    max_memory: int | None = None  # bytes: RAM is not larger, whatever ``ram`` says
+    schedule_seed: int | None = None  # slices of random length, to shake out races
     slice: int = DEFAULT_SLICE
     uid: int = field(default_factory=os.getuid)
     gid: int = field(default_factory=os.getgid)

@@ -28,6 +28,7 @@ from minikernel.traps import exception_signal
 from minikernel.wait import Wait
 
 _FLUSH_ALL: Final = 64  # frames: beyond, forgetting everything is cheaper than one frame at a time
+_HOST_CHECK: Final = 5_000_000  # instructions: how often a busy machine looks at the host's streams
 _MASK64: Final = (1 << 64) - 1
 _ERESTARTS: Final = frozenset(
     -int(e) for e in (Errno.ERESTARTSYS, Errno.ERESTARTNOINTR, Errno.ERESTARTNOHAND, Errno.ERESTART_RESTARTBLOCK)
@@ -39,6 +40,10 @@ class Deadlock(RuntimeError):  # noqa: N818 - the name says it all
     """Every task sleeps, and nothing inside the machine can wake one."""
 
 
+class TimeLimit(RuntimeError):  # noqa: N818 - not an error of ours
+    """The run has taken as long, by the host's clock, as it was allowed."""
+
+
 class InstructionLimit(RuntimeError):  # noqa: N818 - not an error of ours
     """The run has retired as many instructions as it was allowed."""
 
@@ -47,11 +52,15 @@ def run(kernel: Kernel) -> int:
     """Run the machine until its first task has ended; that task's exit code in wait(2)'s form.
 
     Raises:
-        Deadlock, InstructionLimit.
+        Deadlock, InstructionLimit, TimeLimit.
     """
-    clock, scheduler = kernel.clock, kernel.scheduler
+    clock, scheduler, cpu = kernel.clock, kernel.scheduler, kernel.cpu
+    next_check = 0
     while kernel.exit_code is None:
         clock.run_expired()
+        if cpu.icount >= next_check:
+            next_check = cpu.icount + _HOST_CHECK
+            kernel.vfs.doorbell.check()
         if kernel.host_signals:
             _pass_on_host_signals(kernel)
         task = scheduler.pick_next()
@@ -72,14 +81,21 @@ def run(kernel: Kernel) -> int:
 
 
 def _idle(kernel: Kernel) -> None:
-    """Nobody can run: time passes until the next timer."""
-    deadline = kernel.clock.next_deadline()
-    timeout = None if deadline is None else max(deadline - kernel.clock.now_ns(), 0)
-    if kernel.vfs.wait_for_host(timeout, lambda: kernel.host_signals):
-        return
-    if deadline is None:
+    """Nobody can run: time passes until the next timer, or until the host has something for a task.
+
+    The virtual clock jumps to a timer whatever the host does: only input that is there already comes before it.
+    """
+    clock, doorbell = kernel.clock, kernel.vfs.doorbell
+    deadline = clock.next_deadline()
+    if clock.is_host:
+        doorbell.sleep(None if deadline is None else max(deadline - clock.now_ns(), 0))
+    elif deadline is not None:
+        if not doorbell.check():
+            clock.skip_to(deadline)
+    elif doorbell.is_awaited():
+        doorbell.sleep(None)
+    else:
         raise Deadlock("every task sleeps and no timer is set: nothing can wake them")
-    kernel.clock.skip_to(deadline)
 
 
 def _switch_to(kernel: Kernel, task: Task) -> None:
@@ -103,6 +119,8 @@ def _pass_on_host_signals(kernel: Kernel) -> None:
     """Ctrl-C at the host's terminal goes to the first process, as a terminal would send it."""
     signals, kernel.host_signals = kernel.host_signals, []
     for sig in signals:
+        if sig == s.SIGALRM:
+            raise TimeLimit("the time is up")
         if kernel.init is not None:
             send_signal(kernel.init, Siginfo(sig, s.SI_KERNEL), group=True)
 
@@ -235,7 +253,7 @@ def _continue_call(kernel: Kernel, task: Task, outcome: Wait | int) -> None:
         return
     if outcome.timeout_ns is not None:
         deadline = kernel.clock.now_ns() + outcome.timeout_ns
-        kernel.clock.add_timer(deadline, lambda: kernel.scheduler.time_out(task, outcome))
+        outcome.timer = kernel.clock.add_timer(deadline, lambda: kernel.scheduler.time_out(task, outcome))
     task.wait = outcome
     kernel.scheduler.sleep(task, outcome.queue)
     if task.sigpending:  # a signal that came before the sleep ends it at once

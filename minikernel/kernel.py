@@ -61,7 +61,7 @@ class Kernel:
         self.clock = clock
         self.random = random
         self.vfs: Vfs
-        self.scheduler = Scheduler()
+        self.scheduler = Scheduler(config.schedule_seed)
         self.tasks: dict[int, Task] = {}
         self.init: Task | None = None  # the first task: its end is the machine's
         self.current: Task | None = None  # whose state is in the CPU
@@ -70,7 +70,8 @@ class Kernel:
         self.on_fatal: Callable[[Task, Siginfo], None] | None = None  # the crash reporter
         self.vdso: dict[Abi, tuple[Vdso, Pfn]] = {}  # the object, and the frame that holds it
         self.need_resched = False  # the running task's slice ends at the next chance
-        self.max_threads = max(physmem.nr_frames // 8, 20)  # fork_init's rule of thumb: an eighth of memory in stacks
+        # fork_init's rule of thumb: an eighth of memory in stacks.
+        self.max_threads = config.max_processes or max(physmem.nr_frames // 8, 20)
         self.host_signals: list[int] = []  # signals of the host that the guest has not seen yet
         self.vm_sysctl = VmSysctl()
         self.hostname = b"minikernel"

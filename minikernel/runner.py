@@ -13,11 +13,12 @@ from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.siginfo import Siginfo
 from minikernel.boot import System
 from minikernel.config import Config
-from minikernel.entry import Deadlock, InstructionLimit
+from minikernel.entry import Deadlock, InstructionLimit, TimeLimit
 from minikernel.events import Sink, Tracer
 from minikernel.fs.open import open_exec
 from minikernel.task.task import Task
 
+EXIT_TIMED_OUT: Final = 124  # as timeout(1)
 EXIT_FAILURE: Final = 125
 EXIT_NOT_EXECUTABLE: Final = 126
 EXIT_NOT_FOUND: Final = 127
@@ -54,6 +55,8 @@ def _run(system: System) -> int:
         return _complain(str(error), EXIT_FAILURE)
     except InstructionLimit as error:
         return _complain(str(error), EXIT_FAILURE)
+    except TimeLimit:
+        return _complain(f"timed out after {system.kernel.config.timeout:g} s", EXIT_TIMED_OUT)
     except MachineError as error:
         return _complain(f"panic: {error}", EXIT_FAILURE)
     return 128 + (code & 0x7F) if code & 0x7F else code >> 8

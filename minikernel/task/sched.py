@@ -140,8 +140,16 @@ class Scheduler:
             task.interrupted = True
             self.wake(task, woken=False)
 
+    def kill_wake(self, task: Task) -> None:
+        """A signal came that ends *task*: so does every sleep, and a stop."""
+        if task.state is TaskState.SLEEPING:
+            task.interrupted = True
+            self.wake(task, woken=False)
+        else:
+            self.resume(task)
+
     def stop(self, task: Task) -> None:
-        """Stop *task* until SIGCONT; one that sleeps stops when it wakes."""
+        """Stop *task*, which is on its way to user mode, until SIGCONT."""
         if task.state is TaskState.RUNNING:
             del self.queue[task]
             task.state = TaskState.STOPPED
@@ -152,8 +160,10 @@ class Scheduler:
             self.add(task)
 
     def _leave_queue(self, task: Task) -> None:
-        queue = task.waiting_on
+        queue, wait = task.waiting_on, task.wait
         task.wait = None
+        if wait is not None and wait.timer is not None:
+            wait.timer.cancel()
         if queue is not None:
             if task in queue.waiters:
                 queue.waiters.remove(task)
