@@ -1,20 +1,18 @@
 """Why an access could not be served, in words for the person who wrote the program."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from emu.x86 import PAGE_SHIFT, PF_I, PF_W
 from minikernel.abi.resource import RLIM_INFINITY, RLIMIT_STACK
 from minikernel.abi.signal import SEGV_MAPERR, SIGBUS
 from minikernel.mm.vma import VM_EXEC, VM_GROWSDOWN, VM_READ, VM_WRITE
-from minikernel.report.place import Neighbour, null_pointer
+from minikernel.report.place import NEAR_STACK, Neighbour, null_pointer
 from minikernel.report.words import rights, size_words
 
 if TYPE_CHECKING:
     from minikernel.mm.mm_struct import MmStruct
     from minikernel.mm.vma import Vma
     from minikernel.report.place import Place
-
-_NEAR_STACK: Final = 64 << 20  # bytes: an address that far below a stack is not the stack's fault
 
 
 def blame(mm: "MmStruct", place: "Place", error_code: int, signal: int, code: int) -> str:
@@ -62,7 +60,7 @@ def _unmapped(mm: "MmStruct", place: "Place", error_code: int) -> str:
 
 def _stack_overflow(mm: "MmStruct", above: Neighbour | None) -> str:
     """Words if the access was to grow the stack and could not; otherwise ""."""
-    if above is None or not above.vma.flags & VM_GROWSDOWN or above.distance > _NEAR_STACK:
+    if above is None or not above.vma.flags & VM_GROWSDOWN or above.distance > NEAR_STACK:
         return ""
     limit = mm.rlimits[RLIMIT_STACK][0]
     size = above.vma.end - above.vma.start

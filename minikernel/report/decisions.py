@@ -1,6 +1,6 @@
 """What each end of the fault path means: the decision in a few words, its reason, and the function that took it.
 
-The functions are those of minikernel/mm/fault.py (and stack.py); a test keeps the names true.
+A test keeps the names of the functions true.
 """
 
 from dataclasses import dataclass
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 from emu.x86 import PF_W, PTE_P
 from minikernel.abi import signal as s
 from minikernel.events import FaultKind
+from minikernel.mm import fault as fault_path
+from minikernel.mm import file_fault, outcome, stack, wp_fault
 from minikernel.mm.pgtable import PTE_SPECIAL, pte_pfn
 from minikernel.report.blame import blame
 from minikernel.report.place import base_name
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from minikernel.mm.vma import Vma
     from minikernel.report.explanation import Fault
 
-_IN_FAULT: Final = "minikernel/mm/fault.py"
+_MODULES: Final = (outcome, file_fault, wp_fault, stack, fault_path)  # defining ones before importing ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +96,12 @@ def _file_words(vma: "Vma", fault: "Fault") -> tuple[str, str]:
 def _file_read(mm: "MmStruct", vma: "Vma", fault: "Fault", *, major: bool) -> Decision:
     if vma.special is not None:
         return Decision(
-            "a page of the kernel's own", f"{vma.special.name} shows a frame that the kernel keeps", "_do_special_fault"
+            "a page of the kernel's own", f"{vma.special.name} shows a frame that the kernel keeps", "do_special_fault"
         )
     page, name = _file_words(vma, fault)
     around = max(mm.rss_file + mm.rss_shmem - fault.rss_file - 1, 0) if fault.error_code is not None else 0
     near = f" (+{around} near)" if around else ""
-    also = f"; {plural(around, 'neighbour')} that the cache had came along (fault-around)" if around else ""
+    also = f"; {plural(around, 'neighbour')} came along (fault-around)" if around else ""
     if major:
         return Decision(
             f"{page}, read in{near}",
@@ -117,7 +119,7 @@ def _file_cow(vma: "Vma", fault: "Fault", *, major: bool) -> Decision:
     page, name = _file_words(vma, fault)
     if vma.special is not None:
         return Decision(
-            f"own copy of {name}", "a write to a page of the kernel's own gets a private copy", "_do_special_fault"
+            f"own copy of {name}", "a write to a page of the kernel's own gets a private copy", "do_special_fault"
         )
     read = ", after it was read from the host" if major else ""
     if fault.pte & PTE_P:
@@ -189,7 +191,7 @@ def failed(mm: "MmStruct", fault: "Fault", signal: int, code: int, reason: str) 
     """The decision not to serve the fault; *reason* is the rule that the kernel named."""
     vma = fault.place.vma
     if not signal:
-        return Decision("OUT OF MEMORY", reason, "_oom")
+        return Decision("OUT OF MEMORY", reason, "oom")
     ends_as = s.signal_name(signal) if fault.error_code is not None else "EFAULT"
     name, meaning = si_code_words(signal, code)
     why = blame(mm, fault.place, fault.access, signal, code) if fault.error_code is not None else reason
@@ -205,5 +207,6 @@ def failed(mm: "MmStruct", fault: "Fault", signal: int, code: int, reason: str) 
 
 
 def where(function: str) -> str:
-    """*function* with its file."""
-    return f"{function} (minikernel/mm/stack.py)" if function == "expand_stack" else f"{function} ({_IN_FAULT})"
+    """*function* of the fault path, with its file."""
+    module = next((module for module in _MODULES if getattr(module, function, None) is not None), fault_path)
+    return f"{function} ({module.__name__.replace('.', '/')}.py)"

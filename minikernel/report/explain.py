@@ -248,4 +248,5 @@ def _cell(text: str, width: int) -> str:
     """*text* in as many columns as *width* says; cut if it is longer."""
     if width < 0:
         return text.rjust(-width)
-    return text.ljust(width) if len(text) <= width else text[: width - 2] + ".."
+    whole = len(text) <= width or text.startswith("0x")
+    return text.ljust(width) if whole else text[: width - 2] + ".."

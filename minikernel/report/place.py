@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from minikernel.report.lines import SourceLine
     from minikernel.report.symbols import Symbol, Symbols
 
+NEAR_STACK: Final = 64 << 20  # bytes: an address further below a stack than that is not the stack's affair
 _NULL_LIMIT: Final = 1 << 16  # an address below is a NULL pointer and an offset
 
 
@@ -50,8 +51,10 @@ def display_name(mm: "MmStruct", vma: "Vma") -> str:
 
 
 def base_name(name: str) -> str:
-    """*name* without its directories."""
-    return name.rsplit("/", 1)[-1] if name.startswith("/") else name
+    """*name* without its directories, and a library's without its version."""
+    base = name.rsplit("/", 1)[-1] if name.startswith("/") else name
+    stem, library, _ = base.partition(".so.")
+    return f"{stem}.so" if library else base
 
 
 def vma_words(mm: "MmStruct", vma: "Vma") -> str:
@@ -67,7 +70,7 @@ def locate(mm: "MmStruct", symbols: "Symbols", address: int) -> Place:
     vma = mm.vmas.find(address)
     if vma is None:
         below, above = neighbours(mm, address)
-        short = _nowhere(mm, address)
+        short = _nowhere(mm, address, above)
         return Place(address, None, "", None, None, short, short, below, above)
     name = display_name(mm, vma)
     found = symbols.find(mm, address)
@@ -104,13 +107,15 @@ def null_pointer(address: int, word_mask: int) -> str:
     return ""
 
 
-def _nowhere(mm: "MmStruct", address: int) -> str:
+def _nowhere(mm: "MmStruct", address: int, above: Neighbour | None) -> str:
     """A few words for an address without a mapping."""
     word_mask = (1 << 64) - 1 if mm.layout.is_64bit else 0xFFFF_FFFF
     if null_pointer(address, word_mask):
         return f"NULL+{address:#x}" if address < _NULL_LIMIT else f"NULL-{word_mask + 1 - address:#x}"
     if address >= mm.layout.task_size:
         return "the kernel's half"
+    if above is not None and above.vma.flags & VM_GROWSDOWN and above.distance <= NEAR_STACK:
+        return f"below {above.name} by {above.distance:#x}"
     return "no mapping"
 
 
@@ -125,14 +130,12 @@ def _short(mm: "MmStruct", vma: "Vma", name: str, address: int) -> str:
 
 
 def neighbour_words(neighbour: Neighbour | None, side: str) -> str:
-    """``0x10 (16 bytes) above the end of 000000400000-000000401000 r--p /bin/x``; *side*: ``below`` or ``above``."""
+    """How far the nearest mapping on *side* (``below`` or ``above``) is, and which."""
     if neighbour is None:
         return f"nothing is mapped {side} it"
     vma = neighbour.vma
-    if side == "below":
-        where = (
-            "starts right behind" if not neighbour.distance else f"{size_words(neighbour.distance)} behind the end of"
-        )
-    else:
-        where = f"{size_words(neighbour.distance)} before the start of"
-    return f"{where} {neighbour.name} ({vma.start:#x}-{vma.end:#x} {rights(vma.flags)})"
+    distance = size_words(neighbour.distance)
+    if neighbour.distance >= 1 << 10:
+        distance += f" ({neighbour.distance:#x})"
+    edge = "behind the end" if side == "below" else "before the start"
+    return f"{distance} {edge} of {neighbour.name} ({vma.start:#x}-{vma.end:#x} {rights(vma.flags)})"

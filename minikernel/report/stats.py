@@ -120,11 +120,12 @@ class Stats:
 
     def _measure(self, task: "Task | None") -> None:
         """Note what *task*, which is about to end, and the machine have in memory."""
-        if task is not None and task.has_mm:
-            mm = task.mm
-            mm.update_hiwater_rss()
-            self.peak_rss = max(self.peak_rss, mm.hiwater_rss)
-            self.peak_tables = max(self.peak_tables, mm.pgtable.nr_tables + 1)
+        if task is None or not task.has_mm:
+            return
+        mm = task.mm
+        mm.update_hiwater_rss()
+        self.peak_rss = max(self.peak_rss, mm.hiwater_rss)
+        self.peak_tables = max(self.peak_tables, mm.pgtable.nr_tables + 1)
         self._frames = _frames_in_use(self._kernel)
 
     # ---- what came of it

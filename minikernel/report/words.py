@@ -91,7 +91,14 @@ _GENERAL_CODES: Final[Mapping[int, tuple[str, str]]] = {
     s.SI_TIMER: ("SI_TIMER", "a timer expired"),
     s.SI_TKILL: ("SI_TKILL", "sent with tgkill(2), as raise(3) and abort(3) do"),
 }
-_UNITS: Final = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+_UNITS: Final = (
+    (1 << 60, "EiB"),
+    (1 << 50, "PiB"),
+    (1 << 40, "TiB"),
+    (1 << 30, "GiB"),
+    (1 << 20, "MiB"),
+    (1 << 10, "KiB"),
+)
 
 
 def access_word(error_code: int) -> str:
@@ -102,13 +109,13 @@ def access_word(error_code: int) -> str:
 def error_code_bits(error_code: int, *, has_nx: bool = True) -> list[tuple[str, str]]:
     """Each bit of a page fault's error code as (``P=0``, what that means), lowest first.
 
-    Without NX in the paging mode a fetch looks like a read, so its bit says nothing and is left out.
+    Without NX in the paging mode the last one says nothing.
     """
-    return [
+    bits = [
         (f"{name}={int(bool(error_code & bit))}", one if error_code & bit else zero)
         for bit, name, zero, one in _ERROR_BITS
-        if has_nx or bit != PF_I
     ]
+    return bits if has_nx else [*bits[:-1], (bits[-1][0], "says nothing: without NX a fetch looks like a read")]
 
 
 def error_code_words(error_code: int) -> str:
