@@ -222,6 +222,8 @@ class RegularFile(OpenFile):
 
     def write(self, data: bytes) -> int:
         """Write at the position, or at the end with O_APPEND."""
+        if not data:
+            return 0
         pos = self.inode.size if self.flags & O_APPEND else self.pos
         done = self._store(data, pos)
         self.pos = pos + done

@@ -29,12 +29,14 @@ class Pipe:
     """The bytes between writers and readers: struct pipe_inode_info.
 
     Invariants:
-        - ``length`` is the sum of the buffers' lengths; no buffer is empty or longer than a page;
+        - ``length`` is the sum of the buffers' lengths, less the *head* bytes that were read of the first one;
+        - no buffer is empty or longer than a page, and *head* is less than the first one's length;
         - there are at most ``max_buffers`` buffers.
     """
 
     __slots__ = (
         "buffers",
+        "head",
         "length",
         "max_buffers",
         "opened_read",
@@ -49,6 +51,7 @@ class Pipe:
     def __init__(self) -> None:
         self.buffers: deque[bytes] = deque()
         self.packets: deque[bool] = deque()  # whether the buffer of the same index is a packet (O_DIRECT)
+        self.head = 0
         self.length = 0
         self.max_buffers = PIPE_DEF_BUFFERS
         self.readers = 0
@@ -64,45 +67,47 @@ class Pipe:
         left = count
         was_full = len(self.buffers) >= self.max_buffers
         while left and self.buffers:
-            buffer, packet = self.buffers.popleft(), self.packets.popleft()
-            part = buffer[:left]
+            buffer = self.buffers[0]
+            part = buffer[self.head : self.head + left]
             parts.append(part)
             left -= len(part)
-            if packet:
-                self.length -= len(buffer)
-                break
+            self.head += len(part)
             self.length -= len(part)
-            if len(part) < len(buffer):
-                self.buffers.appendleft(buffer[len(part) :])
-                self.packets.appendleft(False)
+            packet = self.packets[0]
+            if packet or self.head == len(buffer):
+                self.length -= len(buffer) - self.head
+                self.buffers.popleft()
+                self.packets.popleft()
+                self.head = 0
+            if packet:
+                break
         if was_full and len(self.buffers) < self.max_buffers:
             self.writable.wake()
         return b"".join(parts)
 
     def put_back(self, data: bytes) -> None:
         """Bytes that a reader took and could not store return to the front."""
+        if self.head:
+            data += self.buffers.popleft()[self.head :]
+            self.packets.popleft()
+            self.head = 0
         for start in range((len(data) - 1) // _PAGE * _PAGE, -1, -_PAGE):
             self.buffers.appendleft(data[start : start + _PAGE])
             self.packets.appendleft(False)
-        self.length += len(data)
+        self.length = sum(len(buffer) for buffer in self.buffers)
 
-    def room(self) -> int:
-        """Bytes that a write would be able to store now."""
-        room = (self.max_buffers - len(self.buffers)) * _PAGE
-        if self.buffers and not self.packets[-1]:
-            room += _PAGE - len(self.buffers[-1])
-        return max(room, 0)
+    def _fits_last(self, size: int) -> bool:
+        """Whether *size* bytes can join the last buffer; what was read of it keeps its place in the page."""
+        return bool(self.buffers) and not self.packets[-1] and len(self.buffers[-1]) + size <= _PAGE
 
     def store(self, data: bytes, *, packet: bool) -> int:
         """Store as much of *data* as there is room for; how many bytes."""
         done = 0
-        if self.buffers and not packet and not self.packets[-1]:
-            last = self.buffers[-1]
-            # Linux fills a partial buffer only with the part that does not fill whole pages, and only if it fits.
-            head = len(data) % _PAGE
-            if head and len(last) + head <= _PAGE:
-                self.buffers[-1] = last + data[:head]
-                done = head
+        # Linux puts the part that does not fill whole pages into the last buffer, if all of it fits there.
+        head = len(data) % _PAGE
+        if head and not packet and self._fits_last(head):
+            self.buffers[-1] += data[:head]
+            done = head
         while done < len(data) and len(self.buffers) < self.max_buffers:
             part = data[done : done + _PAGE]
             self.buffers.append(part)
@@ -115,9 +120,7 @@ class Pipe:
 
     def fits(self, size: int) -> bool:
         """Whether *size* bytes (at most PIPE_BUF) can be stored at once."""
-        if len(self.buffers) < self.max_buffers:
-            return True
-        return not self.packets[-1] and len(self.buffers[-1]) + size <= _PAGE
+        return len(self.buffers) < self.max_buffers or (size < _PAGE and self._fits_last(size))
 
     def resize(self, size: int) -> int:
         """F_SETPIPE_SZ: room for *size* bytes, rounded up to a power of two of pages.  Errors: EBUSY, EINVAL."""
@@ -172,7 +175,7 @@ class PipeFile(OpenFile):
         if not pipe.readers and not pipe.writers:
             pipe.buffers.clear()
             pipe.packets.clear()
-            pipe.length = 0
+            pipe.head = pipe.length = 0
         pipe.readable.wake()
         pipe.writable.wake()
 

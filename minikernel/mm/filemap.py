@@ -287,7 +287,7 @@ class PageCache:
             return
         first = (offset + PAGE_MASK) >> PAGE_SHIFT
         last = end >> PAGE_SHIFT if end < self.size else (end + PAGE_MASK) >> PAGE_SHIFT
-        if first > last or (first == last and offset & PAGE_MASK and end < self.size):
+        if first > last:  # all of it in one page; a range that only crosses a boundary is cleared at both edges below
             self._zero(offset, end - offset)
             return
         if offset & PAGE_MASK:
