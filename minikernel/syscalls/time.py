@@ -72,8 +72,8 @@ _NO_SLEEP_CLOCKS: Final = (
 
 def process_times(process: Process) -> tuple[int, int]:
     """User and system time of all threads *process* has or had, in ns (thread_group_cputime)."""
-    utime = process.dead_utime + sum(thread.utime for thread in process.threads)
-    return utime, process.dead_stime + sum(thread.stime for thread in process.threads)
+    dead, threads = process.dead_usage, process.threads
+    return dead.utime + sum(thread.utime for thread in threads), dead.stime + sum(thread.stime for thread in threads)
 
 
 def process_cpu_ns(task: Task) -> int:

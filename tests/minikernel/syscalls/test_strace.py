@@ -194,7 +194,9 @@ def test_the_end_of_a_program() -> None:
 
 
 def test_a_deadly_signal() -> None:
-    assert lines_of((1, SignalDeliver(s.SIGSEGV, s.SEGV_MAPERR, VirtAddr(0))), (1, SchedProcessExit(s.SIGSEGV | 0x80))) == [
+    assert lines_of(
+        (1, SignalDeliver(s.SIGSEGV, s.SEGV_MAPERR, VirtAddr(0))), (1, SchedProcessExit(s.SIGSEGV | 0x80))
+    ) == [
         "--- SIGSEGV {si_signo=SIGSEGV, si_code=SEGV_MAPERR} ---\n",
         "+++ killed by SIGSEGV (core dumped) +++\n",
     ]
