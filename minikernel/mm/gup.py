@@ -2,7 +2,7 @@
 
 from emu.x86 import PAGE_SIZE, PF_W, PTE_P, PTE_RW, PTE_US
 from minikernel.abi.errno import Errno, LinuxError
-from minikernel.mm.fault import BusError, OutOfMemory, Segv, Served, handle_mm_fault
+from minikernel.mm.fault import OutOfMemory, Served, handle_mm_fault
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.vma import VM_LOCKONFAULT, VM_SHARED, VM_WRITE, Vma
 
@@ -53,10 +53,8 @@ def faultin_page_range(mm: MmStruct, start: int, end: int, *, write: bool) -> No
     for address in range(start, end, PAGE_SIZE):
         if get(address) & needed == needed:
             continue
-        match handle_mm_fault(mm, address, access):
-            case Served():
-                pass
-            case OutOfMemory():
-                raise LinuxError(Errno.ENOMEM, "populate: out of memory")
-            case Segv(_, reason) | BusError(_, reason):
-                raise LinuxError(Errno.EFAULT, f"populate: {reason}")
+        outcome = handle_mm_fault(mm, address, access)
+        if isinstance(outcome, OutOfMemory):
+            raise LinuxError(Errno.ENOMEM, "populate: out of memory")
+        if not isinstance(outcome, Served):
+            raise LinuxError(Errno.EFAULT, f"populate: {outcome.reason}")

@@ -140,8 +140,7 @@ def _remap_move(mm: MmStruct, address: int, length: int, flags: int, new_address
 def _mremap_to(mm: MmStruct, address: int, old_length: int, new_length: int, flags: int, new_address: int) -> VirtAddr:
     """A new place was named, or the old one is to stay: same name."""
     vma = mm.vmas.find(address)
-    if vma is None:
-        raise LinuxError(Errno.EFAULT, "mremap: nothing is mapped there")
+    assert vma is not None, "mremap_to: nothing is mapped there"
     _check_vma(mm, vma, address, old_length, new_length, flags)
     if flags & MREMAP_FIXED:
         do_munmap(mm, new_address, new_address + new_length)

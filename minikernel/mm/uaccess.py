@@ -8,7 +8,7 @@ from typing import Final
 
 from emu.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PF_W, PTE_A, PTE_D, PTE_P, PTE_RW, PTE_US
 from minikernel.abi.errno import Errno, LinuxError
-from minikernel.mm.fault import BusError, OutOfMemory, Segv, Served, handle_mm_fault
+from minikernel.mm.fault import OutOfMemory, Served, handle_mm_fault
 from minikernel.mm.icache import note_kernel_write
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.page import PG_exec
@@ -56,13 +56,11 @@ def _fault(mm: MmStruct, address: int, access: int) -> None:
     Errors:
         EFAULT: it cannot (the mapping, the end of the file, or no memory: the caller cannot be retried).
     """
-    match handle_mm_fault(mm, address, access):
-        case Served():
-            pass
-        case OutOfMemory():
-            raise LinuxError(Errno.EFAULT, f"{address:#x}: out of memory")
-        case Segv(_, reason) | BusError(_, reason):
-            raise LinuxError(Errno.EFAULT, f"{address:#x}: {reason}")
+    outcome = handle_mm_fault(mm, address, access)
+    if isinstance(outcome, OutOfMemory):
+        raise LinuxError(Errno.EFAULT, f"{address:#x}: out of memory")
+    if not isinstance(outcome, Served):
+        raise LinuxError(Errno.EFAULT, f"{address:#x}: {outcome.reason}")
 
 
 def copy_from_user(mm: MmStruct, address: int, size: int) -> bytes:

@@ -169,9 +169,12 @@ def test_a_32_bit_mapping_goes_bottom_up_into_the_second_gib(mm: MmStruct) -> No
 
     assert (first, second) == (0x4000_0000, 0x4000_1000)
     assert third == second + 2 * PAGE_SIZE + STACK_GUARD_GAP // 2
+    vm_munmap(mm, first, PAGE_SIZE)
+    assert do_mmap(mm, 0, PAGE_SIZE, PROT_EXEC, ANON | MAP_32BIT, None, 0) == first
     assert do_mmap(mm, 0x5000_0000, PAGE_SIZE, RW, ANON | MAP_32BIT, None, 0) == 0x5000_0000
     refused(Errno.ENOMEM, lambda: do_mmap(mm, 0, 1 << 30, RW, ANON | MAP_32BIT | MAP_NORESERVE, None, 0))
     map_fixed(mm, 0x7FFF_F000, 1)
+    map_fixed(mm, 0x9000_0000, 1)
     refused(Errno.ENOMEM, lambda: get_unmapped_area(mm, 0, (1 << 30) - (256 << 20), MAP_32BIT))
 
 
