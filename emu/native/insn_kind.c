@@ -41,7 +41,7 @@ static enum special branch_kind(const uint8_t *code, size_t size, size_t at)
 struct insn insn_classify(const uint8_t *code, size_t size, unsigned bits)
 {
     struct insn insn = {.special = ORDINARY, .width = 1};
-    bool rep = false, addrsize = false, opsize = false, rexw = false;
+    bool rep = false, addrsize = false, opsize = false, rexw = false, rexb = false;
     size_t at = 0;
     for (; at < size && is_prefix(code[at], bits == 64); at++) {
         uint8_t b = code[at];
@@ -52,6 +52,7 @@ struct insn insn_classify(const uint8_t *code, size_t size, unsigned bits)
         if (b == 0x67) addrsize = true;
         if (b == 0x66) opsize = true;
         rexw = bits == 64 && (b & 0xf8) == 0x48;
+        rexb = bits == 64 && (b & 0xf1) == 0x41;
     }
     insn.addr32 = bits == 64 ? addrsize : bits == 32 ? !addrsize : addrsize;
     insn.addr16 = bits == 16 ? !addrsize : bits == 32 && addrsize;
@@ -59,8 +60,9 @@ struct insn insn_classify(const uint8_t *code, size_t size, unsigned bits)
     uint8_t op = code[at];
     if (op == 0x9c) insn.special = PUSHF;
     else if (op == 0x9d || op == 0xcf) insn.special = POPF;
-    else if (op == 0x17 && bits != 64) insn.special = LOAD_SS;
-    else if (op == 0x8e && at + 1 < size && (code[at + 1] >> 3 & 7) == 2) insn.special = LOAD_SS;
+    else if (op == 0x90 && rep && !insn.repne && !rexb) insn.special = ENDS_BLOCK; /* PAUSE */
+    else if (op == 0x17 && bits != 64) insn.special = ENDS_BLOCK;
+    else if (op == 0x8e && at + 1 < size && (code[at + 1] >> 3 & 7) == 2) insn.special = ENDS_BLOCK;
     else if (rep && string_kind(op) != ORDINARY) {
         insn.special = string_kind(op);
         insn.stores = (op & 0xfe) == 0xa4 || (op & 0xfe) == 0xaa || (op & 0xfe) == 0x6c;

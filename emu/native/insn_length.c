@@ -15,6 +15,8 @@ enum {
     MOFFS = 1 << 5,  /* an address, by address size */
     FAR = 1 << 6,    /* IZ and a 16-bit selector */
     GROUP3 = 1 << 7, /* F6, F7: an immediate for /0 and /1 only */
+    ISREG = 1 << 8,  /* the operand is a register, whatever ModRM says */
+    IB2 = 1 << 9,    /* two 8-bit immediates */
 };
 
 static unsigned one_byte(uint8_t op, unsigned bits)
@@ -63,17 +65,25 @@ static unsigned one_byte(uint8_t op, unsigned bits)
     return NONE;
 }
 
-static unsigned two_byte(uint8_t op)
+/* *mandatory*: one of the prefixes 66, F2, F3 stands in front, *rep*: one of the latter two. */
+static unsigned two_byte(uint8_t op, bool mandatory, bool rep)
 {
     if (op >= 0x80 && op <= 0x8f) return IZ;
     if (op >= 0x30 && op <= 0x37) return NONE;
     if (op >= 0xc8 && op <= 0xcf) return NONE;
-    if (op >= 0x70 && op <= 0x73) return MODRM | IB;
+    if (op == 0x70) return MODRM | IB;
+    /* Where a memory operand is invalid the emulated CPU takes the register of the same number. */
+    if (op >= 0x71 && op <= 0x73) return MODRM | IB | ISREG;
+    if (op >= 0x20 && op <= 0x23) return MODRM | ISREG; /* control and debug registers: SDM says so */
+    if (op == 0x50 || op == 0xd7 || op == 0xf7 || (op == 0xd6 && rep)) return MODRM | ISREG;
+    if (op == 0x78 && mandatory) return MODRM | ISREG | IB2; /* EXTRQ, INSERTQ */
     switch (op) {
     case 0x05: case 0x06: case 0x07: case 0x08: case 0x09: case 0x0b: case 0x0e: case 0x77:
     case 0xa0: case 0xa1: case 0xa2: case 0xa8: case 0xa9: case 0xaa:
         return NONE;
-    case 0x0f: case 0xa4: case 0xac: case 0xba: case 0xc2: case 0xc4: case 0xc5: case 0xc6:
+    case 0xc5:
+        return MODRM | IB | ISREG;
+    case 0x0f: case 0xa4: case 0xac: case 0xba: case 0xc2: case 0xc4: case 0xc6:
         return MODRM | IB;
     default:
         return MODRM;
@@ -81,7 +91,7 @@ static unsigned two_byte(uint8_t op)
 }
 
 /* Bytes of ModRM, SIB and displacement at code[at]; 0: truncated. */
-static unsigned modrm_length(const uint8_t *code, size_t size, size_t at, bool addr16, bool is64)
+static unsigned modrm_length(const uint8_t *code, size_t size, size_t at, bool addr16)
 {
     if (at >= size) return 0;
     uint8_t modrm = code[at], mod = modrm >> 6, rm = modrm & 7;
@@ -90,8 +100,7 @@ static unsigned modrm_length(const uint8_t *code, size_t size, size_t at, bool a
         if (mod == 0) return rm == 6 ? 3 : 1;
         return mod == 1 ? 2 : 3;
     }
-    (void)is64; /* RIP-relative addressing has the length of the absolute form */
-    unsigned n = 1;
+    unsigned n = 1; /* RIP-relative addressing has the length of the absolute form */
     uint8_t base = rm;
     if (rm == 4) {
         if (at + 1 >= size) return 0;
@@ -104,13 +113,14 @@ static unsigned modrm_length(const uint8_t *code, size_t size, size_t at, bool a
 
 unsigned insn_length(const uint8_t *code, size_t size, unsigned bits)
 {
-    bool opsize = false, addrsize = false, rexw = false, is64 = bits == 64;
+    bool opsize = false, addrsize = false, rexw = false, rep = false, is64 = bits == 64;
     size_t at = 0;
     for (;; at++) {
         if (at >= size) return 0;
         uint8_t b = code[at];
         if (b == 0x66) opsize = true;
         else if (b == 0x67) addrsize = true;
+        else if (b == 0xf2 || b == 0xf3) rep = true;
         else if (is64 && (b & 0xf0) == 0x40) {
             /* REX counts only directly before the opcode */
             if (at + 1 >= size) return 0;
@@ -120,7 +130,7 @@ unsigned insn_length(const uint8_t *code, size_t size, unsigned bits)
                           next == 0x65 || (next & 0xf0) == 0x40;
             rexw = !prefix && (b & 8);
         }
-        else if (b != 0xf0 && b != 0xf2 && b != 0xf3 && b != 0x2e && b != 0x36 && b != 0x3e && b != 0x26 &&
+        else if (b != 0xf0 && b != 0x2e && b != 0x36 && b != 0x3e && b != 0x26 &&
                  b != 0x64 && b != 0x65)
             break;
     }
@@ -128,16 +138,16 @@ unsigned insn_length(const uint8_t *code, size_t size, unsigned bits)
     unsigned what;
     bool vex = (op == 0xc4 || op == 0xc5) && (is64 || (at < size && code[at] >= 0xc0));
     if (vex) {
-        unsigned map = 1;
+        unsigned map = 1, prefix;
         if (op == 0xc4) {
             if (at + 1 >= size) return 0;
             map = code[at] & 0x1f;
             at++;
         }
-        at++;
-        if (at >= size) return 0;
+        if (at + 1 >= size) return 0;
+        prefix = code[at++] & 3;
         op = code[at++];
-        what = map == 3 ? MODRM | IB : map == 2 ? MODRM : two_byte(op);
+        what = map == 3 ? MODRM | IB : map == 2 ? MODRM : two_byte(op, prefix, prefix > 1);
     } else if (op == 0x0f) {
         if (at >= size) return 0;
         op = code[at++];
@@ -146,7 +156,7 @@ unsigned insn_length(const uint8_t *code, size_t size, unsigned bits)
             if (at >= size) return 0;
             at++;
         } else {
-            what = two_byte(op);
+            what = two_byte(op, opsize || rep, rep);
         }
     } else {
         what = one_byte(op, bits);
@@ -155,12 +165,13 @@ unsigned insn_length(const uint8_t *code, size_t size, unsigned bits)
     bool op16 = bits == 16 ? !opsize : opsize && !rexw;
     bool addr16 = bits == 16 ? !addrsize : bits == 32 && addrsize;
     if (what & MODRM) {
-        unsigned n = modrm_length(code, size, at, addr16, is64);
+        unsigned n = what & ISREG ? at < size : modrm_length(code, size, at, addr16);
         if (n == 0) return 0;
         if ((what & GROUP3) && (code[at] & 0x38) > 0x08) what &= ~(unsigned)(IB | IZ);
         at += n;
     }
     if (what & IB) at += 1;
+    if (what & IB2) at += 2;
     if (what & IW) at += 2;
     if (what & IZ) at += op16 ? 2 : 4;
     if (what & IV) at += rexw ? 8 : op16 ? 2 : 4;

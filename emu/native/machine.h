@@ -59,7 +59,7 @@ enum special {
     ORDINARY,
     PUSHF,
     POPF,        /* IRET too */
-    LOAD_SS,     /* MOV SS, POP SS: the trap of TF waits for the next instruction */
+    ENDS_BLOCK,  /* MOV SS, POP SS, PAUSE: the trap of TF comes only behind the next instruction */
     REP_STRING,
     REP_COMPARE, /* ends by the zero flag, too */
     BRANCH,      /* and does not store */

@@ -31,8 +31,8 @@ static unsigned retired(const struct insn *insn, uint64_t before, uint64_t after
 }
 
 /*
- * MOV SS and POP SS: the trap flag waits for one more instruction.  A block ends behind them, though, so one
- * block of a free run is one instruction.
+ * MOV SS, POP SS, and in this engine PAUSE: the trap flag waits for one more instruction.  A block ends behind
+ * them, though, so one block of a free run is one instruction.
  */
 static int step_block(struct machine *m)
 {
@@ -58,7 +58,7 @@ int machine_step(struct machine *m)
     memcpy(&rip, m->env + EIP_OFFSET, 8);
     memcpy(&hflags, m->env + m->at.hflags, 4);
     struct insn insn = insn_classify(code, machine_fetch(m, rip, code, sizeof code), machine_code_bits(m));
-    if (insn.special == LOAD_SS) return step_block(m);
+    if (insn.special == ENDS_BLOCK) return step_block(m);
     uint64_t counter = rep_counter(m, &insn), flags = machine_flags(m);
     uint64_t guest_tf = flags & TF;
     bool leaves_at_once = guest_tf || hflags & HF_INHIBIT_IRQ;
