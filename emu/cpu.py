@@ -225,6 +225,15 @@ class Cpu:
     def icount(self, value: int) -> None:
         self._words[_ICOUNT] = value
 
+    def set_inlining(self, *, on: bool) -> None:
+        """Whether blocks count themselves instead of calling a hook; on from the start, off for comparison."""
+        self._native.machine_set_inlining(self._handle, int(on))
+
+    @property
+    def nr_inlined(self) -> int:
+        """Blocks that count themselves so far."""
+        return int(self._native.machine_nr_sites(self._handle))
+
     # -- state -----------------------------------------------------------------------------------------------
 
     def save(self) -> Context:

@@ -41,6 +41,8 @@ def load() -> ctypes.PyDLL:
         ("machine_remove_code", number, (pointer, word, word)),
         ("machine_reg_read", number, (pointer, number, pointer)),
         ("machine_reg_write", number, (pointer, number, pointer)),
+        ("machine_set_inlining", None, (pointer, number)),
+        ("machine_nr_sites", word, (pointer,)),
         ("machine_cpl", ctypes.c_uint, (pointer,)),
         ("machine_code_bits", ctypes.c_uint, (pointer,)),
         ("machine_error_code_offset", ctypes.c_uint, (pointer,)),

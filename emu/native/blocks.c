@@ -170,6 +170,19 @@ static struct insn insn_at(struct machine *m, uint64_t pc)
     return slot->insn;
 }
 
+/* Does every block with this pc and size hold icount instructions? */
+bool blocks_agree(struct machine *m, uint64_t pc, uint32_t size, unsigned icount)
+{
+    const struct block *b = find_slot(&m->blocks, pc, size);
+    return b->icount == icount && !b->ambiguous;
+}
+
+/* What kind of instruction stands at pc. */
+enum special blocks_kind(struct machine *m, uint64_t pc)
+{
+    return insn_at(m, pc).special;
+}
+
 /*
  * A block of one instruction is entered at pc, inside the block before it.  Did that one run to its end and
  * branch here, or was it given up in front of the instruction at pc?  The engine does the latter when a store

@@ -55,25 +55,30 @@ int machine_load(const char *path)
     return 0;
 }
 
-/*
- * The hot path of every run: called once for each block entered.  Budget and count are one word, the block
- * entered last is remembered for faults in its middle and answers for itself in a tight loop.
- */
 /* A block that was left in front of the instruction at rip has been counted whole: give back what was not retired. */
 static void uncount_from(struct machine *m, uint64_t rip)
 {
+    if (m->last_site != NO_SITE) settle_last_site(m);
     uint64_t offset = rip - m->block_pc;
     if (!m->block_size || offset >= m->block_size) return;
     m->budget += m->block_icount - count_instructions(m, m->block_pc, rip);
 }
 
+/* May the call for this block be inlined?  A block of one instruction must be looked at: see blocks_restarted(). */
+static bool may_inline(struct machine *m, uint64_t pc, uint32_t size, unsigned n)
+{
+    if (!m->inlining || !blocks_agree(m, pc, size, n)) return false;
+    return n > 1 || blocks_kind(m, pc) == BRANCH;
+}
+
 /*
- * The hot path of every run: called once for each block entered.  Budget and count are one word; the block
- * entered last is remembered for faults in its middle and answers for itself in a tight loop.
+ * Called for a block that is entered for the first time, and always for those that cannot be inlined.  Budget
+ * and count are one word; the block entered last is remembered for faults in its middle.
  */
 static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *user)
 {
     struct machine *m = user;
+    if (m->last_site != NO_SITE) settle_last_site(m);
     uint64_t rcx = ((const uint64_t *)m->env)[REG_RCX];
     unsigned n = m->block_icount;
     if (pc != m->block_pc || size != m->block_size) {
@@ -97,6 +102,7 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *user)
     m->block_icount = n;
     m->block_rcx = rcx;
     m->budget -= n;
+    if (may_inline(m, pc, size, n)) inline_block(m, __builtin_return_address(0), pc, size, n);
 }
 
 static void on_edge(uc_engine *uc, uc_tb *current, uc_tb *previous, void *user)
@@ -104,6 +110,7 @@ static void on_edge(uc_engine *uc, uc_tb *current, uc_tb *previous, void *user)
     (void)uc;
     (void)previous;
     struct machine *m = user;
+    if (m->last_site != NO_SITE) settle_last_site(m);
     /* The block entered last is translated anew: its instructions may be others now. */
     if (current->pc == m->block_pc && current->size == m->block_size) m->block_icount = current->icount;
     m->kinds[current->pc % KIND_SLOTS].run = 0;
@@ -236,6 +243,7 @@ void machine_close(struct machine *m)
     if (m->uc) m->api->close(m->uc);
     blocks_free(&m->blocks);
     free(m->cpuid);
+    free(m->sites);
     free(m->saved);
     free(m);
 }
@@ -256,6 +264,7 @@ struct machine *machine_open(int is64, void *ram, uint64_t ram_size)
     m->ram = ram;
     m->ram_size = ram_size;
     m->long_mode = is64;
+    m->last_site = NO_SITE;
     uc_err e = m->api->open(UC_ARCH_X86, is64 ? UC_MODE_64 : UC_MODE_32, &m->uc);
     if (!e) e = m->api->mem_map_ptr(m->uc, 0, ram_size, UC_PROT_ALL, ram);
     /* No stop address at all: `until` would catch a guest that jumps there (unicorn.md, trap 2). */
@@ -277,6 +286,7 @@ struct machine *machine_open(int is64, void *ram, uint64_t ram_size)
         return NULL;
     }
     m->env_address = (uint64_t)(uintptr_t)m->env;
+    m->inlining = true;
     return m;
 }
 
@@ -342,6 +352,7 @@ void machine_go(struct machine *m)
     memcpy(&rip, m->env + EIP_OFFSET, 8);
     m->exit_kind = EXIT_NONE;
     m->block_size = 0;
+    m->last_site = NO_SITE;
     m->run++;
     /* The last exception was served; also removing translations can fault inside and leave a trace here. */
     memset(m->env + m->at.old_exception, 0xff, 4);
@@ -381,6 +392,18 @@ int machine_run(struct machine *m, int64_t budget)
     machine_go_counted(m, budget);
     if (m->exit_kind == EXIT_EXCEPTION && m->vector == 14 && !m->is_software) run_up_to_fault(m);
     return (int)m->exit_kind;
+}
+
+/* Whether calls of the block hook are replaced; the results are the same, only slower without. */
+void machine_set_inlining(struct machine *m, int on)
+{
+    m->inlining = on;
+}
+
+/* How many calls have been replaced. */
+uint64_t machine_nr_sites(struct machine *m)
+{
+    return m->nr_sites;
 }
 
 int machine_flush_code(struct machine *m)

@@ -45,6 +45,15 @@ struct block_table {
     size_t used;
 };
 
+#define NO_SITE 0xffffffffu
+
+/* A block whose call of the hook was replaced. */
+struct site {
+    uint64_t pc;
+    uint16_t size;
+    uint16_t icount;
+};
+
 /* An answer to CPUID; subleaf 0xffffffff matches any. */
 struct cpuid_answer {
     uint32_t leaf, subleaf, eax, ebx, ecx, edx;
@@ -96,6 +105,7 @@ struct machine {
     uint64_t env_size;   /* bytes of CPU state that a context holds */
     uint64_t env_address;
     /* From here on private. */
+    uint64_t last_site;  /* what inlined code noted: the block entered last; NO_SITE: see block_pc */
     uint64_t exit_kind;
     uint64_t block_pc;   /* the block entered last in this run, size 0: none */
     uint32_t block_size;
@@ -112,6 +122,10 @@ struct machine {
     uint8_t *ram;
     uint64_t ram_size;
     struct block_table blocks;
+    bool inlining;       /* calls of the block hook are replaced: see inline.c */
+    bool code_is_writable;
+    struct site *sites;
+    size_t nr_sites, max_sites;
     uint64_t run;        /* counts calls of the engine */
     struct kind_slot kinds[KIND_SLOTS];
     struct cpuid_answer *cpuid;
@@ -154,6 +168,10 @@ unsigned machine_code_bits(struct machine *m);
 /* insn_kind.c: look at the instruction at code (size bytes readable). */
 struct insn insn_classify(const uint8_t *code, size_t size, unsigned bits);
 
+/* inline.c */
+void inline_block(struct machine *m, uint8_t *back, uint64_t pc, uint32_t size, unsigned icount);
+void settle_last_site(struct machine *m);
+
 /* step.c */
 int machine_step(struct machine *m);
 
@@ -165,6 +183,8 @@ unsigned blocks_icount_slow(struct machine *m, uint64_t pc, uint32_t size);
 uint8_t *machine_translate(struct machine *m, uint64_t va);
 size_t machine_fetch(struct machine *m, uint64_t va, uint8_t *window, size_t size);
 unsigned count_instructions(struct machine *m, uint64_t from, uint64_t to);
+bool blocks_agree(struct machine *m, uint64_t pc, uint32_t size, unsigned icount);
+enum special blocks_kind(struct machine *m, uint64_t pc);
 bool blocks_restarted(struct machine *m, uint64_t pc, uint32_t size);
 
 
