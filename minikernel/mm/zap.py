@@ -25,21 +25,21 @@ def zap_range(mm: "MmStruct", start: int, end: int, *, even_cows: bool = True) -
     flags = mem_map.flags
     put_page = mm.node.put_page
     anon = file = shmem = 0
-    for address, pte in list(pgtable.entries(start, end)):
+    for address, pte in pgtable.clear_range(start, end):
         if pte & PTE_SPECIAL:
-            pgtable.clear(address)
             continue
         assert pte & PTE_P, f"zap_range: {address:#x} has an entry {pte:#x} that is not present"
         pfn = Pfn(pte >> PAGE_SHIFT & PFN_MASK)
-        if flags[pfn] & PG_anon:
+        kind = flags[pfn]
+        if kind & PG_anon:
             if not even_cows:
+                pgtable.set(address, pte)  # its table is there: this cannot fail
                 continue
             anon += 1
-        elif flags[pfn] & PG_swapbacked:
+        elif kind & PG_swapbacked:
             shmem += 1
         else:
             file += 1
-        pgtable.clear(address)
         mapcount[pfn] -= 1
         put_page(pfn)
     mm.rss_anon -= anon
