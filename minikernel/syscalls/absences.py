@@ -12,6 +12,13 @@ _NO_LANDLOCK: Final = "no Landlock; programs go on without"
 _NO_MOUNT_API: Final = "the new mount API; mount(8) falls back to mount(2)"
 _GONE: Final = "removed from Linux"
 _NEVER: Final = "never part of Linux"
+_NO_SOCKETS: Final = "no sockets: programs that only probe (nscd, syslog) go on without"
+_NO_SYSV: Final = "no System V IPC"
+_NO_MQ: Final = "no message queues"
+_NO_SWAP: Final = "no swap"
+_ONE_NAMESPACE: Final = "one set of namespaces"
+_NO_HANDLES: Final = "no file handles"
+_NO_XATTRAT: Final = "as before Linux 6.13"
 _NO_PORTS: Final = "there are no devices behind I/O ports"
 
 ENTRIES: tuple[Entry, ...] = (
@@ -105,4 +112,65 @@ ENTRIES: tuple[Entry, ...] = (
     absent("adjtimex", "nothing disciplines the clock"),
     absent("clock_adjtime", "nothing disciplines the clock"),
     absent("clock_adjtime64", "nothing disciplines the clock"),
+    absent("socket", _NO_SOCKETS),
+    absent("socketpair", _NO_SOCKETS),
+    absent("connect", _NO_SOCKETS),
+    absent("bind", _NO_SOCKETS),
+    absent("listen", _NO_SOCKETS),
+    absent("accept", _NO_SOCKETS),
+    absent("accept4", _NO_SOCKETS),
+    absent("getsockname", _NO_SOCKETS),
+    absent("getpeername", _NO_SOCKETS),
+    absent("getsockopt", _NO_SOCKETS),
+    absent("setsockopt", _NO_SOCKETS),
+    absent("sendto", _NO_SOCKETS),
+    absent("recvfrom", _NO_SOCKETS),
+    absent("sendmsg", _NO_SOCKETS),
+    absent("recvmsg", _NO_SOCKETS),
+    absent("sendmmsg", _NO_SOCKETS),
+    absent("recvmmsg", _NO_SOCKETS),
+    absent("recvmmsg_time64", _NO_SOCKETS),
+    absent("shutdown", _NO_SOCKETS),
+    absent("socketcall", _NO_SOCKETS),
+    absent("semget", _NO_SYSV),
+    absent("semop", _NO_SYSV),
+    absent("semctl", _NO_SYSV),
+    absent("semtimedop", _NO_SYSV),
+    absent("semtimedop_time64", _NO_SYSV),
+    absent("shmget", _NO_SYSV),
+    absent("shmat", _NO_SYSV),
+    absent("shmctl", _NO_SYSV),
+    absent("shmdt", _NO_SYSV),
+    absent("msgget", _NO_SYSV),
+    absent("msgsnd", _NO_SYSV),
+    absent("msgrcv", _NO_SYSV),
+    absent("msgctl", _NO_SYSV),
+    absent("ipc", _NO_SYSV),
+    absent("mq_open", _NO_MQ),
+    absent("mq_unlink", _NO_MQ),
+    absent("mq_timedsend", _NO_MQ),
+    absent("mq_timedsend_time64", _NO_MQ),
+    absent("mq_timedreceive", _NO_MQ),
+    absent("mq_timedreceive_time64", _NO_MQ),
+    absent("mq_notify", _NO_MQ),
+    absent("mq_getsetattr", _NO_MQ),
+    absent("swapon", _NO_SWAP),
+    absent("swapoff", _NO_SWAP),
+    absent("unshare", _ONE_NAMESPACE),
+    absent("setns", _ONE_NAMESPACE),
+    absent("pivot_root", _ONE_NAMESPACE),
+    absent("mount", _ONE_NAMESPACE),
+    absent("umount", _ONE_NAMESPACE),
+    absent("umount2", _ONE_NAMESPACE),
+    absent("name_to_handle_at", _NO_HANDLES),
+    absent("open_by_handle_at", _NO_HANDLES),
+    absent("setxattrat", _NO_XATTRAT),
+    absent("getxattrat", _NO_XATTRAT),
+    absent("listxattrat", _NO_XATTRAT),
+    absent("removexattrat", _NO_XATTRAT),
+    absent("file_getattr", _NO_XATTRAT),
+    absent("file_setattr", _NO_XATTRAT),
+    absent("ptrace", "no debuggers inside the machine"),
+    absent("cachestat", "as before Linux 6.5"),
+    absent("readdir", "libc5 and older; programs use getdents"),
 )

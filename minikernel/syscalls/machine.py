@@ -29,7 +29,7 @@ from minikernel.abi.prctl import (
 )
 from minikernel.arch.segments import NR_TLS
 from minikernel.kernel import Kernel
-from minikernel.mm.uaccess import clear_user, copy_from_user, copy_to_user, put_user
+from minikernel.mm.uaccess import clear_user, copy_from_user, copy_to_user, copy_to_user_partial, put_user
 from minikernel.syscalls.args import (
     ArchPrctlCode,
     Hex,
@@ -139,14 +139,26 @@ def sys_get_thread_area(kernel: Kernel, task: Task, u_info: UserDescOut) -> int:
 
 
 def sys_modify_ldt(_kernel: Kernel, task: Task, func: Int, ptr: Ptr, bytecount: ULong) -> int:
-    """modify_ldt(2): reading the table, which is empty."""
+    """modify_ldt(2): reading the table, which is empty.
+
+    Linux returns an unsigned int: a 64-bit program sees the errors as large numbers, and so it does here.
+    """
     if func == 0:
         return 0
+    error = Errno.ENOSYS
     if func == 2:
         size = min(bytecount, 5 * 8)  # sizeof the default LDT: zeroes
-        clear_user(task.mm, ptr, size)
-        return size
-    raise LinuxError(Errno.ENOSYS, "modify_ldt: the table cannot be written")
+        if _cleared(task, ptr, size):
+            return size
+        error = Errno.EFAULT
+    if call_abi(task) is X86_64:
+        return -error & 0xFFFF_FFFF
+    raise LinuxError(error, "modify_ldt: the table is empty and cannot be written")
+
+
+def _cleared(task: Task, address: int, size: int) -> bool:
+    """Store *size* zero bytes at *address*; False if some cannot be written."""
+    return copy_to_user_partial(task.mm, address, bytes(size)) == size
 
 
 # ---- what the kernel keeps for user space
@@ -253,6 +265,6 @@ ENTRIES: tuple[Entry, ...] = (
     partial("modify_ldt", sys_modify_ldt, "reading the empty table"),
     full("set_robust_list", sys_set_robust_list),
     full("get_robust_list", sys_get_robust_list),
-    partial("rseq", sys_rseq, "registration; a critical section is not restarted"),
+    full("rseq", sys_rseq),
     full("membarrier", sys_membarrier),
 )

@@ -21,12 +21,14 @@ from minikernel.syscalls import (
     files,
     futex,
     ident,
+    itimer,
     machine,
     misc,
     mman,
     numa,
     prctl,
     process,
+    process_vm,
     resource,
     sched,
     sigaction,
@@ -42,13 +44,16 @@ _MAX_NOTED: Final = 1024  # a guest that tries random numbers shall not fill the
 _NOSYS: Final = -int(Errno.ENOSYS)
 
 ENTRIES: Final[tuple[Entry, ...]] = (
+    *absences.ENTRIES,  # first: whoever does a call after all wins
     *files.ENTRIES,
     *mman.ENTRIES,
     *numa.ENTRIES,
+    *process_vm.ENTRIES,
     *process.ENTRIES,
     *clone.ENTRIES,
     *sigaction.ENTRIES,
     *sigsend.ENTRIES,
+    *itimer.ENTRIES,
     *futex.ENTRIES,
     *time.ENTRIES,
     *ident.ENTRIES,
@@ -59,7 +64,6 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     *machine.ENTRIES,
     *prctl.ENTRIES,
     *misc.ENTRIES,
-    *absences.ENTRIES,
 )
 
 

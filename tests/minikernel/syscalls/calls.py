@@ -1,6 +1,7 @@
 """A kernel with one task and no CPU: enough to make system calls by name and look at what they did."""
 
 from collections.abc import Coroutine
+from types import SimpleNamespace
 from typing import Any, cast
 
 from minikernel.abi.abi import I386, X86_64, Abi
@@ -32,10 +33,11 @@ class Caller:
         node, half = self.machine.node, self.machine.kernel_half
         self.icount = 0
         clock = Clock(lambda: self.icount)
-        parts = cast("Any", None)  # no CPU, and nothing that needs one
+        parts = cast("Any", None)  # nothing that needs a CPU
+        cpu = cast("Any", SimpleNamespace(icount=0))
         config = Config(argv=(b"test",))
         self.kernel = Kernel(
-            config, self.machine.tracer, node.physmem, parts, node, half, parts, parts, clock, Prng(1)
+            config, self.machine.tracer, node.physmem, cpu, node, half, parts, parts, clock, Prng(1)
         )  # fmt: skip
         self.task = self.add_task(1, abi, uid)
         self.kernel.current = self.task
