@@ -70,7 +70,7 @@ class EventFile(OpenFile):
             raise WouldBlock(self.queue, "the counter is 0")
         taken = 1 if self.semaphore else self.count
         self.count -= taken
-        self.queue.wake()
+        self.queue.wake(key=WRITABLE)
         return _U64.pack(taken)
 
     def unread(self, data: bytes) -> None:
@@ -86,7 +86,7 @@ class EventFile(OpenFile):
         if self.count + added >= EVENTFD_MAX:
             raise WouldBlock(self.queue, "the counter would overflow")
         self.count += added
-        self.queue.wake()
+        self.queue.wake(key=READABLE)
         return 8
 
     def poll(self) -> int:

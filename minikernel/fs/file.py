@@ -6,7 +6,7 @@ system call layer then answers EAGAIN, or waits there and tries again.
 Linux: struct file, struct file_operations (include/linux/fs.h), fs/read_write.c.
 """
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from minikernel.abi.dirent import DT_DIR
 from minikernel.abi.errno import Errno, LinuxError
@@ -33,6 +33,9 @@ from minikernel.fs.inode import MAX_LFS_FILESIZE
 from minikernel.mm.filemap import PageCache
 from minikernel.wait import WaitQueue
 
+if TYPE_CHECKING:
+    from minikernel.fs.epoll import EpollItem
+
 MAX_RW_COUNT: Final = 0x7FFF_F000
 
 
@@ -57,7 +60,19 @@ class OpenFile:
     Satisfies mm's MappedFile.  The defaults are what Linux answers where file_operations has NULL.
     """
 
-    __slots__ = ("f_path", "flags", "inode", "mapping", "owner_pid", "pos", "readable", "refs", "released", "writable")
+    __slots__ = (
+        "epitems",
+        "f_path",
+        "flags",
+        "inode",
+        "mapping",
+        "owner_pid",
+        "pos",
+        "readable",
+        "refs",
+        "released",
+        "writable",
+    )
 
     seekable = False
 
@@ -74,6 +89,7 @@ class OpenFile:
         self.refs = 1
         self.released = False
         self.owner_pid = 0
+        self.epitems: list[EpollItem] | None = None  # epolls that watch this file (f_ep)
         self.mapping: PageCache | None = inode.mapping
         inode.open_count += 1
 
@@ -111,6 +127,8 @@ class OpenFile:
         self.refs -= 1
         if not self.refs:
             self.released = True
+            for item in self.epitems[:] if self.epitems else ():
+                item.remove()
             inode = self.inode
             if inode.locks is not None:
                 inode.locks.drop_file(self)
@@ -170,7 +188,7 @@ class OpenFile:
         return READABLE | WRITABLE
 
     def poll_queues(self) -> tuple[WaitQueue, ...]:
-        """Queues that are woken when ``poll`` may answer something else; none: it never does."""
+        """Queues that are woken when ``poll`` may answer something else; none: it never does, and epoll refuses."""
         return ()
 
     def set_flags(self, flags: int) -> None:

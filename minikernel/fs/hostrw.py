@@ -11,7 +11,7 @@ from typing import Final
 
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.fcntl import RENAME_EXCHANGE
-from minikernel.abi.stat import S_IFDIR, S_IFMT, S_IFREG
+from minikernel.abi.stat import S_IFDIR, S_IFMT, S_IFREG, Kstat
 from minikernel.fs.cred import Cred, mode_of_new_child
 from minikernel.fs.dentry import Dentry, Path
 from minikernel.fs.file import OpenFile, RegularFile
@@ -66,12 +66,15 @@ class HostRwFile(HostFile):
         except LinuxError:
             file.put_file()
             raise
-        st = os.fstat(self._store.fd)
+        self._notice(os.fstat(self._store.fd))
+        return file
+
+    def _notice(self, st: os.stat_result) -> None:
+        """Forget the cached pages if the host changed the file."""
         if (st.st_size, st.st_mtime_ns) != (self.size, self._mtime_seen) and not self.mapping.dirty:
             self.mapping.truncate(0)
             self.mapping.size = self.mapping.backed = st.st_size
             self._mtime_seen = st.st_mtime_ns
-        return file
 
     def _open_host(self, *, write: bool) -> None:
         """Open the host's file, for writing if the host lets us.  Errors: EACCES if it does not, and must."""
@@ -130,6 +133,13 @@ class HostRwFile(HostFile):
     def blocks(self) -> int:
         """By size."""
         return (self.size + _PAGE - 1) // _PAGE * (_PAGE // 512)
+
+    def stat(self) -> Kstat:
+        """What the host says now; the size is ours while the file is open."""
+        st = _refresh(self, self.node)
+        if st is not None and not self.open_count:
+            self._notice(st)
+        return super().stat()
 
 
 class HostRwDir(HostDir):
@@ -244,6 +254,13 @@ class HostRwDir(HostDir):
         set_host_attributes(_fs(self).door, self.node, attrs)
         super().setattr(attrs)
 
+    def stat(self) -> Kstat:
+        """What the host says now."""
+        st = _refresh(self, self.node)
+        if st is not None:
+            self.size = st.st_size
+        return super().stat()
+
 
 class HostRwFs(HostFs):
     """The host's tree below *root*, for reading and writing."""
@@ -284,6 +301,17 @@ def set_host_attributes(door: HostDoor, node: HostNode, attrs: Attributes) -> No
     # A new size or mode stamps the time itself; only utimes names times without a size.
     if attrs.size is None and (attrs.atime is not None or attrs.mtime is not None):
         door.utime(node, attrs.atime, attrs.mtime)
+
+
+def _refresh(inode: Inode, node: HostNode) -> os.stat_result | None:
+    """Take the attributes of *node* from the host; None if it has that file no more."""
+    door = _fs(inode).door
+    st = door.root_stat() if node.parent is None else door.lstat(node.parent, node.name)
+    if st is None or (st.st_dev, st.st_ino) != (inode.dev, inode.ino):
+        return None
+    inode.mode, inode.uid, inode.gid = st.st_mode, st.st_uid, st.st_gid
+    copy_attributes(inode, st)
+    return st
 
 
 def _fs(inode: Inode) -> HostRwFs:

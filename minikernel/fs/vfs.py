@@ -16,6 +16,7 @@ from minikernel.fs.anon import AnonFs, DetachedFs, EventFile
 from minikernel.fs.chrdev import MEM_MAJOR, TTYAUX_MAJOR
 from minikernel.fs.cred import Cred
 from minikernel.fs.dentry import Path
+from minikernel.fs.epoll import EpollFile
 from minikernel.fs.fdtable import FdTable
 from minikernel.fs.file import OpenFile
 from minikernel.fs.hostfs import HostFs
@@ -177,6 +178,10 @@ class Vfs:
         """Make a counter that tasks wait on."""
         path = self.anon.path(b"anon_inode:[eventfd]", self.anon.inode)
         return EventFile(path, flags, count, semaphore=semaphore)
+
+    def epoll(self) -> OpenFile:
+        """Make a set of files to wait for."""
+        return EpollFile(self.anon.path(b"anon_inode:[eventpoll]", self.anon.inode))
 
     def memfd(self, name: bytes, cred: Cred, *, sealable: bool, noexec: bool = False) -> OpenFile:
         """What memfd_create(2) gives: a file of its own on the kernel's tmpfs."""
