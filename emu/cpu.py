@@ -102,7 +102,6 @@ _MSR_SYSENTER_CS: Final = 0x174
 _MSR_EFER: Final = 0xC000_0080
 
 VECTOR_INT80: Final = 0x80
-SUPPORTED_UNICORN: Final = (2, 1, 4)
 
 _SYSCALL: Final = Syscall(SyscallInsn.SYSCALL)
 _INT80: Final = Syscall(SyscallInsn.INT80)
