@@ -89,6 +89,15 @@ class EventFile(OpenFile):
         self.queue.wake(key=READABLE)
         return 8
 
+    def seek(self, offset: int, whence: int) -> int:
+        """Nowhere to go (noop_llseek)."""
+        del offset, whence
+        return self.pos
+
+    def fdinfo(self) -> bytes:
+        """The counter, for /proc/PID/fdinfo (eventfd_show_fdinfo)."""
+        return b"eventfd-count: %16x\n" % self.count
+
     def poll(self) -> int:
         """eventfd_poll."""
         mask = 0

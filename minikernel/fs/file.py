@@ -191,6 +191,10 @@ class OpenFile:
         """Queues that are woken when ``poll`` may answer something else; none: it never does, and epoll refuses."""
         return ()
 
+    def fdinfo(self) -> bytes:
+        """Lines of its own in /proc/PID/fdinfo (show_fdinfo)."""
+        return b""
+
     def set_flags(self, flags: int) -> None:
         """F_SETFL: *flags* are those that may change."""
         self.flags = flags

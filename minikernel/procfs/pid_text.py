@@ -240,7 +240,8 @@ def _signal_lines(task: Task) -> list[bytes]:
 def fdinfo(file: OpenFile, *, cloexec: bool) -> bytes:
     """/proc/PID/fdinfo/N (seq_show)."""
     flags = file.flags | (O_CLOEXEC if cloexec else 0)
-    return b"pos:\t%d\nflags:\t0%o\nmnt_id:\t%d\nino:\t%d\n" % (file.pos, flags, file.f_path.mnt.id, file.inode.ino)
+    head = b"pos:\t%d\nflags:\t0%o\nmnt_id:\t%d\nino:\t%d\n" % (file.pos, flags, file.f_path.mnt.id, file.inode.ino)
+    return head + file.fdinfo()
 
 
 # ---- mounts

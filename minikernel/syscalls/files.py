@@ -3,6 +3,7 @@
 from typing import Final
 
 from minikernel.syscalls import (
+    epoll,
     file_attr,
     file_copy,
     file_ctl,
@@ -25,4 +26,5 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     *file_poll.ENTRIES,
     *file_copy.ENTRIES,
     *xattr.ENTRIES,
+    *epoll.ENTRIES,
 )
