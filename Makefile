@@ -1,5 +1,7 @@
 # The developer's verbs.  Everything lives in .venv, .cache, build and guest/build; `make clean` forgets it.
 SHELL := /bin/bash
+# Byte code is cached: without it every run compiles three hundred modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -40,16 +42,16 @@ lock: ## resolve the dependencies anew and write the lock files, with hashes
 # --- the main job ----------------------------------------------------------------------------------------------------
 .PHONY: guest
 guest: setup ## build the guest programs for both architectures
-	@$(PY) -m guest.build
+	@$(PY) -m guest.builder
 
 .PHONY: run
 run: setup ## build a guest program and run it with its faults explained
-	@$(PY) -m guest.build --arch x86-64 --only start/tour
+	@$(PY) -m guest.builder --arch x86-64 --only start/tour
 	$(VENV)/bin/minikernel run --stats guest/build/x86-64/start/tour
 
 .PHONY: native
 native: setup ## run every guest program on this machine's own Linux: the oracle
-	@$(PY) -m guest.build
+	@$(PY) -m guest.builder
 	@$(PY) -m guest.native
 
 # --- the checks ------------------------------------------------------------------------------------------------------
@@ -71,8 +73,8 @@ imports: setup ## the laws of the house: imports go down one staircase
 check: format lint types imports test ## what CI runs
 
 .PHONY: bench
-bench: setup ## times beside native, qemu-user and bare Unicorn; BENCH_ARGS='--only null_syscall --json FILE'
-	@$(PY) -m guest.build --bench
+bench: setup ## times beside native, qemu-user and bare Unicorn; BENCH_ARGS='--only null_call --json FILE'
+	@$(PY) -m guest.builder --bench
 	$(PY) -m bench.bench $(BENCH_ARGS)
 
 .PHONY: clean
