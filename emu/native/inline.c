@@ -3,16 +3,18 @@
  *
  * A call for every block is what a counted run costs most.  The engine's calls all look alike, so the first one
  * from a block is replaced by what it would do: take the block's instructions off the budget and note which
- * block this was.  Only a spent budget still calls.
+ * block this was.  Only a spent budget still calls, by the old instruction, with &m->budget instead of m.
  *
  *     48 bf uc        movabs rdi, uc            48 b9 budget   movabs rcx, &budget
  *     be/48 c7/48 be  mov rsi, pc               48 83 39 00    cmp qword [rcx], 0
- *     ba size         mov edx, size      ->     7e 0d          jle spent
+ *     ba size         mov edx, size      ->     7e ..          jle spent
  *     48 b9 user      movabs rcx, user          48 83 29 n     sub qword [rcx], n
- *     e8 hook         call on_block             c7 41 40 site  mov dword [rcx + 0x40], site
- *     48 bf uc        movabs rdi, uc            eb ..          jmp behind the check
- *     33 f6           xor esi, esi       spent: e8 ..          call on_spent; then the check as before
- *     e8 check        call check_exit_request
+ *                                               c7 41 40 site  mov dword [rcx + 0x40], site
+ *                                               eb ..          jmp behind the check
+ *     e8 / ff 15      call on_block      spent: e8 / ff 15     call on_block
+ *     48 bf uc        movabs rdi, uc            48 bf uc       movabs rdi, uc
+ *     33 f6           xor esi, esi              33 f6          xor esi, esi
+ *     e8 / ff 15      call check_exit_request   e8 / ff 15     call check_exit_request
  *
  * The pattern is compared byte by byte; a call that looks different stays a call, and is only slower.  The
  * count of a block is part of its code, so blocks with one key and two counts cannot be mixed up.
@@ -25,27 +27,19 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define CHECK_LENGTH 17  /* movabs rdi; xor esi, esi; call */
-#define CALL_LENGTH 5
-#define NEW_LENGTH 34
+#define NEW_LENGTH 29 /* up to and with the jmp */
+#define JLE_END 16
 #define MAX_INLINE_ICOUNT 127
-#define SITE_BEHIND 11   /* the site's number lies so many bytes in front of the return address of on_spent */
 #define SITE_DISPLACEMENT 0x40
 
 _Static_assert(offsetof(struct machine, last_site) - offsetof(struct machine, budget) == SITE_DISPLACEMENT,
                "the inlined code stores the site there");
+_Static_assert(offsetof(struct machine, budget) == SPENT_OFFSET, "on_block() tells &m->budget from m by it");
 
-/* Called from inlined code when the budget is spent; the fourth argument is in RCX. */
-static void on_spent(uint64_t unused1, uint64_t unused2, uint64_t unused3, int64_t *budget)
+/* How the engine calls: directly, or, where the target is too far away, through a pointer; 0: otherwise. */
+static size_t call_length(const uint8_t *code)
 {
-    (void)unused1;
-    (void)unused2;
-    (void)unused3;
-    struct machine *m = (struct machine *)((uint8_t *)budget - offsetof(struct machine, budget));
-    m->exit_kind = EXIT_BUDGET;
-    m->block_size = 0;
-    m->last_site = NO_SITE;
-    m->api->emu_stop(m->uc);
+    return code[0] == 0xe8 ? 5 : code[0] == 0xff && code[1] == 0x15 ? 6 : 0;
 }
 
 /* Fill the fields about the block entered last from what inlined code noted. */
@@ -72,8 +66,15 @@ static bool new_site(struct machine *m, uint64_t pc, uint32_t size, unsigned ico
     return true;
 }
 
-/* Is the code in front of `back`, and behind it, the engine's call of the block hook?  Its first byte, or NULL. */
-static uint8_t *find_call(const struct machine *m, uint8_t *back, uint64_t pc, uint32_t size)
+/* Where the call of the block hook and the check behind it are. */
+struct call {
+    uint8_t *start; /* the first argument is loaded here */
+    uint8_t *call;
+    uint8_t *end;   /* behind the check */
+};
+
+/* Is the code around the return address `back` the engine's call of the block hook? */
+static bool find_call(const struct machine *m, uint8_t *back, uint64_t pc, uint32_t size, struct call *found)
 {
     uint8_t expected[48], *p = expected;
     uint64_t uc = (uint64_t)(uintptr_t)m->uc, user = (uint64_t)(uintptr_t)m;
@@ -88,10 +89,14 @@ static uint8_t *find_call(const struct machine *m, uint8_t *back, uint64_t pc, u
     *p = 0xba, memcpy(p + 1, &size, 4), p += 5;
     memcpy(p, "\x48\xb9", 2), memcpy(p + 2, &user, 8), p += 10;
     size_t length = (size_t)(p - expected);
-    uint8_t *start = back - CALL_LENGTH - length;
-    if (memcmp(start, expected, length) || back[-CALL_LENGTH] != 0xe8) return NULL;
-    if (memcmp(back, expected, 10) || memcmp(back + 10, "\x33\xf6\xe8", 3)) return NULL;
-    return start;
+    for (size_t call = 5; call <= 6; call++) {
+        uint8_t *start = back - call - length;
+        if (call_length(back - call) != call || memcmp(start, expected, length)) continue;
+        if (memcmp(back, expected, 10) || memcmp(back + 10, "\x33\xf6", 2) || !call_length(back + 12)) return false;
+        *found = (struct call){start, back - call, back + 12 + call_length(back + 12)};
+        return found->call - start >= NEW_LENGTH;
+    }
+    return false;
 }
 
 /* Store through the kernel the first time: where code cannot be written, nothing is inlined. */
@@ -110,28 +115,24 @@ static bool store_code(struct machine *m, uint8_t *where, const uint8_t *code, s
 /* Replace the call of the block hook that returns to `back`. */
 void inline_block(struct machine *m, uint8_t *back, uint64_t pc, uint32_t size, unsigned icount)
 {
-    if (icount > MAX_INLINE_ICOUNT) return;
-    uint8_t *start = find_call(m, back, pc, size);
-    if (!start || back - start < NEW_LENGTH) return;
-    ptrdiff_t reach = (uint8_t *)(uintptr_t)on_spent - (start + NEW_LENGTH);
-    if (reach != (int32_t)reach) return;
+    struct call at;
     uint32_t site;
+    if (icount > MAX_INLINE_ICOUNT || !find_call(m, back, pc, size, &at)) return;
     if (!new_site(m, pc, size, icount, &site)) return;
 
-    uint8_t code[64];
-    size_t region = (size_t)(back - start);
-    memset(code, 0x90, sizeof code);
+    uint8_t code[48];
     uint64_t budget = (uint64_t)(uintptr_t)&m->budget;
-    int32_t call = (int32_t)reach;
+    size_t length = (size_t)(at.call - at.start);
+    memset(code, 0x90, sizeof code);
     memcpy(code, "\x48\xb9", 2);
     memcpy(code + 2, &budget, 8);
-    memcpy(code + 10, "\x48\x83\x39\x00\x7e\x0d\x48\x83\x29", 9);
+    memcpy(code + 10, "\x48\x83\x39\x00\x7e", 5);
+    code[15] = (uint8_t)(length - JLE_END);
+    memcpy(code + 16, "\x48\x83\x29", 3);
     code[19] = (uint8_t)icount;
     memcpy(code + 20, "\xc7\x41\x40", 3);
     memcpy(code + 23, &site, 4);
     code[27] = 0xeb;
-    code[28] = (uint8_t)(region - 29 + CHECK_LENGTH);
-    code[29] = 0xe8;
-    memcpy(code + 30, &call, 4);
-    store_code(m, start, code, region);
+    code[28] = (uint8_t)(at.end - at.start - NEW_LENGTH);
+    store_code(m, at.start, code, length);
 }

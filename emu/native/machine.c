@@ -71,13 +71,28 @@ static bool may_inline(struct machine *m, uint64_t pc, uint32_t size, unsigned n
     return n > 1 || blocks_kind(m, pc) == BRANCH;
 }
 
+/* The budget is spent: the block that is being entered does not run. */
+static void stop_at_block(struct machine *m)
+{
+    m->exit_kind = EXIT_BUDGET;
+    m->block_size = 0;
+    m->last_site = NO_SITE;
+    m->api->emu_stop(m->uc);
+}
+
 /*
  * Called for a block that is entered for the first time, and always for those that cannot be inlined.  Budget
  * and count are one word; the block entered last is remembered for faults in its middle.
  */
 static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *user)
 {
+    (void)uc;
     struct machine *m = user;
+    if ((uintptr_t)user & SPENT_OFFSET) { /* from inlined code, which has no other arguments: see inline.c */
+        m = (struct machine *)((uint8_t *)user - SPENT_OFFSET);
+        stop_at_block(m);
+        return;
+    }
     if (m->last_site != NO_SITE) settle_last_site(m);
     uint64_t rcx = ((const uint64_t *)m->env)[REG_RCX];
     unsigned n = m->block_icount;
@@ -92,9 +107,7 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *user)
         uncount_from(m, pc);
     }
     if (__builtin_expect(m->budget <= 0, 0)) {
-        m->exit_kind = EXIT_BUDGET;
-        m->block_size = 0;
-        m->api->emu_stop(uc);
+        stop_at_block(m);
         return;
     }
     m->block_pc = pc;

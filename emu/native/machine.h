@@ -46,6 +46,7 @@ struct block_table {
 };
 
 #define NO_SITE 0xffffffffu
+#define SPENT_OFFSET 8 /* of the budget in struct machine */
 
 /* A block whose call of the hook was replaced. */
 struct site {
