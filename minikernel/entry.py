@@ -21,8 +21,9 @@ from minikernel.mm.fault import BusError, OutOfMemory, Segv, Served, handle_mm_f
 from minikernel.mm.uaccess import get_user
 from minikernel.syscalls.table import TABLE_32, TABLE_64, SyscallTable, advance
 from minikernel.task.exit import do_group_exit
+from minikernel.task.rseq import rseq_handle_notify_resume
 from minikernel.task.sigframe import setup_frame
-from minikernel.task.signal import force_signal, get_signal, send_signal
+from minikernel.task.signal import force_signal, get_signal, send_signal, set_blocked
 from minikernel.task.task import NO_SYSCALL, Task, TaskState
 from minikernel.traps import exception_signal
 from minikernel.wait import Wait
@@ -113,6 +114,8 @@ def _switch_to(kernel: Kernel, task: Task) -> None:
         cpu.restore(task.context)
         cpu.set_root(task.mm.pgtable.root)
         task.mm.tlb_dirty = False
+        if task.rseq[0]:
+            rseq_handle_notify_resume(task)
 
 
 def _pass_on_host_signals(kernel: Kernel) -> None:
@@ -134,6 +137,8 @@ def _run_slice(kernel: Kernel, task: Task) -> None:
     deadline = kernel.clock.next_deadline()
     if deadline is not None and not kernel.clock.is_host:
         end = min(end, start + max(deadline - kernel.clock.now_ns(), 1))
+    if task.process.cpu_timers is not None:
+        end = min(end, start + task.process.cpu_timers.budget(task))
     limit = kernel.config.max_instructions
     if limit is not None:
         end = min(end, limit)
@@ -158,12 +163,12 @@ def _run_slice(kernel: Kernel, task: Task) -> None:
         if task.sigpending:
             exit_to_user_mode(kernel, task)
         if task.state is not TaskState.RUNNING or task.blocked_call is not None or kernel.exit_code is not None:
-            kernel.scheduler.account(task, cpu.icount - start)
+            kernel.update_curr()
             return
         if cpu.icount >= end or kernel.need_resched:
             break
     kernel.need_resched = False
-    kernel.scheduler.account(task, cpu.icount - start)
+    kernel.update_curr()
     kernel.scheduler.slice_over(task)
     if limit is not None and cpu.icount >= limit:
         raise InstructionLimit(f"{limit} instructions have been retired")
@@ -281,13 +286,18 @@ def exit_to_user_mode(kernel: Kernel, task: Task) -> None:
     if chosen is not None:
         info, action = chosen
         _restart_after_handler(kernel, task, action.flags)
+        if task.rseq[0]:
+            rseq_handle_notify_resume(task)
         setup_frame(task, info, action)
         while task.sigpending and task.state is TaskState.RUNNING and (more := get_signal(task)) is not None:
             setup_frame(task, *more)
         return
     _restart_quietly(kernel, task)
     if task.saved_sigmask is not None:
-        task.blocked, task.saved_sigmask = task.saved_sigmask, None
+        mask, task.saved_sigmask = task.saved_sigmask, None
+        set_blocked(task, mask)
+        if task.sigpending:
+            exit_to_user_mode(kernel, task)
 
 
 def _call_result(kernel: Kernel, task: Task) -> int:

@@ -89,6 +89,18 @@ class Kernel:
         """Add a line to the kernel's log (printk)."""
         self.messages.append((self.clock.now_ns(), text))
 
+    def update_curr(self) -> None:
+        """Charge the task in the CPU for what it has run since it was last charged."""
+        scheduler, icount = self.scheduler, self.cpu.icount
+        ran = icount - scheduler.exec_start
+        task = self.current
+        if ran and task is not None:
+            scheduler.exec_start = icount
+            scheduler.account(task, ran)
+            timers = task.process.cpu_timers
+            if timers is not None:
+                timers.check()
+
     def alloc_pid(self) -> int:
         """The next free process id; ids are not reused before PID_MAX is reached."""
         pid = self._last_pid
@@ -106,9 +118,11 @@ class Kernel:
         if self.current is task:
             self.cpu.set_root(self.init_pgtable.root)
         task.has_mm = False
-        task.mm.users -= 1
-        if not task.mm.users:
-            task.mm.destroy()
+        mm = task.mm
+        mm.users -= 1
+        if not mm.users:
+            task.process.dead_usage.add_memory(mm.min_flt, mm.maj_flt, max(mm.hiwater_rss, mm.rss))
+            mm.destroy()
 
     def vdso_symbol(self, task: Task, name: str) -> int:
         """Address of *name* in the vDSO of *task*; 0 if it has none."""

@@ -119,6 +119,24 @@ class Rusage:
     nvcsw: int = 0
     nivcsw: int = 0
 
+    def add(self, other: "Rusage") -> None:
+        """Count what *other* used too; of *maxrss* the larger."""
+        self.utime += other.utime
+        self.stime += other.stime
+        self.maxrss = max(self.maxrss, other.maxrss)
+        self.minflt += other.minflt
+        self.majflt += other.majflt
+        self.inblock += other.inblock
+        self.oublock += other.oublock
+        self.nvcsw += other.nvcsw
+        self.nivcsw += other.nivcsw
+
+    def add_memory(self, minflt: int, majflt: int, rss: int) -> None:
+        """Count an address space that is given up; *rss*: the most pages it ever had."""
+        self.minflt += minflt
+        self.majflt += majflt
+        self.maxrss = max(self.maxrss, rss * 4)
+
     def pack(self, abi: Abi) -> bytes:
         """A struct rusage: 144 or 72 bytes; what Linux does not maintain is 0 there too."""
         head = pack_timeval(abi, self.utime) + pack_timeval(abi, self.stime)

@@ -5,9 +5,9 @@ from typing import Final
 from emu.x86 import VirtAddr
 from minikernel.abi import clone as c
 from minikernel.abi import wait as w
+from minikernel.abi.abi import Abi
 from minikernel.abi.clone import CLONE_ARGS, CLONE_ARGS_SIZE_VER0, CSIGNAL
 from minikernel.abi.errno import Errno, LinuxError
-from minikernel.abi.resource import Rusage
 from minikernel.abi.signal import NSIG, SIGCHLD
 from minikernel.kernel import Kernel
 from minikernel.mm.uaccess import copy_from_user, copy_to_user, put_user
@@ -17,6 +17,7 @@ from minikernel.syscalls.sigaction import call_abi
 from minikernel.task.fork import CloneArgs, kernel_clone
 from minikernel.task.reap import Reaped, Selector, do_wait
 from minikernel.task.task import Task
+from minikernel.wait import Interrupted
 
 _PAGE_SIZE: Final = 4096
 _CLONE_LEGACY: Final = 0xFFFF_FFFF
@@ -24,7 +25,7 @@ _WAIT4_FLAGS: Final = w.WNOHANG | w.WUNTRACED | w.WCONTINUED | w.W_NOTHREAD | w.
 _WAITID_FLAGS: Final = (
     w.WNOHANG | w.WNOWAIT | w.WEXITED | w.WSTOPPED | w.WCONTINUED | w.W_NOTHREAD | w.W_ALL | w.W_CLONE
 )
-_SIGINFO_WAITID: Final = 128
+_SIGINFO_SIZE: Final = 128
 
 
 # ---- making
@@ -136,10 +137,6 @@ def _selector(task: Task, pid: int) -> Selector:
     return Selector(pid=pid)
 
 
-def _usage(reaped: Reaped) -> Rusage:
-    return Rusage(utime=reaped.usage[0], stime=reaped.usage[1])
-
-
 async def _wait4(task: Task, selector: Selector, options: int, status: int, usage: int) -> int:
     abi = call_abi(task)
     reaped = await do_wait(task, selector, options)
@@ -148,7 +145,7 @@ async def _wait4(task: Task, selector: Selector, options: int, status: int, usag
     if status:
         put_user(task.mm, VirtAddr(status), reaped.status, 4)
     if usage:
-        copy_to_user(task.mm, VirtAddr(usage), _usage(reaped).pack(abi))
+        copy_to_user(task.mm, VirtAddr(usage), reaped.usage.pack(abi))
     return reaped.pid
 
 
@@ -173,14 +170,24 @@ def sys_waitpid(kernel: Kernel, task: Task, pid: Pid, status: WaitStatusOut, opt
 
 async def _waitid(task: Task, selector: Selector, options: int, info: int, usage: int) -> int:
     abi = call_abi(task)
-    reaped = await do_wait(task, selector, options)
+    try:
+        reaped = await do_wait(task, selector, options)
+    except (LinuxError, Interrupted):
+        _put_waitid_info(task, abi, info, None)
+        raise
     if reaped is not None and usage:
-        copy_to_user(task.mm, VirtAddr(usage), _usage(reaped).pack(abi))
-    if info:
-        # Without a child only signo and pid are written, as zeroes; the whole struct is not.
-        data = reaped.info.pack(abi) if reaped is not None else bytes(_SIGINFO_WAITID)
-        copy_to_user(task.mm, VirtAddr(info), data[:32] if reaped is None else data)
+        copy_to_user(task.mm, VirtAddr(usage), reaped.usage.pack(abi))
+    _put_waitid_info(task, abi, info, reaped)
     return 0
+
+
+def _put_waitid_info(task: Task, abi: Abi, where: int, reaped: Reaped | None) -> None:
+    """The six fields of siginfo_t that waitid(2) writes, whatever its result; the rest stays as it was."""
+    if where:
+        data = reaped.info.pack(abi) if reaped is not None else bytes(_SIGINFO_SIZE)
+        fields = 16 if abi.word == 8 else 12  # the union is aligned to its pointers
+        copy_to_user(task.mm, VirtAddr(where), data[:12])
+        copy_to_user(task.mm, VirtAddr(where + fields), data[fields : fields + 12])
 
 
 def sys_waitid(

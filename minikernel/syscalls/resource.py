@@ -20,9 +20,9 @@ from minikernel.abi.resource import (
     PRIO_USER,
     RLIM_NLIMITS,
     RLIMIT64_SIZE,
+    RLIMIT_CPU,
     RLIMIT_NICE,
     RLIMIT_NOFILE,
-    RUSAGE_BOTH,
     RUSAGE_CHILDREN,
     RUSAGE_SELF,
     RUSAGE_THREAD,
@@ -51,10 +51,9 @@ from minikernel.syscalls.args import (
 from minikernel.syscalls.entry_types import Entry, full, partial
 from minikernel.syscalls.ident import find_task
 from minikernel.syscalls.sigaction import call_abi
-from minikernel.syscalls.time import process_times
+from minikernel.task.cpu_timers import watch_cpu_limit
+from minikernel.task.reap import process_usage
 from minikernel.task.task import Task
-
-_PAGES_TO_KIB: Final = 4
 
 
 def _limit(task: Task, resource: int) -> list[int]:
@@ -74,6 +73,8 @@ def _set_limit(task: Task, target: Task, resource: int, soft: int, hard: int) ->
     if hard > limit[1] and not task.cred.capable(CAP_SYS_RESOURCE):
         raise LinuxError(Errno.EPERM, "hard limit raised")
     limit[0], limit[1] = soft, hard
+    if resource == RLIMIT_CPU:
+        watch_cpu_limit(target.process)
 
 
 def sys_getrlimit(_kernel: Kernel, task: Task, resource: Resource, rlim: RlimitOut) -> int:
@@ -123,28 +124,13 @@ def _check_prlimit_permission(task: Task, target: Task) -> None:
 
 def usage(task: Task, who: int) -> Rusage:
     """What *who* (RUSAGE_*, valid) of *task* used (getrusage, kernel/sys.c)."""
-    children = task.process.children_usage
+    task.kernel.update_curr()
     if who == RUSAGE_CHILDREN:
-        return children
-    threads = [task] if who == RUSAGE_THREAD else task.process.threads
-    mm = task.mm
-    utime, stime = (task.utime, task.stime) if who == RUSAGE_THREAD else process_times(task.process)
-    rss = max(mm.hiwater_rss, mm.rss_anon + mm.rss_file + mm.rss_shmem)
-    own = Rusage(
-        utime=utime,
-        stime=stime,
-        maxrss=rss * _PAGES_TO_KIB,
-        minflt=mm.min_flt,
-        majflt=mm.maj_flt,
-        nvcsw=sum(thread.nr_voluntary_switches for thread in threads),
-        nivcsw=sum(thread.nr_involuntary_switches for thread in threads),
-    )
-    if who == RUSAGE_BOTH:
-        own.utime += children.utime
-        own.stime += children.stime
-        own.maxrss = max(own.maxrss, children.maxrss)
-        own.minflt += children.minflt
-        own.majflt += children.majflt
+        return task.process.children_usage
+    own = process_usage(task.process)
+    if who == RUSAGE_THREAD:
+        own.utime, own.stime = task.utime, task.stime
+        own.nvcsw, own.nivcsw = task.nr_voluntary_switches, task.nr_involuntary_switches
     return own
 
 

@@ -40,6 +40,7 @@ from minikernel.syscalls.args import (
     ULong,
 )
 from minikernel.syscalls.entry_types import Entry, full
+from minikernel.task.posix_timers import timers_of_heard_signal, timers_of_ignored_signal
 from minikernel.task.sigframe import on_signal_stack, rt_sigreturn, sigreturn
 from minikernel.task.signal import flush, is_ignored, recalc_sigpending, set_blocked
 from minikernel.task.task import Task
@@ -80,9 +81,10 @@ def do_sigaction(task: Task, sig: int, new: Sigaction | None) -> Sigaction:
         if is_ignored(process, sig):
             # POSIX 3.3.1.3: setting a signal to be ignored discards it if it is pending.
             for pending in (process.shared_pending, *(thread.pending for thread in process.threads)):
-                flush(pending, sigmask(sig))
-            for thread in process.threads:
-                recalc_sigpending(thread)
+                timers_of_ignored_signal(process, flush(pending, sigmask(sig)))
+            recalc_sigpending(task)
+        elif process.ignored_timers:
+            timers_of_heard_signal(process, sig)
     return old
 
 

@@ -1,7 +1,4 @@
-"""Sending signals, waiting for them, and the interval timers that send them.
-
-Linux: kernel/signal.c (kill_something_info, do_tkill, do_sigtimedwait), kernel/time/itimer.c.
-"""
+"""Sending signals, and waiting for them.  Linux: kernel/signal.c (kill_something_info, do_tkill, do_sigtimedwait)."""
 
 from typing import Final
 
@@ -12,22 +9,15 @@ from minikernel.abi.capability import CAP_KILL
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.siginfo import SIGINFO_SIZE, Siginfo, unpack_siginfo
 from minikernel.abi.time import (
-    pack_timeval,
     pair_size,
     timespec_ns,
-    timeval_ns,
     unpack_timespec,
     unpack_timespec64,
-    unpack_timeval,
 )
-from minikernel.clock import Timer
 from minikernel.kernel import Kernel
 from minikernel.mm.uaccess import copy_from_user, copy_to_user
 from minikernel.syscalls.args import (
     Int,
-    ItimervalIn,
-    ItimervalOut,
-    ItimerWhich,
     Pid,
     Ptr,
     Signal,
@@ -35,18 +25,14 @@ from minikernel.syscalls.args import (
     Size,
     Timespec64In,
     TimespecIn,
-    UInt,
     ULong,
 )
-from minikernel.syscalls.entry_types import Entry, Result, full, partial
+from minikernel.syscalls.entry_types import Entry, Result, full
 from minikernel.syscalls.sigaction import call_abi, check_sigset_size, read_sigset
 from minikernel.task.signal import dequeue_signal, recalc_sigpending, send_signal, set_blocked
-from minikernel.task.task import Process, Task
+from minikernel.task.task import Task
 from minikernel.wait import Interrupted, WaitQueue
 
-_ITIMER_REAL: Final = 0
-_ITIMER_LAST: Final = 2
-_NS: Final = 10**9
 _TIMESPEC64_SIZE: Final = 16
 
 
@@ -187,7 +173,7 @@ async def _timed_wait(task: Task, wanted: int, timeout_ns: int | None, where: in
     wanted &= ~s.UNMASKABLE
     info = dequeue_signal(task, wanted)
     if info is None and timeout_ns != 0:
-        blocked = task.blocked
+        task.real_blocked = task.blocked
         task.blocked &= ~wanted  # so that their arrival wakes us
         recalc_sigpending(task)
         interrupted = False
@@ -195,7 +181,8 @@ async def _timed_wait(task: Task, wanted: int, timeout_ns: int | None, where: in
             await WaitQueue().wait(timeout_ns)
         except Interrupted:
             interrupted = True
-        task.blocked = blocked
+        blocked, task.real_blocked = task.real_blocked, 0
+        set_blocked(task, blocked)
         info = dequeue_signal(task, wanted)
         recalc_sigpending(task)
         if info is None and interrupted:
@@ -234,88 +221,6 @@ def sys_rt_sigtimedwait_time64(
     return _timed_wait(task, mask, limit, info, abi)
 
 
-# ---- interval timers
-
-
-class RealTimer:
-    """ITIMER_REAL of one process: SIGALRM at *deadline*, and every *interval* ns after that."""
-
-    def __init__(self, kernel: Kernel, process: Process, value: int, interval: int) -> None:
-        self._kernel = kernel
-        self._process = process
-        self.interval = interval
-        self.deadline = kernel.clock.now_ns() + value
-        self._timer: Timer = kernel.clock.add_timer(self.deadline, self._expire)
-
-    def _expire(self) -> None:
-        if self.interval:
-            self.deadline += self.interval
-            self._timer = self._kernel.clock.add_timer(self.deadline, self._expire)
-        else:
-            self._process.alarm = None
-        if self._process.threads:
-            send_signal(self._process.threads[0], Siginfo(s.SIGALRM, s.SI_KERNEL), group=True)
-
-    def cancel(self) -> None:
-        """No signal comes."""
-        self._timer.cancel()
-
-    def remaining(self) -> int:
-        """Ns to the next signal, at least 1."""
-        return max(self.deadline - self._kernel.clock.now_ns(), 1)
-
-
-def _real_timer(task: Task) -> tuple[int, int]:
-    """(remaining, interval) of ITIMER_REAL in ns; zeroes if it is not set."""
-    timer = task.process.alarm
-    if not isinstance(timer, RealTimer):
-        return 0, 0
-    return timer.remaining(), timer.interval
-
-
-def _set_real_timer(kernel: Kernel, task: Task, value: int, interval: int) -> None:
-    timer = task.process.alarm
-    if isinstance(timer, RealTimer):
-        timer.cancel()
-    task.process.alarm = RealTimer(kernel, task.process, value, interval) if value else None
-
-
-def sys_alarm(kernel: Kernel, task: Task, seconds: UInt) -> int:
-    """alarm(2): what was left of the last one, rounded; at least 1 if something was."""
-    remaining, _ = _real_timer(task)
-    _set_real_timer(kernel, task, seconds * _NS, 0)
-    if not remaining:
-        return 0
-    return max((remaining + _NS // 2) // _NS, 1)
-
-
-def sys_getitimer(kernel: Kernel, task: Task, which: ItimerWhich, where: ItimervalOut) -> int:
-    """getitimer(2)."""
-    if not 0 <= which <= _ITIMER_LAST:
-        raise LinuxError(Errno.EINVAL, f"there is no timer {which}")
-    remaining, interval = _real_timer(task) if which == _ITIMER_REAL else (0, 0)
-    abi = call_abi(task)
-    copy_to_user(task.mm, VirtAddr(where), pack_timeval(abi, interval) + pack_timeval(abi, remaining))
-    return 0
-
-
-def sys_setitimer(kernel: Kernel, task: Task, which: ItimerWhich, new: ItimervalIn, old: ItimervalOut) -> int:
-    """setitimer(2): ITIMER_REAL; the two that count CPU time are refused."""
-    abi = call_abi(task)
-    interval = value = 0
-    if new:
-        size = pair_size(abi)
-        data = copy_from_user(task.mm, VirtAddr(new), 2 * size)
-        interval, value = (timeval_ns(*unpack_timeval(abi, data[i : i + size])) for i in (0, size))
-    if which != _ITIMER_REAL:
-        raise LinuxError(Errno.EINVAL, f"timer {which} is not there")
-    before = _real_timer(task)
-    _set_real_timer(kernel, task, value, interval)
-    if old:
-        copy_to_user(task.mm, VirtAddr(old), pack_timeval(abi, before[1]) + pack_timeval(abi, before[0]))
-    return 0
-
-
 ENTRIES: Final[tuple[Entry, ...]] = (
     full("kill", sys_kill),
     full("tgkill", sys_tgkill),
@@ -327,7 +232,4 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     full("pause", sys_pause),
     full("rt_sigtimedwait", sys_rt_sigtimedwait),
     full("rt_sigtimedwait_time64", sys_rt_sigtimedwait_time64, abi="i386"),
-    full("alarm", sys_alarm),
-    partial("getitimer", sys_getitimer, "ITIMER_VIRTUAL and ITIMER_PROF read as not set"),
-    partial("setitimer", sys_setitimer, "ITIMER_VIRTUAL and ITIMER_PROF are EINVAL"),
 )

@@ -49,13 +49,14 @@ from minikernel.syscalls.args import (
 )
 from minikernel.syscalls.entry_types import Entry, full, partial
 from minikernel.syscalls.sigaction import call_abi
+from minikernel.task.cpu_timers import thread_group_cputime
 from minikernel.task.task import Process, Task
 from minikernel.wait import Interrupted, WaitQueue
 
 _COARSE_RESOLUTION_NS: Final = 4_000_000  # a tick of CONFIG_HZ=250
 _TIMESPEC64_SIZE: Final = 16
 _TIMEZONE_SIZE: Final = 8
-_CPUCLOCK_PERTHREAD: Final = 4
+CPUCLOCK_PERTHREAD: Final = 4
 _CPUCLOCK_MAX: Final = 3  # PROF, VIRT, SCHED; then file descriptors
 _REAL_CLOCKS: Final = (CLOCK_REALTIME, CLOCK_REALTIME_COARSE, CLOCK_TAI)
 _MONOTONIC_CLOCKS: Final = (CLOCK_MONOTONIC, CLOCK_MONOTONIC_RAW, CLOCK_MONOTONIC_COARSE, CLOCK_BOOTTIME)
@@ -72,8 +73,7 @@ _NO_SLEEP_CLOCKS: Final = (
 
 def process_times(process: Process) -> tuple[int, int]:
     """User and system time of all threads *process* has or had, in ns (thread_group_cputime)."""
-    dead, threads = process.dead_usage, process.threads
-    return dead.utime + sum(thread.utime for thread in threads), dead.stime + sum(thread.stime for thread in threads)
+    return thread_group_cputime(process)
 
 
 def process_cpu_ns(task: Task) -> int:
@@ -81,7 +81,7 @@ def process_cpu_ns(task: Task) -> int:
     return sum(process_times(task.process))
 
 
-def _cpu_clock_task(kernel: Kernel, task: Task, clock: int) -> Task:
+def cpu_clock_task(kernel: Kernel, task: Task, clock: int) -> Task:
     """The task whose CPU clock *clock* (negative) is: pid_for_clock.  Errors: EINVAL."""
     if clock & 3 >= _CPUCLOCK_MAX:
         raise LinuxError(Errno.EINVAL, "a clock behind a file descriptor")
@@ -89,7 +89,7 @@ def _cpu_clock_task(kernel: Kernel, task: Task, clock: int) -> Task:
     other = task if pid == 0 else kernel.tasks.get(pid)
     if other is None:
         raise LinuxError(Errno.EINVAL, "clock of a task that is not there")
-    if clock & _CPUCLOCK_PERTHREAD:
+    if clock & CPUCLOCK_PERTHREAD:
         if other.tgid != task.tgid:
             raise LinuxError(Errno.EINVAL, "clock of another process's thread")
     elif pid and other.pid != other.tgid and other is not task:
@@ -103,14 +103,15 @@ def clock_ns(kernel: Kernel, task: Task, clock: int) -> int:
         return kernel.clock.now_ns()
     if clock in _REAL_CLOCKS:
         return kernel.clock.realtime_ns()
+    kernel.update_curr()
     if clock == CLOCK_PROCESS_CPUTIME_ID:
         return process_cpu_ns(task)
     if clock == CLOCK_THREAD_CPUTIME_ID:
         return task.utime + task.stime
     if clock >= 0:
         raise LinuxError(Errno.EINVAL, "no such clock")
-    other = _cpu_clock_task(kernel, task, clock)
-    return other.utime + other.stime if clock & _CPUCLOCK_PERTHREAD else process_cpu_ns(other)
+    other = cpu_clock_task(kernel, task, clock)
+    return other.utime + other.stime if clock & CPUCLOCK_PERTHREAD else process_cpu_ns(other)
 
 
 def clock_resolution_ns(kernel: Kernel, task: Task, clock: int) -> int:
@@ -210,6 +211,7 @@ def sys_stime(_kernel: Kernel, task: Task, tptr: Ptr) -> int:
 def sys_times(kernel: Kernel, task: Task, buf: Ptr) -> int:
     """times(2): clock ticks since boot, and the process's own in a struct tms."""
     if buf:
+        kernel.update_curr()
         children = task.process.children_usage
         times = [ticks(spent) for spent in (*process_times(task.process), children.utime, children.stime)]
         copy_to_user(task.mm, buf, call_abi(task).pack_words(*times))

@@ -193,6 +193,8 @@ def _commit(task: Task, bprm: BinPrm, abi: Abi, mm: MmStruct) -> None:
     task.attributes.exec()
     task.personality &= ~_PER_CLEAR_ON_EXEC
     process.exit_signal = SIGCHLD
+    for timer in list(process.posix_timers.values()):
+        timer.delete()
     task.set_comm(bprm.path.rsplit(b"/", 1)[-1])
 
 

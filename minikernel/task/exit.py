@@ -11,6 +11,7 @@ from minikernel.abi.time import ticks
 from minikernel.events import SchedProcessExit
 from minikernel.mm.uaccess import put_user
 from minikernel.task.futex import futex_wake
+from minikernel.task.jobctl import first_thread, join_group_stop, kill_orphaned_pgrp
 from minikernel.task.robust import exit_robust_list
 from minikernel.task.task import Process, Task, TaskState
 
@@ -23,6 +24,8 @@ def do_exit(task: Task, code: int) -> None:
     if task.state in {TaskState.ZOMBIE, TaskState.DEAD}:
         return
     task.exit_code = code
+    if kernel.current is task:
+        kernel.update_curr()
     if kernel.tracer.sink is not None:
         kernel.tracer.emit(SchedProcessExit(code))
     if task.blocked_call is not None:
@@ -33,8 +36,13 @@ def do_exit(task: Task, code: int) -> None:
     _release_memory(task)
     task.files.put()
     process.threads.remove(task)
-    process.dead_utime += task.utime
-    process.dead_stime += task.stime
+    if task.stop_pending and not process.group_exiting and process.threads:
+        join_group_stop(task)
+    dead = process.dead_usage
+    dead.utime += task.utime
+    dead.stime += task.stime
+    dead.nvcsw += task.nr_voluntary_switches
+    dead.nivcsw += task.nr_involuntary_switches
     if task is not process.leader:
         task.state = TaskState.DEAD
         del kernel.tasks[task.pid]
@@ -43,6 +51,10 @@ def do_exit(task: Task, code: int) -> None:
             process.exit_code = code
         process.group_exiting = True
         _exit_process(task)
+    elif not process.group_exiting:
+        from minikernel.task.signal import retarget_shared_pending
+
+        retarget_shared_pending(task, ~task.blocked)
 
 
 def do_group_exit(task: Task, code: int) -> None:
@@ -82,26 +94,44 @@ def _exit_process(task: Task) -> None:
     """The last thread has ended: reparent the children, and tell the parent (exit_notify)."""
     process, kernel = task.process, task.kernel
     process.zombie = True
-    timer, process.alarm = process.alarm, None
-    if timer is not None:
-        timer.cancel()  # type: ignore[attr-defined]  # a RealTimer, of a room above this one
+    process.stopped = process.continued = False
+    process.stop_count = process.stop_signal = process.cld_notify = 0
+    _exit_timers(process)
     _reparent_children(kernel_reaper(task), process)
+    kill_orphaned_pgrp(kernel, process, None)
     if process.leader is kernel.init:
         kernel.exit_code = process.exit_code
     parent = process.parent
     assert parent is not None, "_exit_process: a process without a parent"
-    if parent is kernel.reaper:
+    if parent is kernel.reaper or _notify_parent(process, parent):
         release_process(task, process)
-        return
-    action = parent.actions[s.SIGCHLD]
-    ignored = process.exit_signal == s.SIGCHLD and (action.handler == s.SIG_IGN or bool(action.flags & s.SA_NOCLDWAIT))
-    if process.exit_signal and not (ignored and action.handler == s.SIG_IGN) and parent.threads:
+
+
+def _exit_timers(process: Process) -> None:
+    """Nothing comes any more (exit_itimers, hrtimer_cancel)."""
+    if process.real_timer is not None:
+        process.real_timer.cancel()
+        process.real_timer = None
+    process.cpu_timers = None
+    for timer in list(process.posix_timers.values()):
+        timer.delete()
+
+
+def _notify_parent(process: Process, parent: Process) -> bool:
+    """Tell *parent* that *process* has ended; whether it does not want to wait for it (do_notify_parent)."""
+    sig = process.exit_signal
+    autoreap = False
+    if sig == s.SIGCHLD:
+        action = parent.actions[s.SIGCHLD]
+        autoreap = action.handler == s.SIG_IGN or bool(action.flags & s.SA_NOCLDWAIT)
+        if action.handler == s.SIG_IGN:
+            sig = 0
+    if sig and parent.threads:
         from minikernel.task.signal import send_signal
 
-        send_signal(parent.threads[0], child_siginfo(process, process.exit_signal), group=True)
-    if ignored:
-        release_process(task, process)
+        send_signal(first_thread(parent), child_siginfo(process, sig), group=True)
     parent.wait_chldexit.wake()
+    return autoreap
 
 
 def kernel_reaper(task: Task) -> Process:
@@ -115,22 +145,23 @@ def kernel_reaper(task: Task) -> Process:
 
 
 def _reparent_children(reaper: Process, process: Process) -> None:
-    for child in process.children:
+    """forget_original_parent, reparent_leader."""
+    children, process.children = process.children, []
+    for child in children:
+        leader = child.leader
+        assert leader is not None, "_reparent_children: a process without a leader"
         child.parent = reaper
         reaper.children.append(child)
         child.exit_signal = s.SIGCHLD
-        leader = child.leader
-        assert leader is not None, "_reparent_children: a process without a leader"
-        if leader.pdeath_signal and child.threads:
-            from minikernel.task.signal import send_signal
+        for thread in list(child.threads):
+            if thread.pdeath_signal:
+                from minikernel.task.signal import send_signal
 
-            send_signal(child.threads[0], Siginfo(leader.pdeath_signal), group=True)
-        if child.zombie:
-            if reaper is leader.kernel.reaper:
-                release_process(leader, child)
-            else:
-                reaper.wait_chldexit.wake()
-    process.children.clear()
+                sender = process.leader.cred.uid if process.leader is not None else 0
+                send_signal(thread, Siginfo(thread.pdeath_signal, pid=process.pid, uid=sender), group=True)
+        if child.zombie and (reaper is leader.kernel.reaper or _notify_parent(child, reaper)):
+            release_process(leader, child)
+        kill_orphaned_pgrp(leader.kernel, child, process)
 
 
 def release_process(task: Task, process: Process) -> None:
@@ -144,25 +175,20 @@ def release_process(task: Task, process: Process) -> None:
 
 
 def child_siginfo(process: Process, sig: int) -> Siginfo:
-    """What SIGCHLD or waitid(2) tell of an ended or stopped child."""
-    leader = process.leader
+    """What the signal to the parent, or waitid(2), tell of a child that has ended."""
+    leader, code = process.leader, process.exit_code
     assert leader is not None, "child_siginfo: a process without a leader"
-    if process.zombie:
-        code = process.exit_code
-        if code & 0x7F:
-            si_code, status = s.CLD_DUMPED if code & CORE_DUMPED else s.CLD_KILLED, code & 0x7F
-        else:
-            si_code, status = s.CLD_EXITED, code >> 8
-    elif process.stop_signal:
-        si_code, status = s.CLD_STOPPED, process.stop_signal
+    if code & 0x7F:
+        si_code, status = s.CLD_DUMPED if code & CORE_DUMPED else s.CLD_KILLED, code & 0x7F
     else:
-        si_code, status = s.CLD_CONTINUED, s.SIGCONT
+        si_code, status = s.CLD_EXITED, code >> 8
+    times = process.dead_usage
     return Siginfo(
         sig,
         si_code,
         pid=process.pid,
         uid=leader.cred.uid,
         status=status,
-        utime=ticks(process.dead_utime),
-        stime=ticks(process.dead_stime),
+        utime=ticks(times.utime),
+        stime=ticks(times.stime),
     )

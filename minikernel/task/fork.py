@@ -32,6 +32,7 @@ from minikernel.abi.signal import NSIG, SIG_IGN, Sigaction, SignalStack
 from minikernel.events import SchedProcessFork
 from minikernel.mm.dup import dup_mm
 from minikernel.mm.uaccess import put_user
+from minikernel.task.cpu_timers import watch_cpu_limit
 from minikernel.task.task import Process, Task
 from minikernel.wait import WaitQueue
 
@@ -171,6 +172,7 @@ def _copy_signal(task: Task, pid: int, args: CloneArgs) -> Process:
     else:
         process.actions = parent.actions[:]
     process.pgrp, process.session = parent.pgrp, parent.session
+    watch_cpu_limit(process)
     process.parent = parent.parent if args.flags & CLONE_PARENT else parent
     process.exit_signal = parent.exit_signal if args.flags & CLONE_PARENT else args.exit_signal
     assert process.parent is not None, "_copy_signal: a process without a parent"

@@ -1,10 +1,11 @@
 """Waiting for children.  Linux: kernel/exit.c (do_wait, wait_consider_task, wait_task_zombie)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from minikernel.abi import signal as s
 from minikernel.abi.errno import Errno, LinuxError
+from minikernel.abi.resource import Rusage
 from minikernel.abi.siginfo import Siginfo
-from minikernel.abi.signal import SIGCHLD
 from minikernel.abi.wait import W_ALL, W_CLONE, WCONTINUED, WEXITED, WNOHANG, WNOWAIT, WSTOPPED
 from minikernel.task.exit import child_siginfo, release_process
 from minikernel.task.task import Process, Task
@@ -12,12 +13,12 @@ from minikernel.task.task import Process, Task
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """A child that had something to tell.  *status* is in wait(2)'s form."""
+    """A child that had something to tell.  *status* is in wait(2)'s form; *usage* includes the child's children."""
 
     pid: int
     status: int
     info: Siginfo
-    usage: tuple[int, int]  # utime, stime in ns
+    usage: Rusage
 
 
 async def do_wait(task: Task, selected: "Selector", options: int) -> Reaped | None:
@@ -58,29 +59,56 @@ class Selector:
             return False
         if options & W_ALL:
             return True
-        return (child.exit_signal != SIGCHLD) == bool(options & W_CLONE)
+        return (child.exit_signal != s.SIGCHLD) == bool(options & W_CLONE)
+
+
+def process_usage(process: Process) -> Rusage:
+    """What the threads *process* has or had used (getrusage of RUSAGE_SELF)."""
+    usage = replace(process.dead_usage)
+    for thread in process.threads:
+        usage.utime += thread.utime
+        usage.stime += thread.stime
+        usage.nvcsw += thread.nr_voluntary_switches
+        usage.nivcsw += thread.nr_involuntary_switches
+    alive = next((thread for thread in process.threads if thread.has_mm), None)
+    if alive is not None:
+        mm = alive.mm
+        usage.add_memory(mm.min_flt, mm.maj_flt, max(mm.hiwater_rss, mm.rss))
+    return usage
+
+
+def _usage_with_children(process: Process) -> Rusage:
+    usage = process_usage(process)
+    usage.add(process.children_usage)
+    return usage
 
 
 def _consider(task: Task, child: Process, options: int) -> Reaped | None:
-    info = child_siginfo(child, SIGCHLD)
-    usage = (child.dead_utime, child.dead_stime)
-    keep = bool(options & WNOWAIT)
+    """What *child* has to tell, if *options* ask for it; it is told once, unless WNOWAIT."""
+    take = not options & WNOWAIT
     if child.zombie:
         if not options & WEXITED:
             return None
-        reaped = Reaped(child.pid, child.exit_code, info, usage)
-        if not keep:
-            total = task.process.children_usage
-            total.utime += child.dead_utime + child.children_usage.utime
-            total.stime += child.dead_stime + child.children_usage.stime
+        usage = _usage_with_children(child)
+        reaped = Reaped(child.pid, child.exit_code, child_siginfo(child, s.SIGCHLD), usage)
+        if take:
+            task.process.children_usage.add(usage)
             release_process(task, child)
         return reaped
-    if child.stop_signal and not child.stop_reported and options & WSTOPPED:
-        if not keep:
-            child.stop_reported = True
-        return Reaped(child.pid, child.stop_signal << 8 | 0x7F, info, usage)
+    if child.stopped and child.stop_signal and options & WSTOPPED:
+        sig = child.stop_signal
+        if take:
+            child.stop_signal = 0
+        return _alive(child, s.CLD_STOPPED, sig, sig << 8 | 0x7F)
     if child.continued and options & WCONTINUED:
-        if not keep:
+        if take:
             child.continued = False
-        return Reaped(child.pid, 0xFFFF, info, usage)
+        return _alive(child, s.CLD_CONTINUED, s.SIGCONT, 0xFFFF)
     return None
+
+
+def _alive(child: Process, code: int, sig: int, status: int) -> Reaped:
+    leader = child.leader
+    assert leader is not None, "_alive: a process without a leader"
+    info = Siginfo(s.SIGCHLD, code, pid=child.pid, uid=leader.cred.uid, status=sig)
+    return Reaped(child.pid, status, info, _usage_with_children(child))

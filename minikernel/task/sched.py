@@ -31,10 +31,11 @@ class Scheduler:
     which decides between equals.
     """
 
-    __slots__ = ("_arrivals", "_min_vruntime", "_noise", "queue")
+    __slots__ = ("_arrivals", "_min_vruntime", "_noise", "exec_start", "queue")
 
     def __init__(self, seed: int | None = None) -> None:
         self.queue: dict[Task, int] = {}  # task -> when it came, a running number
+        self.exec_start = 0  # instruction count up to which the running task has been charged
         self._arrivals = 0
         self._min_vruntime = 0
         self._noise = Prng(seed) if seed is not None else None

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from minikernel.fs.namei import FsStruct
     from minikernel.kernel import Kernel
     from minikernel.mm.mm_struct import MmStruct
+    from minikernel.task.cpu_timers import CpuTimers
+    from minikernel.task.itimer import RealTimer
+    from minikernel.task.posix_timers import PosixTimer
     from minikernel.wait import Wait
 
 TASK_COMM_LEN: Final = 16  # with the NUL
@@ -58,25 +61,31 @@ class Process:
 
     __slots__ = (
         "actions",
-        "alarm",
         "children",
         "children_usage",
+        "cld_notify",
         "continued",
-        "dead_stime",
-        "dead_utime",
+        "cpu_timers",
+        "dead_usage",
         "exit_code",
         "exit_signal",
         "group_exiting",
+        "ignored_timers",
         "is_subreaper",
         "leader",
+        "next_timer_id",
         "parent",
         "pgrp",
         "pid",
+        "posix_timers",
+        "real_timer",
         "rlimits",
         "session",
         "shared_pending",
-        "stop_reported",
+        "signalfd_queue",
+        "stop_count",
         "stop_signal",
+        "stopped",
         "threads",
         "wait_chldexit",
         "zombie",
@@ -90,10 +99,12 @@ class Process:
         self.zombie = False  # every thread has ended, and the parent has not asked how
         self.is_subreaper = False  # prctl(PR_SET_CHILD_SUBREAPER)
         self.wait_chldexit = WaitQueue()  # threads of ours in wait(2)
-        self.stop_signal = 0  # nonzero while stopped
-        self.stop_reported = False  # the parent has seen this stop
+        self.stopped = False  # every thread has stopped (SIGNAL_STOP_STOPPED)
+        self.stop_count = 0  # threads that have not yet joined a stop that has begun
+        self.stop_signal = 0  # what stopped it; 0: not stopped, or the parent has been told by wait(2)
         self.continued = False  # SIGCONT came, and the parent has not seen that
-        self.dead_utime = self.dead_stime = 0  # ns, of threads that have ended
+        self.cld_notify = 0  # CLD_* that a thread is to tell the parent on its way to user mode; 0: nothing
+        self.dead_usage = Rusage()  # of threads that have ended, and of memory that was given up
         self.actions = [Sigaction()] * (NSIG + 1)  # by signal number; 0 is not used
         self.shared_pending = Sigpending()
         self.rlimits = rlimits  # [current, maximum] by RLIMIT_*
@@ -104,7 +115,13 @@ class Process:
         self.group_exiting = False
         self.exit_code = 0  # in wait(2)'s form
         self.children_usage = Rusage()  # of the children waited for
-        self.alarm: object = None  # the ITIMER_REAL timer
+        self.signalfd_queue: WaitQueue | None = None  # readers of signalfds; made by the first
+        # Timers.
+        self.real_timer: RealTimer | None = None  # ITIMER_REAL
+        self.cpu_timers: CpuTimers | None = None  # what counts CPU time; None: nothing ever did
+        self.posix_timers: dict[int, PosixTimer] = {}  # timer_create(2)
+        self.next_timer_id = 0
+        self.ignored_timers: list[PosixTimer] = []  # expired while their signal was ignored
 
 
 class Task:
@@ -138,6 +155,7 @@ class Task:
         "personality",
         "pid",
         "process",
+        "real_blocked",
         "restart",
         "robust_list",
         "rseq",
@@ -147,6 +165,7 @@ class Task:
         "start_time",
         "state",
         "stime",
+        "stop_pending",
         "tgid",
         "tls",
         "trap_nr",
@@ -177,6 +196,8 @@ class Task:
         # Signals.
         self.pending = Sigpending()
         self.blocked = 0
+        self.real_blocked = 0  # what sigtimedwait(2) unblocked to be woken by it
+        self.stop_pending = False  # a group stop has begun that this thread has not joined
         self.saved_sigmask: int | None = None  # to put back when sigsuspend and its like are over
         self.sigpending = False  # something is to be done before the task sees user mode again
         self.sigstack = SignalStack()
