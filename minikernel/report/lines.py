@@ -22,7 +22,7 @@ _FORM_STRING, _FORM_UDATA, _FORM_BLOCK = 0x08, 0x0F, 0x09
 _FORM_STRP, _FORM_LINE_STRP = 0x0E, 0x1F
 
 Row = tuple[int, int, str, int]
-"""(address, 0 for the end of a sequence and 1 otherwise, file, line): sorts ends before starts."""
+"""(address, 0 for the end of a sequence and 1 otherwise, file, line)."""
 
 
 class DamagedError(ValueError):
@@ -44,7 +44,8 @@ class LineTable:
     """The rows of all programs of a file, by address."""
 
     def __init__(self, rows: list[Row]) -> None:
-        self._rows = sorted(rows)
+        # Ends before starts; rows for one address stay in their order, for the last of them counts.
+        self._rows = sorted(rows, key=lambda row: row[:2])
         self._starts = [row[0] for row in self._rows]
 
     def find(self, address: int) -> SourceLine | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 from emu.x86 import PAGE_SHIFT
 from minikernel.mm.mm_struct import vma_name
 from minikernel.mm.vma import VM_GROWSDOWN
-from minikernel.report.words import plural, rights, size_words
+from minikernel.report.words import rights, size_words
 
 if TYPE_CHECKING:
     from minikernel.mm.mm_struct import MmStruct
@@ -55,14 +55,6 @@ def base_name(name: str) -> str:
     base = name.rsplit("/", 1)[-1] if name.startswith("/") else name
     stem, library, _ = base.partition(".so.")
     return f"{stem}.so" if library else base
-
-
-def vma_words(mm: "MmStruct", vma: "Vma") -> str:
-    """One mapping in a line: range, rights, size, name, place in the file."""
-    digits = 12 if mm.layout.is_64bit else 8
-    words = f"{vma.start:0{digits}x}-{vma.end:0{digits}x} {rights(vma.flags)}  {plural(vma.nr_pages, 'page')}"
-    words += f"  {display_name(mm, vma)}"
-    return f"{words} from page {vma.pgoff:,}" if vma.mapping is not None else words
 
 
 def locate(mm: "MmStruct", symbols: "Symbols", address: int) -> Place:
