@@ -61,7 +61,7 @@ def build_launcher() -> Path:
 
 def run_once(launcher: Path, command: Sequence[str], output: Path) -> tuple[float, int, int]:
     """Wall seconds, peak memory in KiB, and status of one run; its output goes to the file *output*."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""}
     write = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     measured = Path(f"{output}.measured")
     actions = [

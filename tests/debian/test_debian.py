@@ -92,7 +92,9 @@ def test_debian_program_does_what_it_does_natively(
         *(word for item in ENVIRONMENT.items() for word in ("--env", "=".join(item))),
         *("--bind", f"{tmp_path / 'job'}:/job:rw", "--", *job.command),
     ]
-    result = outcome(command, job, tmp_path / "job", {**os.environ, "PYTHONPATH": str(ROOT)})
+    result = outcome(
+        command, job, tmp_path / "job", {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""}
+    )
 
     # The emulator reads directories in the order of their names, the host in an order of its own.
     if job.unordered:

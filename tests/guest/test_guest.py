@@ -68,7 +68,13 @@ def emulated(target: Target, options: tuple[str, ...], cwd: Path) -> Result:
         *("--", str(target.path), *target.program.words("args")),
     ]
     print(shlex.join(command))
-    return run(command, target, cwd, timeout=120, environment={**os.environ, "PYTHONPATH": str(ROOT)})
+    return run(
+        command,
+        target,
+        cwd,
+        timeout=120,
+        environment={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": ""},
+    )
 
 
 @pytest.mark.slow
