@@ -138,7 +138,7 @@ def sys_get_thread_area(kernel: Kernel, task: Task, u_info: UserDescOut) -> int:
     return 0
 
 
-def sys_modify_ldt(_kernel: Kernel, task: Task, func: Int, ptr: Ptr, bytecount: ULong) -> int:
+def sys_modify_ldt(kernel: Kernel, task: Task, func: Int, ptr: Ptr, bytecount: ULong) -> int:
     """modify_ldt(2): reading the table, which is empty.
 
     Linux returns an unsigned int: a 64-bit program sees the errors as large numbers, and so it does here.
@@ -147,7 +147,7 @@ def sys_modify_ldt(_kernel: Kernel, task: Task, func: Int, ptr: Ptr, bytecount: 
         return 0
     error = Errno.ENOSYS
     if func == 2:
-        size = min(bytecount, 5 * 8)  # sizeof the default LDT: zeroes
+        size = min(bytecount, 128 if kernel.cpu.long_mode else 5 * 8)  # the default LDT: zeroes
         if _cleared(task, ptr, size):
             return size
         error = Errno.EFAULT

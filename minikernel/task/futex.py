@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from emu.x86 import PAGE_SHIFT
+from minikernel.abi.abi import X86_64
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.mm.uaccess import get_user
 from minikernel.mm.vma import VM_SHARED
@@ -42,7 +43,9 @@ def futex_key(mm: MmStruct, address: int, *, shared: bool) -> FutexKey:
     """
     if address % FUTEX_SIZE:
         raise LinuxError(Errno.EINVAL, "futex: unaligned")
-    if address > mm.layout.task_size - FUTEX_SIZE:
+    # access_ok() asks for the machine's limit: a 64-bit kernel has no lower one for a 32-bit program.
+    limit = X86_64.task_size if mm.node.layout.mode.va_bits > 32 else mm.layout.task_size
+    if address > limit - FUTEX_SIZE:
         raise LinuxError(Errno.EFAULT, "futex: outside user space")
     if not shared:
         return (mm, address)

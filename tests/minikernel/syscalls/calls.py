@@ -34,7 +34,7 @@ class Caller:
         self.icount = 0
         clock = Clock(lambda: self.icount)
         parts = cast("Any", None)  # nothing that needs a CPU
-        cpu = cast("Any", SimpleNamespace(icount=0))
+        cpu = cast("Any", SimpleNamespace(icount=0, long_mode=abi is X86_64))
         config = Config(argv=(b"test",))
         self.kernel = Kernel(
             config, self.machine.tracer, node.physmem, cpu, node, half, parts, parts, clock, Prng(1)
