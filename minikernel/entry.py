@@ -10,14 +10,14 @@ from typing import Final, assert_never
 
 from emu.cpu import RAX, RBP, RIP, RSP
 from emu.exits import BudgetSpent, CpuException, PageFault, Syscall, SyscallInsn
-from emu.x86 import PF_P, PF_U, VirtAddr
+from emu.x86 import VirtAddr
 from minikernel.abi import signal as s
 from minikernel.abi.abi import I386, X86_64, Abi
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.siginfo import Siginfo
 from minikernel.events import PageFaultUser, SchedSwitch, SysEnter, SysExit
 from minikernel.kernel import Kernel
-from minikernel.mm.fault import BusError, OutOfMemory, Segv, Served, handle_mm_fault
+from minikernel.mm.fault import BusError, OutOfMemory, Segv, Served, handle_mm_fault, user_error_code
 from minikernel.mm.uaccess import get_user
 from minikernel.syscalls.table import TABLE_32, TABLE_64, SyscallTable, advance
 from minikernel.task.exit import do_group_exit
@@ -350,8 +350,7 @@ def exc_page_fault(kernel: Kernel, task: Task, fault: PageFault) -> None:
     if type(outcome) is Served:
         return
     task.trap_nr, task.cr2 = 14, address
-    # Linux tells user space of kernel addresses as if they were mapped: nothing about the kernel's half leaks.
-    task.error_code = error_code | PF_U | (PF_P if address >= task.mm.layout.task_size else 0)
+    task.error_code = user_error_code(task.mm, address, error_code)
     match outcome:
         case Segv(code, _):
             force_signal(task, Siginfo(s.SIGSEGV, code, addr=address))

@@ -13,7 +13,7 @@ Every end is told as one MmFaultResolved or MmFaultFailed, if anybody listens.
 
 from typing import Final
 
-from emu.x86 import PAGE_SHIFT, PF_I, PF_W, PTE_A, PTE_D, PTE_P, PTE_RW, PTE_XD, Pfn, VirtAddr
+from emu.x86 import PAGE_SHIFT, PF_I, PF_P, PF_U, PF_W, PTE_A, PTE_D, PTE_P, PTE_RW, PTE_US, PTE_XD, Pfn, VirtAddr
 from minikernel.events import FaultKind, MmFaultResolved
 from minikernel.mm.file_fault import do_fault, do_special_fault
 from minikernel.mm.gfp import GFP_HIGHUSER, GFP_ZERO
@@ -50,6 +50,7 @@ __all__ = [
     "Segv",
     "Served",
     "handle_mm_fault",
+    "user_error_code",
 ]
 
 _GFP_ANON_ZERO: Final = GFP_HIGHUSER | GFP_ZERO
@@ -113,6 +114,20 @@ def _code_fault(mm: MmStruct, address: int, pte: int) -> FaultOutcome:
     mm.pgtable.set(address, pte)
     mm.min_flt += 1
     return served(mm, FaultKind.CODE, address, pfn)
+
+
+def user_error_code(mm: MmStruct, address: int, error_code: int) -> int:
+    """*error_code* as a signal frame shows it: arch/x86/mm/fault.c, set_signal_archinfo.
+
+    Kernel addresses look mapped, so that nothing about them leaks.  A page of a PROT_NONE mapping looks absent: Linux
+    takes its P bit away, we take its U/S bit.
+    """
+    error_code |= PF_U
+    if address >= mm.node.layout.task_size:
+        return error_code | PF_P
+    if mm.pgtable.get(address) & (PTE_P | PTE_US) == PTE_P:
+        return error_code & ~PF_P
+    return error_code
 
 
 def do_anonymous_page(mm: MmStruct, vma: Vma, address: int, error_code: int) -> FaultOutcome:

@@ -22,6 +22,7 @@ from minikernel.mm.fault import (
     Segv,
     Served,
     handle_mm_fault,
+    user_error_code,
 )
 from minikernel.mm.layout import I386_2LEVEL_LAYOUT, KernelLayout
 from minikernel.mm.mmap import install_special_mapping
@@ -152,6 +153,20 @@ def test_a_fault_that_nobody_needed_is_spurious(machine: Machine) -> None:
     poke(mm, BASE, 1)
 
     assert handle_mm_fault(mm, BASE, PF_U | PF_W | PF_P) == Served(FaultKind.SPURIOUS)
+
+
+def test_a_signal_frame_shows_linux_s_error_code(machine: Machine) -> None:
+    mm = machine.mm()
+    map_fixed(mm, BASE, 1)
+    poke(mm, BASE, 1)
+    do_mprotect(mm, BASE, PAGE_SIZE, 0)
+    kernel = machine.node.layout.page_offset
+
+    assert user_error_code(mm, BASE, PF_P | PF_W) == PF_U | PF_W
+    assert user_error_code(mm, BASE + PAGE_SIZE, PF_U) == PF_U
+    assert user_error_code(mm, kernel, PF_U) == PF_U | PF_P
+    do_mprotect(mm, BASE, PAGE_SIZE, PROT_READ)
+    assert user_error_code(mm, BASE, PF_U | PF_W | PF_P) == PF_U | PF_W | PF_P
 
 
 # ---- files
