@@ -17,6 +17,7 @@ from minikernel.events import (
     MmFaultResolved,
     PageFaultUser,
     SchedProcessExec,
+    SignalDeliver,
     SysEnter,
     SysExit,
 )
@@ -44,6 +45,7 @@ class Explainer:
         self._kernel = kernel
         self.symbols = Symbols(kernel.vdso)
         self._calls: dict[int, str] = {}  # by pid: the system call it is in
+        self._signalled: set[int] = set()  # who was just sent to a handler: its frame goes onto the stack
         self._names = {abi: {nr: name for name, nr in numbers.items()} for abi, numbers in NUMBERS.items()}
         self._arrived: Fault | None = None  # a user fault on its way
         self._grown = 0  # bytes that the stack grew by for it
@@ -54,6 +56,7 @@ class Explainer:
         match event:
             case PageFaultUser(address, ip, error_code):
                 self._grown = 0
+                self._signalled.discard(pid)
                 self._arrived = self._arrive(icount, pid, address, ip, error_code)
             case MmFaultResolved(address, FaultKind.STACK_GROWTH, _, _):
                 pass  # another kind follows at the same address
@@ -65,8 +68,12 @@ class Explainer:
                 return self._failed(icount, pid, event)
             case SysEnter(abi, nr, _):
                 self._calls[pid] = self._names[abi].get(nr, f"syscall {nr}")
+                self._signalled.discard(pid)
             case SysExit() | SchedProcessExec():
                 self._calls.pop(pid, None)
+            case SignalDeliver():
+                self._calls.pop(pid, None)
+                self._signalled.add(pid)
         return None
 
     # ---- the fault arrives
@@ -84,7 +91,7 @@ class Explainer:
             address=address,
             ip=ip,
             error_code=error_code,
-            call="" if ip is not None else self._calls.get(pid, "execve"),
+            call="" if ip is not None else self._purpose(mm, pid),
             mode=mode,
             root=mm.pgtable.root,
             walk=tuple(walk_steps(mm.node.physmem, mode, mm.pgtable.root, address)),
@@ -93,6 +100,14 @@ class Explainer:
             insn=self._instruction(mm, ip) if ip is not None else None,
             rss_file=mm.rss_file + mm.rss_shmem,
         )
+
+    def _purpose(self, mm: "MmStruct", pid: int) -> str:
+        """What the kernel is doing for *pid* in *mm*."""
+        task = self._kernel.tasks.get(pid)
+        if pid in self._calls:
+            return self._calls[pid]
+        building = task is None or not task.has_mm or task.mm is not mm
+        return "execve" if building else "a signal" if pid in self._signalled else "its own use"
 
     def _instruction(self, mm: "MmStruct", ip: VirtAddr) -> "Instruction | None":
         from emu.disasm import disassemble
@@ -204,14 +219,19 @@ class ExplainSink:
         self._explainer = Explainer(kernel)
         self._stream = stream
         self._paint = Paint(stream)
+        self._pid = 0  # whose faults are being printed
 
     def __call__(self, icount: int, pid: int, event: Event) -> None:
         """Print what *event* completes."""
         explanation = self._explainer.feed(icount, pid, event)
         if explanation is None:
             return
+        pid = explanation.fault.pid
         if explanation.number == 1:
             self._stream.write(self._paint(header(), "bold") + "\n")
+        elif pid != self._pid:
+            self._stream.write(self._paint(f"-- process {pid} --", "bold") + "\n")
+        self._pid = pid
         self._stream.write(line(explanation, self._paint) + "\n")
         if explanation.failed and explanation.fault.error_code is not None:
             self._stream.write(explanation.text(self._paint).partition("\n")[2])

@@ -8,7 +8,7 @@ import pytest
 
 from emu.x86 import PF_P, PF_W, PTE_RW, PTE_XD, Pfn, VirtAddr
 from minikernel.abi.mman import MAP_GROWSDOWN, MAP_PRIVATE, MAP_SHARED, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE
-from minikernel.events import FaultKind, MmFaultResolved, PageFaultUser, SysEnter, SysExit
+from minikernel.events import FaultKind, MmFaultResolved, PageFaultUser, SignalDeliver, SysEnter, SysExit
 from minikernel.mm.dup import dup_mm
 from minikernel.mm.fault import handle_mm_fault
 from minikernel.mm.layout import I386_2LEVEL_LAYOUT, I386_PAE_LAYOUT, X86_64_LAYOUT
@@ -230,6 +230,30 @@ def test_kernels_own_access_names_the_system_call() -> None:
     (story,) = stage.stories
     assert (story.access, story.fault.who, story.kind) == ("write", "kernel, for read", FaultKind.ANON)
     assert "the kernel, serving read for process 7" in story.text()
+
+
+def test_frame_of_a_signal_is_the_kernels_own_access() -> None:
+    stage = Stage()
+    map_fixed(stage.mm, BASE, 2)
+    stage.machine.tracer.sink = stage.hear
+    stage.hear(0, 0, SignalDeliver(11, 1, VirtAddr(CODE)))
+    copy_to_user(stage.mm, BASE, b"abc")
+    stage.hear(0, 0, SysEnter("x86-64", 15, ()))
+    stage.hear(0, 0, SysExit("x86-64", 15, 0))
+    copy_to_user(stage.mm, BASE + PAGE, b"abc")
+    assert [story.fault.who for story in stage.stories] == ["kernel, for a signal", "kernel, for its own use"]
+
+
+def test_another_process_is_announced() -> None:
+    stage = Stage()
+    stage.fake.tasks[8] = stage.fake.task
+    map_fixed(stage.mm, BASE, 2)
+    out = io.StringIO()
+    sink = ExplainSink(stage.kernel, out)
+    for pid, address in ((7, CODE), (7, BASE), (8, BASE + PAGE)):
+        stage.machine.tracer.sink = lambda _icount, _pid, event, pid=pid: sink(1, pid, event)
+        touch_and_tell(stage, address, READ)
+    assert [row.split()[0] for row in out.getvalue().splitlines()] == ["#", "1", "2", "--", "3"]
 
 
 def test_fault_in_an_address_space_of_no_task_is_found_by_its_frame() -> None:
