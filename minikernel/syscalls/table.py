@@ -33,8 +33,10 @@ from minikernel.syscalls import (
     resource,
     sched,
     sigaction,
+    signalfd,
     sigsend,
     time,
+    timerfd,
 )
 from minikernel.syscalls.decode import Caller, compile_caller
 from minikernel.syscalls.entry_types import Entry, Result, absent
@@ -56,6 +58,8 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     *sigsend.ENTRIES,
     *itimer.ENTRIES,
     *posix_timers.ENTRIES,
+    *timerfd.ENTRIES,
+    *signalfd.ENTRIES,
     *futex.ENTRIES,
     *time.ENTRIES,
     *ident.ENTRIES,
