@@ -50,7 +50,7 @@ guest: setup ## build the guest programs for both architectures
 .PHONY: run
 run: setup ## build a guest program and run it with its faults explained
 	@$(PY) -m guest.builder --arch x86-64 --only start/tour
-	$(VENV)/bin/minikernel run --stats guest/build/x86-64/start/tour
+	$(VENV)/bin/minikernel run --explain --stats guest/build/x86-64/start/tour
 
 .PHONY: native
 native: setup ## run every guest program on this machine's own Linux: the oracle
