@@ -91,6 +91,7 @@ LOCK_SH: Final = 1
 LOCK_EX: Final = 2
 LOCK_NB: Final = 4
 LOCK_UN: Final = 8
+LOCK_MAND: Final = 32  # mandatory locks are gone: the call succeeds and does nothing
 
 SEEK_SET: Final = 0
 SEEK_CUR: Final = 1

@@ -205,6 +205,8 @@ _FLOCK_KINDS: Final = {f.LOCK_SH: f.F_RDLCK, f.LOCK_EX: f.F_WRLCK, f.LOCK_UN: f.
 
 def sys_flock(_kernel: Kernel, task: Task, fd: Fd, operation: Int) -> Result:
     """Lock a whole file: flock(2).  Errors: EINVAL, EBADF, EAGAIN."""
+    if operation & f.LOCK_MAND:
+        return 0
     kind = _FLOCK_KINDS.get(operation & ~f.LOCK_NB)
     if kind is None:
         raise LinuxError(Errno.EINVAL, f"flock operation {operation:#x}")
