@@ -1,6 +1,6 @@
 """Handlers: poll and select.  Linux: fs/select.c."""
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from minikernel.abi.errno import Errno, LinuxError
@@ -174,7 +174,16 @@ def sys_poll(kernel: Kernel, task: Task, fds: PollFds, nfds: UInt, timeout: Int)
     if timeout == 0 or polled.ready():
         return polled.store()
     deadline = None if timeout < 0 else kernel.clock.now_ns() + timeout * _NS_PER_MS
-    return _finish(task, polled.wait(deadline), None, None)
+    return _poll(task, polled, deadline, lambda: _PollSet(task, fds, nfds))
+
+
+async def _poll(task: Task, polled: _PollSet, deadline: int | None, again: Callable[[], _PollSet]) -> int:
+    """Wait until *deadline*, also when restart_syscall(2) goes on after a stop (do_restart_poll)."""
+    try:
+        return await polled.wait(deadline)
+    except Interrupted:
+        task.restart = lambda: _poll(task, again(), deadline, again)
+        raise LinuxError(Errno.ERESTART_RESTARTBLOCK, "interrupted poll") from None
 
 
 def _ppoll(kernel: Kernel, task: Task, fds: int, nfds: int, timeout: _Timeout, mask_at: int, size: int) -> Result:

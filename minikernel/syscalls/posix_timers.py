@@ -36,9 +36,8 @@ from minikernel.mm.uaccess import copy_from_user, copy_to_user, put_user
 from minikernel.syscalls.args import Clock, Int, IntOut, Ptr, TimerFlags
 from minikernel.syscalls.entry_types import Entry, full
 from minikernel.syscalls.sigaction import call_abi
-from minikernel.syscalls.time import CPUCLOCK_PERTHREAD, cpu_clock_task
-from minikernel.task.cpu_timers import CPUCLOCK_SCHED
-from minikernel.task.posix_timers import CpuClock, PosixTimer, TimerClock, WallClock, find_timer
+from minikernel.syscalls.time import cpu_clock_of
+from minikernel.task.posix_timers import PosixTimer, TimerClock, WallClock, find_timer
 from minikernel.task.signal import nr_queued
 from minikernel.task.task import Task
 
@@ -50,13 +49,8 @@ _CLOCKFD: Final = 3
 
 def _timer_clock(kernel: Kernel, task: Task, which: int) -> TimerClock:
     """The clock of a new timer.  Errors: EINVAL, EOPNOTSUPP (clockid_to_kclock, timer_create)."""
-    if which == CLOCK_PROCESS_CPUTIME_ID:
-        return CpuClock(kernel, task.process, None, CPUCLOCK_SCHED)
-    if which == CLOCK_THREAD_CPUTIME_ID:
-        return CpuClock(kernel, task.process, task, CPUCLOCK_SCHED)
-    if which < 0:
-        owner = cpu_clock_task(kernel, task, which)
-        return CpuClock(kernel, owner.process, owner if which & CPUCLOCK_PERTHREAD else None, which & 3)
+    if which < 0 or which in {CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID}:
+        return cpu_clock_of(kernel, task, which)
     if which in _ALARM_CLOCKS:
         raise LinuxError(Errno.EOPNOTSUPP, "there is no clock chip that could wake the machine")
     return WallClock(kernel, realtime=_WALL_CLOCKS[which])

@@ -3,8 +3,9 @@
 Every clock is derived from the machine's one clock, so reading a clock twice at one instruction gives one answer.
 """
 
-from collections.abc import Coroutine
-from typing import Any, Final
+from collections.abc import Callable, Coroutine
+from functools import partial as partial_call
+from typing import Any, Final, TypeAlias
 
 from minikernel.abi.abi import Abi
 from minikernel.abi.errno import Errno, LinuxError
@@ -20,6 +21,7 @@ from minikernel.abi.time import (
     CLOCK_REALTIME_COARSE,
     CLOCK_TAI,
     CLOCK_THREAD_CPUTIME_ID,
+    KTIME_MAX,
     NSEC_PER_SEC,
     TIMER_ABSTIME,
     pack_timespec,
@@ -49,7 +51,8 @@ from minikernel.syscalls.args import (
 )
 from minikernel.syscalls.entry_types import Entry, full, partial
 from minikernel.syscalls.sigaction import call_abi
-from minikernel.task.cpu_timers import thread_group_cputime
+from minikernel.task.cpu_timers import CPUCLOCK_SCHED, thread_group_cputime
+from minikernel.task.posix_timers import CpuClock
 from minikernel.task.task import Process, Task
 from minikernel.wait import Interrupted, WaitQueue
 
@@ -58,6 +61,7 @@ _TIMESPEC64_SIZE: Final = 16
 _TIMEZONE_SIZE: Final = 8
 CPUCLOCK_PERTHREAD: Final = 4
 _CPUCLOCK_MAX: Final = 3  # PROF, VIRT, SCHED; then file descriptors
+_CLOCKFD: Final = 3
 _REAL_CLOCKS: Final = (CLOCK_REALTIME, CLOCK_REALTIME_COARSE, CLOCK_TAI)
 _MONOTONIC_CLOCKS: Final = (CLOCK_MONOTONIC, CLOCK_MONOTONIC_RAW, CLOCK_MONOTONIC_COARSE, CLOCK_BOOTTIME)
 _SLEEPING_CLOCKS: Final = (CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_TAI, CLOCK_PROCESS_CPUTIME_ID)
@@ -95,6 +99,14 @@ def cpu_clock_task(kernel: Kernel, task: Task, clock: int) -> Task:
     elif pid and other.pid != other.tgid and other is not task:
         raise LinuxError(Errno.EINVAL, "process clock of a thread")
     return other
+
+
+def cpu_clock_of(kernel: Kernel, task: Task, clock: int) -> CpuClock:
+    """The CPU clock that *clock* means: one of the caller's own, or a negative number.  Errors: EINVAL."""
+    if clock >= 0:
+        return CpuClock(kernel, task.process, task if clock == CLOCK_THREAD_CPUTIME_ID else None, CPUCLOCK_SCHED)
+    owner = cpu_clock_task(kernel, task, clock)
+    return CpuClock(kernel, owner.process, owner if clock & CPUCLOCK_PERTHREAD else None, clock & 3)
 
 
 def clock_ns(kernel: Kernel, task: Task, clock: int) -> int:
@@ -249,19 +261,41 @@ class _Remaining:
             copy_to_user(task.mm, self.address, data)
 
 
-async def _sleep_relative(kernel: Kernel, task: Task, clock: int, deadline: int, rem: _Remaining) -> int:
+async def _cpu_sleep_until(clock: CpuClock, deadline: int) -> int:
+    """The same of a clock that shows CPU time (do_cpu_nanosleep)."""
+    queue = WaitQueue()
+
+    def wake() -> None:
+        queue.wake()
+
+    clock.start(deadline, wake)
+    try:
+        while clock.now() < deadline:
+            await queue.wait()
+    except Interrupted:
+        return max(deadline - clock.now(), 0)
+    finally:
+        clock.cancel()
+    return 0
+
+
+_Sleep: TypeAlias = Callable[[int], Coroutine[Any, Any, int]]
+"""Sleeps until a deadline in ns; gives what was left when a signal came."""
+
+
+async def _sleep_relative(task: Task, sleep: _Sleep, deadline: int, rem: _Remaining) -> int:
     """Sleep until *deadline*; an interrupted sleep can be continued by restart_syscall(2) (hrtimer_nanosleep)."""
-    left = await _sleep_until(kernel, clock, deadline)
+    left = await sleep(deadline)
     if not left:
         return 0
     rem.tell(task, left)
-    task.restart = lambda: _sleep_relative(kernel, task, clock, deadline, rem)
+    task.restart = lambda: _sleep_relative(task, sleep, deadline, rem)
     raise LinuxError(Errno.ERESTART_RESTARTBLOCK, "interrupted sleep")
 
 
-async def _sleep_absolute(kernel: Kernel, clock: int, deadline: int) -> int:
-    """Sleep until *clock* shows *deadline*; an interrupted sleep starts again from its arguments."""
-    if await _sleep_until(kernel, clock, deadline):
+async def _sleep_absolute(sleep: _Sleep, deadline: int) -> int:
+    """Sleep until *deadline*; an interrupted sleep starts again from its arguments."""
+    if await sleep(deadline):
         raise LinuxError(Errno.ERESTARTNOHAND, "interrupted sleep")
     return 0
 
@@ -269,14 +303,28 @@ async def _sleep_absolute(kernel: Kernel, clock: int, deadline: int) -> int:
 def _start_sleep(
     kernel: Kernel, task: Task, clock: int, flags: int, duration: int, rem: _Remaining
 ) -> Coroutine[Any, Any, int]:
+    if clock < 0 or clock == CLOCK_PROCESS_CPUTIME_ID:
+        cpu_clock = cpu_clock_of(kernel, task, clock)
+        start = cpu_clock.now()
+        sleep: _Sleep = partial_call(_cpu_sleep_until, cpu_clock)
+    else:
+        # A relative sleep is not disturbed by a change of the real time: it is measured on the monotonic clock.
+        clock = clock if flags & TIMER_ABSTIME else CLOCK_MONOTONIC
+        start = kernel.clock.now_ns()
+        sleep = partial_call(_sleep_until, kernel, clock)
     if flags & TIMER_ABSTIME:
-        return _sleep_absolute(kernel, clock, duration)
-    # A relative sleep is not disturbed by a change of the real time: it is measured on the monotonic clock.
-    return _sleep_relative(kernel, task, CLOCK_MONOTONIC, kernel.clock.now_ns() + duration, rem)
+        return _sleep_absolute(sleep, duration)
+    return _sleep_relative(task, sleep, min(start + duration, KTIME_MAX), rem)
 
 
-def _check_sleeping_clock(which: int) -> None:
-    """Errors: EOPNOTSUPP: a clock one cannot sleep on.  EINVAL: no such clock."""
+def _check_sleeping_clock(task: Task, which: int) -> None:
+    """Errors: EOPNOTSUPP: a clock one cannot sleep on.  EINVAL: no such clock, or that of the sleeper itself."""
+    if which < 0:
+        if which & 7 == _CLOCKFD:
+            raise LinuxError(Errno.EOPNOTSUPP, "no sleeping on this clock")
+        if which & CPUCLOCK_PERTHREAD and ~(which >> 3) in {0, task.pid}:
+            raise LinuxError(Errno.EINVAL, "a sleeping thread uses no CPU time")
+        return
     if which in _NO_SLEEP_CLOCKS:
         raise LinuxError(Errno.EOPNOTSUPP, "no sleeping on this clock")
     if which not in _SLEEPING_CLOCKS:
@@ -293,7 +341,7 @@ def sys_clock_nanosleep(
     kernel: Kernel, task: Task, which: Clock, flags: TimerFlags, rqtp: TimespecIn, rmtp: Ptr
 ) -> Coroutine[Any, Any, int]:
     """clock_nanosleep(2)."""
-    _check_sleeping_clock(which)
+    _check_sleeping_clock(task, which)
     duration = read_timespec(task, rqtp, wide=False)
     return _start_sleep(kernel, task, which, flags, duration, _Remaining(call_abi(task), rmtp, wide=False))
 
@@ -302,7 +350,7 @@ def sys_clock_nanosleep_time64(
     kernel: Kernel, task: Task, which: Clock, flags: TimerFlags, rqtp: Timespec64In, rmtp: Ptr
 ) -> Coroutine[Any, Any, int]:
     """clock_nanosleep_time64, i386."""
-    _check_sleeping_clock(which)
+    _check_sleeping_clock(task, which)
     duration = read_timespec(task, rqtp, wide=True)
     return _start_sleep(kernel, task, which, flags, duration, _Remaining(call_abi(task), rmtp, wide=True))
 
@@ -314,8 +362,6 @@ def sys_restart_syscall(_kernel: Kernel, task: Task) -> Coroutine[Any, Any, int]
         raise LinuxError(Errno.EINTR, "restart_syscall: nothing was interrupted")
     return resume()
 
-
-_CPU_SLEEP_NOTE = "sleeping on a CPU clock measures the monotonic one"
 
 ENTRIES: tuple[Entry, ...] = (
     full("clock_gettime", sys_clock_gettime),
@@ -331,6 +377,6 @@ ENTRIES: tuple[Entry, ...] = (
     full("times", sys_times),
     full("restart_syscall", sys_restart_syscall),
     full("nanosleep", sys_nanosleep),
-    partial("clock_nanosleep", sys_clock_nanosleep, _CPU_SLEEP_NOTE),
-    partial("clock_nanosleep_time64", sys_clock_nanosleep_time64, _CPU_SLEEP_NOTE),
+    full("clock_nanosleep", sys_clock_nanosleep),
+    full("clock_nanosleep_time64", sys_clock_nanosleep_time64),
 )

@@ -87,6 +87,7 @@ def sigreturn(task: Task) -> int:
 def _return(task: Task, *, rt: bool) -> int:
     cpu = task.kernel.cpu
     task.orig_ax = -1  # nothing to restart
+    task.restart = None
     try:
         if task.in_call is X86_64:
             mask, stack = sigframe64.restore(task, FIX_EFLAGS)
