@@ -21,10 +21,13 @@ RELEASE: Final = "bookworm"
 KEYRING: Final = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 ARCHES: Final = {"x86-64": "amd64", "i386": "i386"}
 PACKAGES: Final = (
-    *("bc", "binutils", "bsdextrautils", "busybox-static", "bzip2", "coreutils", "cpio", "dash", "datamash", "dc"),
-    *("diffutils", "ed", "file", "figlet", "findutils", "gawk", "grep", "gzip", "hello", "jq", "libc-bin", "lua5.4"),
-    *("m4", "mawk", "nasm", "ncal", "openssl", "original-awk", "patch", "perl-base", "python3-minimal", "rhash"),
-    *("sed", "sqlite3", "tar", "tcl8.6", "tree", "units", "xxd", "xz-utils", "zstd"),
+    *("bash", "bc", "binutils", "bison", "brotli", "bsdextrautils", "busybox-static", "bzip2", "coreutils", "cpio"),
+    *("dash", "datamash", "dc", "diffutils", "duktape", "ed", "figlet", "file", "findutils", "flex", "gawk", "gforth"),
+    *("git", "glpk-utils", "grep", "gzip", "hello", "jq", "libarchive-tools", "libc-bin", "libc6-dev", "libxml2-utils"),
+    *("lua5.4", "luajit", "lz4", "m4", "mawk", "minisat", "mksh", "mujs", "nasm", "ncal", "openssl"),
+    *("original-awk", "pari-gp", "patch", "perl-base", "python3-minimal", "qrencode", "rhash", "sed", "sqlite3"),
+    *("tar", "tcc", "tcl8.6", "tidy", "tree", "units", "unzip", "vim-tiny", "xsltproc", "xxd", "xz-utils", "zip"),
+    *("zsh", "zstd"),
 )
 MERGED: Final = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 SOURCES: Final = f"deb [signed-by={KEYRING}] {MIRROR} {RELEASE} main\n"

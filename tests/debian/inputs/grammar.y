@@ -1,0 +1,5 @@
+%token NUM
+%left '+' '-'
+%left '*' '/'
+%%
+expr: expr '+' expr | expr '-' expr | expr '*' expr | expr '/' expr | '(' expr ')' | NUM;
