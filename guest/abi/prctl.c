@@ -5,9 +5,9 @@
 
 int main(void)
 {
-    // Left out: seccomp, machine checks, PR_SET_MM, speculation and whatever asks for the kernel's configuration.
+    // Left out: seccomp, PR_SET_MM, speculation and whatever asks for the kernel's configuration.
     static const int options[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 23, 25,
-                                  26, 27, 28, 29, 30, 36, 37, 38, 39, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 54,
+                                  26, 27, 28, 29, 30, 33, 34, 36, 37, 38, 39, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 54,
                                   55, 56, 60, 61, 63, 64, 69, 71, 12345};
     char name[17] = "";
     int value = -1;

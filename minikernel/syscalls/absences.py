@@ -108,7 +108,6 @@ ENTRIES: tuple[Entry, ...] = (
     absent("lsm_get_self_attr", "no security modules"),
     absent("lsm_set_self_attr", "no security modules"),
     absent("lsm_list_modules", "no security modules"),
-    absent("kcmp", "as with CONFIG_KCMP off"),
     absent("adjtimex", "nothing disciplines the clock"),
     absent("clock_adjtime", "nothing disciplines the clock"),
     absent("clock_adjtime64", "nothing disciplines the clock"),

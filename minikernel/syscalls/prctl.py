@@ -25,6 +25,7 @@ _SECURE_ALL_LOCKS: Final = _SECURE_ALL_BITS << 1
 _MDWE_REFUSE_EXEC_GAIN: Final = 1
 _MDWE_NO_INHERIT: Final = 2
 _ANON_VMA_NAME_MAX: Final = 80
+_SPEC_LAST: Final = 2  # PR_SPEC_L1D_FLUSH
 
 _Args: TypeAlias = tuple[int, int, int, int]
 _Option: TypeAlias = Callable[[Task, _Args], int]
@@ -126,6 +127,58 @@ def _set_tsc(task: Task, args: _Args) -> int:
         raise _invalid("RDTSC cannot be made to fault")
     task.attributes.tsc_mode = args[0]
     return 0
+
+
+def _mce_kill(task: Task, args: _Args) -> int:
+    """What a broken memory page does to the task; no page ever breaks."""
+    action, policy = args[0], args[1]
+    if args[2] or args[3]:
+        raise _invalid("unused arguments must be 0")
+    if action == p.PR_MCE_KILL_CLEAR and not policy:
+        task.attributes.mce_kill = p.PR_MCE_KILL_DEFAULT
+    elif action == p.PR_MCE_KILL_SET and policy <= p.PR_MCE_KILL_DEFAULT:
+        task.attributes.mce_kill = policy
+    else:
+        raise _invalid("machine check policy")
+    return 0
+
+
+def _mce_kill_get(task: Task, args: _Args) -> int:
+    _no_more(args, 0)
+    return task.attributes.mce_kill
+
+
+def _get_speculation(_task: Task, args: _Args) -> int:
+    """PR_SPEC_NOT_AFFECTED: the emulated CPU does not speculate."""
+    _no_more(args, 1)
+    if args[0] > _SPEC_LAST:
+        raise LinuxError(Errno.ENODEV, "prctl: no such misfeature")
+    return 0
+
+
+def _set_speculation(_task: Task, args: _Args) -> int:
+    if args[2] or args[3]:
+        raise _invalid("unused arguments must be 0")
+    if args[0] > _SPEC_LAST:
+        raise LinuxError(Errno.ENODEV, "prctl: no such misfeature")
+    raise LinuxError(Errno.ENXIO, "prctl: nothing to control")
+
+
+def _set_io_flusher(task: Task, args: _Args) -> int:
+    if not task.cred.capable(CAP_SYS_RESOURCE):
+        raise LinuxError(Errno.EPERM, "prctl: PR_SET_IO_FLUSHER")
+    _no_more(args, 1)
+    if args[0] > 1:
+        raise _invalid("io_flusher is 0 or 1")
+    task.attributes.io_flusher = bool(args[0])
+    return 0
+
+
+def _get_io_flusher(task: Task, args: _Args) -> int:
+    if not task.cred.capable(CAP_SYS_RESOURCE):
+        raise LinuxError(Errno.EPERM, "prctl: PR_GET_IO_FLUSHER")
+    _no_more(args, 0)
+    return int(task.attributes.io_flusher)
 
 
 # ---- memory
@@ -291,6 +344,12 @@ _OPTIONS: Final[dict[int, _Option]] = {
     p.PR_SET_SECUREBITS: _set_securebits,
     p.PR_SET_TIMERSLACK: _set_timerslack,
     p.PR_GET_TIMERSLACK: lambda task, _args: task.attributes.timer_slack_ns,
+    p.PR_MCE_KILL: _mce_kill,
+    p.PR_MCE_KILL_GET: _mce_kill_get,
+    p.PR_GET_SPECULATION_CTRL: _get_speculation,
+    p.PR_SET_SPECULATION_CTRL: _set_speculation,
+    p.PR_SET_IO_FLUSHER: _set_io_flusher,
+    p.PR_GET_IO_FLUSHER: _get_io_flusher,
     p.PR_SET_MM: _set_mm,
     p.PR_SET_CHILD_SUBREAPER: _set_subreaper,
     p.PR_GET_CHILD_SUBREAPER: _get_subreaper,
@@ -327,6 +386,6 @@ ENTRIES: tuple[Entry, ...] = (
     partial(
         "prctl",
         sys_prctl,
-        "no seccomp, PR_SET_MM, PR_SET_VMA, MDWE, speculation control or machine checks: EINVAL",
+        "no seccomp, PR_SET_MM, PR_SET_VMA or MDWE: EINVAL",
     ),
 )

@@ -20,6 +20,8 @@ class Attributes:
         "default_timer_slack_ns",
         "did_exec",
         "dumpable",
+        "io_flusher",
+        "mce_kill",
         "mdwe",
         "membarrier",
         "memory_merge",
@@ -49,6 +51,8 @@ class Attributes:
         self.mempolicy = (0, 0)  # MPOL_* mode with its flags, and the set of nodes
         self.membarrier = 0  # the MEMBARRIER_CMD_REGISTER_* that were done
         self.mdwe = 0
+        self.mce_kill = 2  # PR_MCE_KILL_DEFAULT
+        self.io_flusher = False
         self.memory_merge = False
         self.did_exec = False  # execve was called since fork: setpgid(2) of the parent comes too late
 

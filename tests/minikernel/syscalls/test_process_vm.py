@@ -14,7 +14,7 @@ from minikernel.task.rseq import rseq_handle_notify_resume
 from minikernel.task.task import Task
 from tests.minikernel.syscalls.calls import BAD, X86_64, Caller
 
-EPERM, ESRCH, EFAULT, EINVAL = -1, -3, -14, -22
+EPERM, ESRCH, EBADF, EFAULT, EINVAL = -1, -3, -9, -14, -22
 
 
 def other_process(caller: Caller, uid: int = 0) -> tuple[Task, int]:
@@ -64,6 +64,17 @@ def test_who_may_look() -> None:
     assert caller.call("process_vm_readv", 2, local, 0, remote, 1, 0) == 0
     task.cred = caller.task.cred
     assert caller.call("process_vm_readv", 2, local, 1, remote, 1, 0) == 6
+
+
+def test_kcmp_tells_what_is_shared() -> None:
+    caller = Caller()
+    other_process(caller)
+    caller.add_task(3, X86_64, thread_of=caller.task).files = caller.task.files
+    for kind, with_process, with_thread in [(1, 3, 0), (2, 3, 0), (4, 3, 0), (5, 0, 0), (9, EINVAL, EINVAL)]:
+        assert caller.call("kcmp", 1, 2, kind, 0, 0) == with_process
+        assert caller.call("kcmp", 1, 3, kind, 0, 0) == with_thread
+    assert caller.call("kcmp", 1, 99, 1, 0, 0) == ESRCH
+    assert caller.call("kcmp", 1, 1, 0, 5, 5) == EBADF
 
 
 SIGNATURE = 0x53053053
