@@ -73,6 +73,8 @@ class MmStruct:
         "exec_vm",
         "hiwater_rss",
         "hiwater_vm",
+        "hole_ceiling",
+        "hole_length",
         "kernel_half",
         "layout",
         "locked_vm",
@@ -128,6 +130,9 @@ class MmStruct:
         self.pgtable = PageTable(node, kernel_half)
         self.vmas = VmaTree()
         self.prot = page_prot(has_nx=node.layout.mode.has_nx)
+        # Every hole of hole_length bytes or more lies below hole_ceiling (0: nothing is known): unmapped_area.py.
+        self.hole_length = 0
+        self.hole_ceiling = 0
         self.tlb_dirty = False
         self.def_flags = 0  # added to every new mapping: mlockall(MCL_FUTURE)
         self.cap_ipc_lock = False  # the task's capabilities that mm asks for; execve and setuid keep them current
@@ -157,6 +162,7 @@ class MmStruct:
         Page-table entries are the caller's business.  Cannot fail.
         """
         items = self.vmas.items
+        before = self.total_vm
         if merge:
             if low:
                 low -= 1
@@ -174,7 +180,12 @@ class MmStruct:
         for vma in old:
             if vma not in new:
                 self._unlink(vma)
-        self.hiwater_vm = max(self.hiwater_vm, self.total_vm)
+        if self.total_vm > before:
+            self.hiwater_vm = max(self.hiwater_vm, self.total_vm)
+        elif self.total_vm < before:
+            above = low + len(new)
+            ceiling = items[above].start if above < len(items) else self.layout.task_size
+            self.hole_ceiling = max(self.hole_ceiling, ceiling)
 
     def with_anon_vma(self, vma: Vma, owner: AnonVma) -> Vma:
         """A copy of *vma* with *owner*; not yet one of ours."""
