@@ -28,6 +28,7 @@ from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.mmap import do_mmap, install_special_mapping
 from minikernel.mm.munmap import vm_munmap
 from minikernel.mm.uaccess import clear_user, copy_to_user
+from minikernel.mm.unmapped_area import get_unmapped_area
 from minikernel.mm.vma import VM_ACCOUNT, VM_DATA_DEFAULT_FLAGS, VM_EXEC
 from minikernel.prng import Prng
 from minikernel.task.binprm import ArgStrings
@@ -89,11 +90,11 @@ def _dyn_base_32(mm: MmStruct) -> int:
 def _map_image(mm: MmStruct, elf: ElfFile, base: int) -> int:
     """Map a position-independent file as one block, at *base* or, if that is 0, where there is room; its bias."""
     loads = elf.loads
-    first, last = loads[0], loads[-1]
-    low = first.p_vaddr & ~PAGE_MASK
-    total = page_align(last.p_vaddr + last.p_memsz) - low
-    if total <= 0:
-        raise LinuxError(Errno.EINVAL, "segments that do not ascend")
+    first = loads[0]
+    low = min(phdr.p_vaddr & ~PAGE_MASK for phdr in loads)
+    total = page_align(max(phdr.p_vaddr + phdr.p_memsz for phdr in loads)) - low
+    if not total:
+        raise LinuxError(Errno.EINVAL, "nothing to map")
     alignment = max((p.p_align for p in loads if p.p_align and not p.p_align & (p.p_align - 1)), default=PAGE_SIZE)
     if alignment > PAGE_SIZE:
         base &= ~(alignment - 1)
@@ -129,8 +130,14 @@ def _map_segment(mm: MmStruct, elf: ElfFile, phdr: Phdr, bias: int, fixed: int) 
         zero_start = start
     zero_end = page_align(zero_end)
     if zero_end > zero_start:
-        flags = VM_DATA_DEFAULT_FLAGS | VM_ACCOUNT | (VM_EXEC if phdr.p_flags & PF_X or mm.read_implies_exec else 0)
-        do_brk_flags(mm, zero_start, zero_end, flags)
+        _vm_brk_flags(mm, zero_start, zero_end, executable=bool(phdr.p_flags & PF_X) or mm.read_implies_exec)
+
+
+def _vm_brk_flags(mm: MmStruct, start: int, end: int, *, executable: bool) -> None:
+    """Map zeroes at [*start*, *end*), in place of what is there: same name."""
+    get_unmapped_area(mm, start, end - start, MAP_FIXED)
+    vm_munmap(mm, start, end - start)
+    do_brk_flags(mm, start, end, VM_DATA_DEFAULT_FLAGS | VM_ACCOUNT | (VM_EXEC if executable else 0))
 
 
 def _pad_zero(mm: MmStruct, phdr: Phdr, start: int) -> None:

@@ -6,10 +6,9 @@ Linux: fs/binfmt_elf.c (load_elf_binary, load_elf_phdrs, elf_read).
 from dataclasses import dataclass
 from typing import Final
 
-from emu.x86 import PAGE_MASK, PAGE_SIZE
+from emu.x86 import PAGE_MASK
 from minikernel.abi.abi import I386, X86_64, Abi
 from minikernel.abi.elf import (
-    ELFDATA2LSB,
     ELFMAG,
     EM_386,
     EM_486,
@@ -31,6 +30,7 @@ from minikernel.abi.errno import Errno, LinuxError
 from minikernel.fs.file import OpenFile
 
 _PATH_MAX: Final = 4096
+_PHDRS_MAX: Final = 65536  # bytes of program headers
 _MACHINES: Final = {EM_X86_64: X86_64, EM_386: I386, EM_486: I386}
 
 
@@ -78,7 +78,7 @@ def read_elf(file: OpenFile, head: bytes) -> ElfFile:
     size = header.e_phnum * phdr_size(abi)
     if header.e_phentsize != phdr_size(abi):
         raise _bad(f"program headers of {header.e_phentsize} bytes")
-    if not 0 < size <= PAGE_SIZE:
+    if not 0 < size <= _PHDRS_MAX:
         raise _bad(f"{header.e_phnum} program headers")
     data = file.pread(size, header.e_phoff) if header.e_phoff < 1 << 63 else b""
     if len(data) != size:
@@ -100,11 +100,9 @@ def _abi_of(head: bytes) -> Abi:
         raise _bad("truncated in the ELF header")
     machine = int.from_bytes(head[18:20], "little")
     abi = _MACHINES.get(machine)
-    if head[5] != ELFDATA2LSB or abi is None:
+    if abi is None:
         raise _bad(f"an ELF file for another machine (e_machine {machine})")
-    if head[4] != abi.elf_class:
-        raise _bad(f"ELF class {head[4]} does not fit its machine")
-    return abi
+    return abi  # class and byte order in e_ident are not looked at: neither does Linux
 
 
 def _read_interpreter(file: OpenFile, phdr: Phdr) -> bytes:
@@ -128,5 +126,5 @@ def _check_loads(elf: ElfFile) -> None:
             raise _bad(f"a segment with {phdr.p_filesz:#x} bytes in the file and {phdr.p_memsz:#x} in memory")
         if phdr.p_memsz > elf.abi.task_size or phdr.p_vaddr > elf.abi.task_size - phdr.p_memsz:
             raise _bad(f"a segment at {phdr.p_vaddr:#x} of {phdr.p_memsz:#x} bytes lies outside user space")
-        if (phdr.p_vaddr - phdr.p_offset) & PAGE_MASK:
+        if phdr.p_filesz and (phdr.p_vaddr - phdr.p_offset) & PAGE_MASK:
             raise _bad(f"a segment at {phdr.p_vaddr:#x} whose file offset {phdr.p_offset:#x} is not congruent")

@@ -8,6 +8,7 @@ from typing import Final
 from emu.cpu import RIP, RSP
 from emu.x86 import VirtAddr
 from minikernel.abi.abi import I386, X86_64, Abi
+from minikernel.abi.capability import CAP_SYS_RAWIO
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.resource import RLIMIT_STACK
 from minikernel.abi.signal import SIG_DFL, SIG_IGN, SIGCHLD, Sigaction, SignalStack
@@ -141,6 +142,7 @@ def _new_mm(task: Task, elf: ElfFile) -> MmStruct:
     mm = MmStruct(kernel.node, kernel.kernel_half, layout, kernel.tracer, task.rlimits, kernel.vm_sysctl)
     # No PT_GNU_STACK on i386 means a program from before NX: everything readable is executable.
     mm.read_implies_exec = elf.exec_stack is None and elf.abi is I386
+    mm.cap_sys_rawio = task.cred.capable(CAP_SYS_RAWIO)
     return mm
 
 
