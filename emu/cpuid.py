@@ -39,8 +39,9 @@ def answers(*, long_mode: bool) -> list[tuple[int, int, int, int, int, int]]:
     vendor = (0x756E_6547, 0x6C65_746E, 0x4965_6E69)  # "Genu" "ntel" "ineI"
     return [
         (0, ANY_SUBLEAF, 7, vendor[0], vendor[1], vendor[2]),
-        # Family 6, model 44, stepping 1 (Westmere); 8-quadword CLFLUSH lines, one logical processor.
-        (1, ANY_SUBLEAF, 0x0002_06C1, 0x0001_0800, FEATURES_ECX, FEATURES_EDX),
+        # Family 6, model 23, stepping 6 (Penryn: glibc does not take its REP MOVS for fast); 8-quadword CLFLUSH lines,
+        # one logical processor.
+        (1, ANY_SUBLEAF, 0x0001_0676, 0x0001_0800, FEATURES_ECX, FEATURES_EDX),
         (2, ANY_SUBLEAF, 0x0000_FF01, 0, 0, 0),  # descriptor FF: see leaf 4
         (4, 0, 0x0000_0121, 0x01C0_003F, 63, 0),  # 32 KiB L1 data, 8 ways
         (4, 1, 0x0000_0122, 0x00C0_003F, 127, 0),  # 32 KiB L1 code, 4 ways

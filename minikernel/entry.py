@@ -222,7 +222,8 @@ def finish_syscall(kernel: Kernel, task: Task, result: int) -> None:
     """Give the call's result to the guest."""
     if task.state is not TaskState.RUNNING:
         return
-    kernel.cpu.regs[RAX] = result & (_MASK64 if task.in_call is X86_64 else 0xFFFF_FFFF)
+    # A long, also for `int 0x80` in 64-bit code: Linux stores regs->ax as one.
+    kernel.cpu.regs[RAX] = result & (_MASK64 if task.abi is X86_64 else 0xFFFF_FFFF)
     tracer = kernel.tracer
     if tracer.sink is not None and task.in_call is not None:
         tracer.emit(SysExit(task.in_call.name, task.orig_ax & 0xFFFF_FFFF, result))

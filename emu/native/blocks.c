@@ -201,7 +201,7 @@ bool blocks_restarted(struct machine *m, uint64_t pc, uint32_t size)
     switch (insn.special) {
     case REP_STRING:
     case REP_COMPARE:
-        if (m->block_pc == pc) return regs[1] == m->block_rcx;
+        if (m->block_pc == pc && m->block_rcx_known) return regs[1] == m->block_rcx;
         /* Behind the first iteration, or in front of it?  In front, if its next store goes to this block. */
         return insn.stores && regs[7] + insn.width > m->block_pc && regs[7] < end;
     case BRANCH:

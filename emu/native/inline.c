@@ -50,6 +50,7 @@ void settle_last_site(struct machine *m)
     m->block_pc = s->pc;
     m->block_size = s->size;
     m->block_icount = s->icount;
+    m->block_rcx_known = false;
 }
 
 static bool new_site(struct machine *m, uint64_t pc, uint32_t size, unsigned icount, uint32_t *number)

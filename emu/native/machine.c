@@ -93,8 +93,15 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *user)
         stop_at_block(m);
         return;
     }
-    if (m->last_site != NO_SITE) settle_last_site(m);
     uint64_t rcx = ((const uint64_t *)m->env)[REG_RCX];
+    if (m->last_site != NO_SITE) {
+        settle_last_site(m);
+    } else if (pc == m->block_pc && size == m->block_size && rcx != m->block_rcx && m->budget > 0) {
+        /* A loop of one block that does not count itself: above all REP, once for each element. */
+        m->block_rcx = rcx;
+        m->budget -= m->block_icount;
+        return;
+    }
     unsigned n = m->block_icount;
     if (pc != m->block_pc || size != m->block_size) {
         const struct block *b = &m->blocks.slots[block_hash(pc, size) & m->blocks.mask];
@@ -103,7 +110,7 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *user)
             n = blocks_icount_slow(m, pc, size);
         if (__builtin_expect(n == 1 && pc - m->block_pc < m->block_size, 0) && blocks_restarted(m, pc, size))
             uncount_from(m, pc);
-    } else if (n == 1 && rcx == m->block_rcx && blocks_restarted(m, pc, size)) {
+    } else if (n == 1 && (rcx == m->block_rcx || !m->block_rcx_known) && blocks_restarted(m, pc, size)) {
         uncount_from(m, pc);
     }
     if (__builtin_expect(m->budget <= 0, 0)) {
@@ -114,6 +121,7 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *user)
     m->block_size = size;
     m->block_icount = n;
     m->block_rcx = rcx;
+    m->block_rcx_known = true;
     m->budget -= n;
     if (may_inline(m, pc, size, n)) inline_block(m, __builtin_return_address(0), pc, size, n);
 }

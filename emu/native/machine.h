@@ -111,7 +111,8 @@ struct machine {
     uint64_t block_pc;   /* the block entered last in this run, size 0: none */
     uint32_t block_size;
     uint32_t block_icount;
-    uint64_t block_rcx;  /* RCX at its beginning, if it has one instruction */
+    uint64_t block_rcx;  /* RCX at its beginning, if it has one instruction and did not count itself */
+    bool block_rcx_known;
     bool refused;        /* the exception is not the engine's: see refuse() */
     uint8_t *saved;      /* the CPU's state in front of it: env_size bytes */
     bool long_mode;      /* a 64-bit machine: its tables have four or five levels */
