@@ -27,8 +27,8 @@ _STACK_EXPAND: Final = 128 << 10  # mapped below the strings from the start
 class BinPrm:
     """What execve was asked for.  Scripts change *path*, *file* and *argv*; *filename* is what the caller said."""
 
-    filename: bytes
-    path: bytes  # AT_EXECFN
+    filename: bytes  # AT_EXECFN; its last part names the task
+    path: bytes  # of *file*
     file: OpenFile
     head: bytes  # the first BINPRM_BUF_SIZE bytes
     argv: list[bytes]
@@ -63,7 +63,7 @@ def setup_stack(mm: MmStruct, bprm: BinPrm, abi: Abi, top: int, *, executable: b
     Errors:
         ENOMEM: no frame for it.
     """
-    size = sum(len(text) + 1 for text in (*bprm.argv, *bprm.envp, bprm.path)) + abi.word
+    size = sum(len(text) + 1 for text in (*bprm.argv, *bprm.envp, bprm.filename)) + abi.word
     limit = mm.rlimits[RLIMIT_STACK][0]
     length = page_align(size)
     length += _STACK_EXPAND if length + _STACK_EXPAND <= limit else max(limit // PAGE_SIZE * PAGE_SIZE - length, 0)
@@ -71,8 +71,8 @@ def setup_stack(mm: MmStruct, bprm: BinPrm, abi: Abi, top: int, *, executable: b
     start = top - length
     insert_vma(mm, Vma(start=VirtAddr(start), end=VirtAddr(top), flags=flags, pgoff=start >> PAGE_SHIFT))
     sp = top - abi.word
-    sp -= len(bprm.path) + 1
-    blob = bprm.path + b"\0"
+    sp -= len(bprm.filename) + 1
+    blob = bprm.filename + b"\0"
     execfn = sp
     envp, argv = [0] * len(bprm.envp), [0] * len(bprm.argv)
     for texts, where in ((bprm.envp, envp), (bprm.argv, argv)):

@@ -197,7 +197,7 @@ def _commit(task: Task, bprm: BinPrm, abi: Abi, mm: MmStruct) -> None:
     process.exit_signal = SIGCHLD
     for timer in list(process.posix_timers.values()):
         timer.delete()
-    task.set_comm(bprm.path.rsplit(b"/", 1)[-1])
+    task.set_comm(bprm.filename.rsplit(b"/", 1)[-1])
 
 
 def _de_thread(task: Task) -> None:
