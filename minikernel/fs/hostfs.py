@@ -175,6 +175,7 @@ class HostFs(SuperBlock):
         super().__init__(services, b"ext4", EXT4_SUPER_MAGIC, st.st_dev)
         self.source = b"/dev/root"
         self.noatime = True
+        self.dir_size = _PAGE
         self.next_ino = _NEW_INO
         self._inodes: dict[tuple[int, int], Inode] = {}
         self._devices: dict[int, bool] = {st.st_dev: False}

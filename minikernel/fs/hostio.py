@@ -47,6 +47,7 @@ _MEM_MAJOR: Final = 1
 _AT_POSITION: Final = -1
 _PIPE_BUF: Final = 4096
 _KEPT_FLAGS: Final = O_ACCMODE | O_APPEND | O_NONBLOCK | O_LARGEFILE
+_REOPEN_FLAGS: Final = O_ACCMODE | O_APPEND
 _READ_SIZES: Final = {TCGETS: TERMIOS_SIZE, TCGETA: 18, TIOCGWINSZ: WINSIZE_SIZE, FIONREAD: 4, TIOCOUTQ: 4}
 _WRITE_SIZES: Final = {
     TCSETS: TERMIOS_SIZE,
@@ -105,8 +106,15 @@ class HostInode(Inode):
             raise from_host(error) from None
 
     def open(self, path: Path, flags: int) -> OpenFile:
-        """Once more, e.g. through /dev/stdin or /proc/self/fd/0."""
-        return HostStream(path, flags, self.host_fd)
+        """Once more, e.g. through /dev/stdin or /proc/self/fd/0: a file anew, with a position of its own."""
+        if not stat.S_ISREG(self.mode):
+            return HostStream(path, flags, self.host_fd)
+        try:
+            # By descriptor, not by name: it is the very file that the user gave us.
+            fd = os.open(b"/proc/self/fd/%d" % self.host_fd, flags & _REOPEN_FLAGS | os.O_CLOEXEC)
+        except OSError as error:
+            raise from_host(error) from None
+        return HostStream(path, flags, fd, owned=True)
 
     def name(self) -> bytes:
         """What /proc/self/fd shows."""
@@ -153,21 +161,27 @@ class StreamStore:
 
 
 class HostStream(OpenFile):
-    """An open file over descriptor *fd* of the host, which stays open when this is released."""
+    """An open file over descriptor *fd* of the host, which is closed with it only if it is *owned*."""
 
-    __slots__ = ("fd",)
+    __slots__ = ("_owned", "fd")
 
     inode: HostInode
     seekable = True
 
-    def __init__(self, path: Path, flags: int, fd: int) -> None:
+    def __init__(self, path: Path, flags: int, fd: int, *, owned: bool = False) -> None:
         super().__init__(path, flags)
         self.fd = fd
+        self._owned = owned
         inode = self.inode
         if stat.S_ISREG(inode.mode) and inode.mapping is None:
             size = os.fstat(fd).st_size
             inode.mapping = PageCache(inode.sb.services.node, StreamStore(fd), size)
         self.mapping = inode.mapping
+
+    def release(self) -> None:
+        """Close what was opened for the guest alone."""
+        if self._owned:
+            os.close(self.fd)
 
     def read(self, count: int) -> bytes:
         """Read from the host."""

@@ -27,7 +27,19 @@ _RELATIME_NS: Final = 24 * 3600 * 1_000_000_000
 class SuperBlock:
     """One file system.  *dev* is st_dev as user space sees it; *cached*: its dentries may be kept."""
 
-    __slots__ = ("cached", "dev", "fstype", "magic", "next_ino", "noatime", "readonly", "root", "services", "source")
+    __slots__ = (
+        "cached",
+        "dev",
+        "dir_size",
+        "fstype",
+        "magic",
+        "next_ino",
+        "noatime",
+        "readonly",
+        "root",
+        "services",
+        "source",
+    )
 
     def __init__(self, services: KernelServices, fstype: bytes, magic: int, dev: int) -> None:
         self.services = services
@@ -38,6 +50,7 @@ class SuperBlock:
         self.readonly = False
         self.noatime = False
         self.cached = True
+        self.dir_size = 0  # bytes of a directory on a disk; 0: tmpfs's way, so much for each entry
         self.next_ino = 1
         self.root: Inode
 

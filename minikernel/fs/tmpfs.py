@@ -45,6 +45,7 @@ class MemDir(Inode):
     def __init__(self, sb: SuperBlock, ino: int, mode: int, uid: int = 0, gid: int = 0) -> None:
         super().__init__(sb, ino, mode, uid, gid)
         self.nlink = 2
+        self.size = sb.dir_size
         self.children: dict[bytes, Inode] = {}
 
     def lookup(self, name: bytes) -> Inode | None:
@@ -130,7 +131,7 @@ class MemDir(Inode):
 
     def add_entry(self, name: bytes, inode: Inode) -> None:
         """*name* is *inode* from now on."""
-        if name not in self.children:
+        if name not in self.children and not self.sb.dir_size:
             self.size += _DIRENT_SIZE
         self.children[name] = inode
         self.modified()
@@ -138,8 +139,13 @@ class MemDir(Inode):
     def remove_entry(self, name: bytes) -> None:
         """*name* is free from now on."""
         del self.children[name]
-        self.size = max(self.size - _DIRENT_SIZE, 0)
+        if not self.sb.dir_size:
+            self.size = max(self.size - _DIRENT_SIZE, 0)
         self.modified()
+
+    def blocks(self) -> int:
+        """As on a disk, where there is one."""
+        return (self.sb.dir_size + _PAGE - 1) // _PAGE * (_PAGE // 512)
 
     def open(self, path: Path, flags: int) -> OpenFile:
         """A directory file."""
