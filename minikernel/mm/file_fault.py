@@ -96,9 +96,10 @@ def do_cow_fault(mm: MmStruct, vma: Vma, address: int, cache: PageCache, index: 
     if vma.anon_vma is None:
         vma = anon_vma_prepare(mm, vma)
     node = mm.node
-    # The copy first, as in Linux; nothing can free a cached page in between.
     source = cache.read_page(index)
+    node.get_page(source)  # or reclaim might take it for the copy
     new = node.alloc_page(GFP_HIGHUSER)
+    node.put_page(source)
     if new is None:
         return oom(mm, address)
     copy_page(mm, new, source)
@@ -113,14 +114,15 @@ def do_shared_fault(mm: MmStruct, vma: Vma, address: int, cache: PageCache, inde
     pfn = cache.read_page(index)
     if cache.on_mkwrite is not None:
         cache.on_mkwrite()
+    mem_map = mm.mem_map
     pte = pfn << PAGE_SHIFT | mm.prot[vma.flags & VM_ACCESS_FLAGS] | PTE_RW | YOUNG_DIRTY
+    mem_map.refcount[pfn] += 1  # from here on, as reclaim may look for pages while a table is made
     if not mm.pgtable.set(address, pte & ~PTE_RW):
+        mem_map.refcount[pfn] -= 1
         return oom(mm, address)
     cache.mark_dirty(index)
     note_pte(mm, pfn, pte)
     mm.pgtable.set(address, pte)
-    mem_map = mm.mem_map
-    mem_map.refcount[pfn] += 1
     mem_map.mapcount[pfn] += 1
     if cache.backing is None:
         mm.rss_shmem += 1

@@ -178,6 +178,14 @@ class PageCache:
         mem_map.flags[pfn] &= ~PG_dirty
         self.node.put_page(pfn)
 
+    def release_page(self, pfn: Pfn) -> bool:
+        """Forget the page in *pfn*, which only we refer to, if it can be read again: filemap_release_folio()."""
+        index = self.node.mem_map.index[pfn]
+        if self.backing is None or index in self.dirty:
+            return False
+        self._drop(index)
+        return True
+
     def mark_dirty(self, index: int) -> None:
         """Page *index*, which is cached, is newer than the backing store: folio_mark_dirty()."""
         if self.backing is not None:

@@ -57,13 +57,14 @@ def map_file_page(mm: MmStruct, vma: Vma, address: int, cache: PageCache, pfn: P
     mem_map = mm.mem_map
     if not pte & PTE_XD:
         note_exec(mm.node, pfn)
+    mem_map.refcount[pfn] += 1  # from here on, as reclaim may look for pages while a table is made
     if not mm.pgtable.set(address, pte):
+        mem_map.refcount[pfn] -= 1
         return False
     unnoticed = vma.flags & (VM_SHARED | VM_WRITE) == VM_SHARED | VM_WRITE and cache.backing is None
     # A frame of code stays read-only here: making it data again costs its other users a fault.
     if unnoticed and (not pte & PTE_XD or not mem_map.flags[pfn] & PG_exec):
         mm.pgtable.set(address, pte | PTE_RW)
-    mem_map.refcount[pfn] += 1
     mem_map.mapcount[pfn] += 1
     if cache.backing is None:
         mm.rss_shmem += 1
