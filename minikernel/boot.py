@@ -25,6 +25,7 @@ from minikernel.mm.layout import I386_2LEVEL_LAYOUT, I386_PAE_LAYOUT, X86_64_LAY
 from minikernel.mm.page import PG_kernel
 from minikernel.mm.page_alloc import Node
 from minikernel.mm.pgtable import PageTable
+from minikernel.mm.vmscan import CacheClock
 from minikernel.prng import Prng
 from minikernel.procfs.mount import procfs
 from minikernel.task.exec import do_execve
@@ -116,6 +117,7 @@ def start_kernel(config: Config, tracer: Tracer) -> Kernel:
     physmem = PhysMem(config.ram if config.max_memory is None else min(config.ram, config.max_memory))
     cpu = Cpu(physmem, layout.mode)
     node = Node(physmem, layout, tracer)
+    node.reclaim = CacheClock(node)
     kernel_half = build_kernel_half(node, layout)
     init_pgtable = PageTable(node, kernel_half)
     user_mode = UserMode(cpu, kernel_half, init_pgtable.root)
