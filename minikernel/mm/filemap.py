@@ -102,7 +102,18 @@ class PageCache:
         - bytes of a cached page beyond *size* are zero, unless a mapping wrote them.
     """
 
-    __slots__ = ("backed", "backing", "dirty", "is_dev_zero", "node", "on_mkwrite", "pages", "size", "vmas")
+    __slots__ = (
+        "backed",
+        "backing",
+        "dirty",
+        "is_dev_zero",
+        "node",
+        "on_mkwrite",
+        "pages",
+        "size",
+        "vmas",
+        "write_sealed",
+    )
 
     def __init__(self, node: Node, backing: BackingStore | None = None, size: int = 0) -> None:
         self.node = node
@@ -114,6 +125,7 @@ class PageCache:
         self.vmas: dict[Vma, MmStruct] = {}
         self.on_mkwrite: Callable[[], None] | None = None
         self.is_dev_zero = False  # /dev/zero: its private mappings are anonymous memory, its shared ones shmem
+        self.write_sealed = False  # F_SEAL_WRITE, F_SEAL_FUTURE_WRITE: no new shared mapping may become writable
 
     @property
     def i_mmap(self) -> "dict[Vma, MmStruct]":

@@ -44,6 +44,7 @@ from minikernel.mm.vma import (
     VM_NORESERVE,
     VM_SHARED,
     VM_SPECIAL,
+    VM_WRITE,
     SpecialMapping,
     Vma,
 )
@@ -150,6 +151,10 @@ def _file_flags(file: MappedFile, flags: int, vm_flags: int, pgoff: int, pages: 
         raise LinuxError(Errno.ENODEV, "mmap: this file has no pages")
     if vm_flags & VM_GROWSDOWN:
         raise LinuxError(Errno.EINVAL, "mmap: a file does not grow down")
+    if file.mapping.write_sealed and vm_flags & VM_SHARED:  # seal_check_write
+        if vm_flags & VM_WRITE:
+            raise LinuxError(Errno.EPERM, "mmap: the file is sealed against writing")
+        vm_flags &= ~VM_MAYWRITE
     return vm_flags
 
 

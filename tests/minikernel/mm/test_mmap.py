@@ -251,6 +251,16 @@ def test_a_file_s_mode_limits_its_mappings(machine: Machine, mm: MmStruct) -> No
     assert not mm.vmas.items[0].flags & (VM_MAYWRITE | VM_SHARED)
 
 
+def test_a_sealed_file_is_mapped_for_reading_only(machine: Machine, mm: MmStruct) -> None:
+    file = machine.file(PAGE_SIZE)
+    file.cache.write_sealed = True
+
+    refused(Errno.EPERM, lambda: map_fixed(mm, BASE, 1, RW, MAP_SHARED, file))
+    map_fixed(mm, BASE, 1, RW, MAP_PRIVATE, file)
+    map_fixed(mm, BASE, 1, PROT_READ, MAP_SHARED, file)
+    assert not mm.vmas.items[0].flags & VM_MAYWRITE
+
+
 def test_noreplace_refuses_what_fixed_replaces(mm: MmStruct) -> None:
     map_fixed(mm, BASE, 2)
 
