@@ -122,6 +122,7 @@ def _seals(file: OpenFile, cmd: int, arg: int) -> int:
     if arg & f.F_SEAL_WRITE and any(vma.flags & shared == shared for vma in inode.mapping.i_mmap):
         raise LinuxError(Errno.EBUSY, "mapped shared and writable")
     inode.seals |= arg
+    inode.mapping.write_sealed = bool(inode.seals & (f.F_SEAL_WRITE | f.F_SEAL_FUTURE_WRITE))
     return 0
 
 
