@@ -270,7 +270,7 @@ class MmStruct:
         """
         if self.sysctl.overcommit_memory == OVERCOMMIT_ALWAYS:
             return
-        if pages > sum(zone.managed_pages for zone in self.node.zones):
+        if pages > self.node.totalram_pages:
             raise LinuxError(Errno.ENOMEM, f"{pages} pages are more than the machine has")
 
     def accountable(self, file: MappedFile | None, flags: int) -> bool:
