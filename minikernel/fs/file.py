@@ -61,6 +61,7 @@ class OpenFile:
     """
 
     __slots__ = (
+        "denies_write",
         "epitems",
         "f_path",
         "flags",
@@ -88,6 +89,7 @@ class OpenFile:
         self.pos = 0
         self.refs = 1
         self.released = False
+        self.denies_write = False
         self.owner_pid = 0
         self.epitems: list[EpollItem] | None = None  # epolls that watch this file (f_ep)
         self.mapping: PageCache | None = inode.mapping
@@ -133,8 +135,16 @@ class OpenFile:
             if inode.locks is not None:
                 inode.locks.drop_file(self)
             self.release()
+            if self.denies_write:
+                self.inode.write_count += 1
             inode.open_count -= 1
             inode.put()
+
+    def deny_write_access(self) -> None:
+        """As long as this file lives nobody can open it for writing: it is a program that runs (ETXTBSY)."""
+        assert self.inode.write_count <= 0, "deny_write_access: open for writing"
+        self.denies_write = True
+        self.inode.write_count -= 1
 
     def release(self) -> None:
         """The last descriptor was closed."""

@@ -208,7 +208,9 @@ def open_exec_path(path: Path, cred: Cred) -> OpenFile:
     inode_permission(inode, MAY_EXEC, cred)
     if inode.write_count > 0:
         raise LinuxError(Errno.ETXTBSY, "the file is open for writing")
-    return inode.open(path, O_RDONLY | O_LARGEFILE)
+    file = inode.open(path, O_RDONLY | O_LARGEFILE)
+    file.deny_write_access()
+    return file
 
 
 def check_large(file: OpenFile) -> None:

@@ -85,6 +85,18 @@ class Pipe:
             self.writable.wake()
         return b"".join(parts)
 
+    def peek(self, count: int) -> bytes:
+        """Up to *count* bytes from the front, which stay."""
+        parts: list[bytes] = []
+        start = self.head
+        for buffer in self.buffers:
+            if count <= 0:
+                break
+            parts.append(buffer[start : start + count])
+            count -= len(parts[-1])
+            start = 0
+        return b"".join(parts)
+
     def put_back(self, data: bytes) -> None:
         """Bytes that a reader took and could not store return to the front."""
         if self.head:

@@ -11,6 +11,7 @@ from minikernel.syscalls import (
     file_io,
     file_open,
     file_poll,
+    file_splice,
     file_stat,
     xattr,
 )
@@ -25,6 +26,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     *file_ctl.ENTRIES,
     *file_poll.ENTRIES,
     *file_copy.ENTRIES,
+    *file_splice.ENTRIES,
     *xattr.ENTRIES,
     *epoll.ENTRIES,
 )

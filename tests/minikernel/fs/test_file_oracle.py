@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -198,13 +199,16 @@ class PipeMachine(RuleBasedStateMachine):
             assert self.reader.pipe.length == int.from_bytes(theirs, "little")
 
 
+@pytest.mark.slow
 def test_copied_up_file_behaves_as_the_hosts() -> None:
     run_state_machine_as_test(FileMachine, settings=SETTINGS)
 
 
+@pytest.mark.slow
 def test_tmpfs_file_behaves_as_the_hosts() -> None:
     run_state_machine_as_test(TmpfsFileMachine, settings=SETTINGS)
 
 
+@pytest.mark.slow
 def test_pipe_behaves_as_the_hosts() -> None:
     run_state_machine_as_test(PipeMachine, settings=SETTINGS)

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -193,7 +194,7 @@ class TmpfsAsNobody(TreeMachine):
 
 
 SETTINGS = settings(
-    max_examples=60,
+    max_examples=30,
     stateful_step_count=30,
     deadline=None,
     derandomize=True,
@@ -201,18 +202,22 @@ SETTINGS = settings(
 )
 
 
+@pytest.mark.slow
 def test_copy_up_tree_behaves_as_the_host_for_root() -> None:
     run_state_machine_as_test(CopyUpAsRoot, settings=SETTINGS)
 
 
+@pytest.mark.slow
 def test_copy_up_tree_behaves_as_the_host_for_nobody() -> None:
     run_state_machine_as_test(CopyUpAsNobody, settings=SETTINGS)
 
 
+@pytest.mark.slow
 def test_tmpfs_behaves_as_the_host_for_root() -> None:
     run_state_machine_as_test(TmpfsAsRoot, settings=SETTINGS)
 
 
+@pytest.mark.slow
 def test_tmpfs_behaves_as_the_host_for_nobody() -> None:
     run_state_machine_as_test(TmpfsAsNobody, settings=SETTINGS)
 

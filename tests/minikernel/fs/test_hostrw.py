@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
@@ -113,11 +114,12 @@ class BindMachine(RuleBasedStateMachine):
             assert snapshot(self.bound_root) == snapshot(self.oracle_root)
 
 
+@pytest.mark.slow
 def test_bound_tree_becomes_what_the_host_would_make_of_it() -> None:
     run_state_machine_as_test(
         BindMachine,
         settings=settings(
-            max_examples=40,
+            max_examples=25,
             stateful_step_count=25,
             deadline=None,
             derandomize=True,

@@ -122,12 +122,15 @@ def test_execve_refuses_what_is_no_program(vfs: Vfs) -> None:
         with pytest.raises(LinuxError) as caught:
             open_exec(fs, ROOT, name)
         assert caught.value.errno == error
+    with pytest.raises(LinuxError) as caught:
+        do_open(fs, ROOT, b"/a/file", os.O_WRONLY)
+    assert caught.value.errno == Errno.ETXTBSY
+    file.put_file()
     writer = do_open(fs, ROOT, b"/a/file", os.O_WRONLY)
     with pytest.raises(LinuxError) as caught:
         open_exec(fs, ROOT, b"/a/file")
     assert caught.value.errno == Errno.ETXTBSY
     writer.put_file()
-    file.put_file()
 
 
 def test_root_needs_an_execute_bit_to_execute(vfs: Vfs) -> None:
