@@ -98,6 +98,8 @@ _REG_MSR: Final = 248
 _REG_FS_BASE: Final = 250
 _REG_GS_BASE: Final = 251
 
+_UC_ERR_EXCEPTION: Final = 21  # writing the register raised an exception
+
 _MSR_SYSENTER_CS: Final = 0x174
 _MSR_EFER: Final = 0xC000_0080
 
@@ -279,11 +281,20 @@ class Cpu:
         """Selector in segment register *name* ("cs", "ss", "ds", "es", "fs", "gs")."""
         return self._read(_SEGMENTS[name]) & 0xFFFF
 
-    def load_segment(self, name: str, selector: int) -> None:
-        """Load a data segment register; the descriptor is the GDT's.  CS, and SS in ring 3, change by ``restore``."""
+    def load_segment(self, name: str, selector: int) -> bool:
+        """Load a data segment register; the descriptor is the GDT's.  CS, and SS in ring 3, change by ``restore``.
+
+        False: there is no such descriptor, or it is not for user code; nothing has changed.  A 64-bit engine just
+        notes the selectors of DS and ES: their base stays what user code last loaded.
+        """
         assert name != "cs", "Cpu.load_segment: ring 3 cannot be written, only entered"
         assert name != "ss" or not self._native.machine_cpl(self._handle), "Cpu.load_segment: the same goes for SS"
-        self._write(_SEGMENTS[name], selector)
+        word = ctypes.c_uint64(selector)
+        error = self._native.machine_reg_write(self._handle, _SEGMENTS[name], ctypes.byref(word))
+        if error == _UC_ERR_EXCEPTION:
+            return False
+        self._check(error)
+        return True
 
     def fxsave(self) -> bytes:
         """The x87 and SSE state: 512 bytes in FXSAVE's layout."""

@@ -110,9 +110,14 @@ class UserMode:
         cpu.rflags = flags
         cpu.fxrstor(fpstate)
         for name, value in segments.items():
-            cpu.load_segment(name, value)
+            self.load_segment(name, value)
         if cpu.long_mode:
             cpu.fs_base, cpu.gs_base = bases
+
+    def load_segment(self, name: str, selector: int) -> None:
+        """Load a data segment register; one that the CPU refuses leaves it empty (Linux: loadsegment)."""
+        if not self._cpu.load_segment(name, selector):
+            self._cpu.load_segment(name, 0)
 
     def load_tls(self, tls: tuple[int, ...]) -> None:
         """Put a task's TLS descriptors into the GDT (Linux: load_TLS).  Loaded segments keep the old ones."""

@@ -124,7 +124,7 @@ def _reload_segments(kernel: Kernel, index: int) -> None:
     selector = index << 3 | 3
     for name in ("ds", "es", "fs", "gs"):
         if cpu.segment(name) == selector:
-            cpu.load_segment(name, selector)
+            kernel.user_mode.load_segment(name, selector)
 
 
 def sys_get_thread_area(kernel: Kernel, task: Task, u_info: UserDescOut) -> int:

@@ -41,7 +41,7 @@ from minikernel.syscalls.args import (
 )
 from minikernel.syscalls.entry_types import Entry, full
 from minikernel.task.posix_timers import timers_of_heard_signal, timers_of_ignored_signal
-from minikernel.task.sigframe import on_signal_stack, rt_sigreturn, sigreturn
+from minikernel.task.sigframe import on_signal_stack, rt_sigreturn, set_signal_stack, sigreturn
 from minikernel.task.signal import flush, is_ignored, recalc_sigpending, set_blocked
 from minikernel.task.task import Task
 
@@ -191,26 +191,12 @@ def sys_sigaltstack(kernel: Kernel, task: Task, new: SigaltstackIn, old: Sigalts
     before = task.sigstack
     on_it = on_signal_stack(task, sp)
     if stack is not None:
-        _set_sigstack(task, stack, on_it=on_it)
+        set_signal_stack(task, stack, sp)
     if old:
         mode = s.SS_DISABLE if not before.size else s.SS_ONSTACK if on_it else 0
         shown = SignalStack(before.sp, mode | before.flags & s.SS_AUTODISARM, before.size)
         copy_to_user(task.mm, VirtAddr(old), shown.pack(abi))
     return 0
-
-
-def _set_sigstack(task: Task, stack: SignalStack, *, on_it: bool) -> None:
-    if on_it:
-        raise LinuxError(Errno.EPERM, "the task runs on its alternate stack")
-    mode = stack.flags & ~s.SS_AUTODISARM
-    if mode not in {0, s.SS_ONSTACK, s.SS_DISABLE}:
-        raise LinuxError(Errno.EINVAL, f"flags {stack.flags:#x}")
-    if mode == s.SS_DISABLE:
-        task.sigstack = SignalStack(0, stack.flags, 0)
-        return
-    if stack.size < s.MINSIGSTKSZ:
-        raise LinuxError(Errno.ENOMEM, "smaller than MINSIGSTKSZ")
-    task.sigstack = stack
 
 
 def sys_rt_sigreturn(kernel: Kernel, task: Task) -> int:

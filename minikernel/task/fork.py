@@ -196,7 +196,7 @@ def _copy_thread(task: Task, child: Task, args: CloneArgs) -> bytes:
 
             set_new_tls(child, args.tls)
             user_mode.load_tls(child.tls)
-            cpu.load_segment("gs", cpu.segment("gs"))
+            user_mode.load_segment("gs", cpu.segment("gs"))
     theirs = cpu.save()
     cpu.restore(mine)
     user_mode.load_tls(task.tls)

@@ -4,6 +4,7 @@ Linux: arch/x86/kernel/signal.c (get_sigframe, handle_signal), signal_64.c, sign
 The CPU has no XSAVE, so the floating point state is a plain FXSAVE image.
 """
 
+from contextlib import suppress
 from typing import Final
 
 from emu.cpu import RAX, RSP
@@ -12,7 +13,7 @@ from minikernel.abi import signal as s
 from minikernel.abi.abi import X86_64
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.siginfo import Siginfo
-from minikernel.abi.signal import Sigaction, sigmask
+from minikernel.abi.signal import Sigaction, SignalStack, sigmask
 from minikernel.task import sigframe32, sigframe64
 from minikernel.task.frame_common import FrameRequest
 from minikernel.task.signal import force_signal, set_blocked
@@ -30,41 +31,49 @@ def on_signal_stack(task: Task, sp: int) -> bool:
     return stack.sp < sp <= stack.sp + stack.size
 
 
+def set_signal_stack(task: Task, stack: SignalStack, sp: int) -> None:
+    """Make *stack* the alternate stack of *task*, whose stack pointer is *sp* (do_sigaltstack).
+
+    Errors:
+        EPERM: the task runs on its alternate stack now.  EINVAL: unknown flags.  ENOMEM: smaller than MINSIGSTKSZ.
+    """
+    if on_signal_stack(task, sp):
+        raise LinuxError(Errno.EPERM, "the task runs on its alternate stack")
+    mode = stack.flags & ~s.SS_AUTODISARM
+    if mode not in {0, s.SS_ONSTACK, s.SS_DISABLE}:
+        raise LinuxError(Errno.EINVAL, f"flags {stack.flags:#x}")
+    if mode == s.SS_DISABLE:
+        stack = SignalStack(0, stack.flags, 0)
+    elif stack.size < s.MINSIGSTKSZ:
+        raise LinuxError(Errno.ENOMEM, "smaller than MINSIGSTKSZ")
+    task.sigstack = stack
+
+
 def setup_frame(task: Task, info: Siginfo, action: Sigaction) -> None:
     """Make *task* enter its handler, with the interrupted state on the stack; SIGSEGV if that cannot be written."""
     cpu = task.kernel.cpu
     sp = cpu.regs[RSP]
-    nested = on_signal_stack(task, sp)
+    on_altstack = on_signal_stack(task, sp)
     if task.abi is X86_64:
         sp -= sigframe64.RED_ZONE
-    entering = False
-    if action.flags & s.SA_ONSTACK and task.sigstack.size and not nested:
+    if action.flags & s.SA_ONSTACK and task.sigstack.size and not on_signal_stack(task, sp):
         sp = task.sigstack.sp + task.sigstack.size
-        entering = True
+        on_altstack = True
     mask = task.saved_sigmask if task.saved_sigmask is not None else task.blocked
-    request = FrameRequest(task, info, action, VirtAddr(sp), mask)
+    request = FrameRequest(task, info, action, VirtAddr(sp), mask, on_altstack)
     try:
-        if entering or nested:
-            _check_room(task, sp)
         (sigframe64 if task.abi is X86_64 else sigframe32).build(request)
     except LinuxError:
         signal_fault(task, info.signo)
         return
     task.saved_sigmask = None
     if task.sigstack.flags & s.SS_AUTODISARM:
-        task.sigstack = s.SignalStack()
+        task.sigstack = SignalStack()
     cpu.rflags = cpu.rflags & ~(FLAG_DF | FLAG_RF | FLAG_TF)
     blocked = task.blocked | action.mask
     if not action.flags & s.SA_NODEFER:
         blocked |= sigmask(info.signo)
     set_blocked(task, blocked)
-
-
-def _check_room(task: Task, sp: int) -> None:
-    """An alternate stack that is too small for the frame is refused by the build itself: it does not wrap around."""
-    size = sigframe64.MAX_FRAME if task.abi is X86_64 else sigframe32.MAX_FRAME
-    if task.sigstack.size and sp - size < task.sigstack.sp:
-        raise LinuxError(Errno.EFAULT, "the alternate stack is too small for the frame")
 
 
 def signal_fault(task: Task, sig: int) -> None:
@@ -99,9 +108,7 @@ def _return(task: Task, *, rt: bool) -> int:
         signal_fault(task, 0)
         return 0
     set_blocked(task, mask)
-    if stack is not None and not on_signal_stack(task, cpu.regs[RSP]) and not stack.flags & ~_STACK_FLAGS:
-        task.sigstack = stack if not stack.flags & s.SS_DISABLE else s.SignalStack()
+    if stack is not None:
+        with suppress(LinuxError):  # a frame may say what sigaltstack(2) would refuse: the stack stays as it is
+            set_signal_stack(task, stack, cpu.regs[RSP])
     return cpu.regs[RAX]
-
-
-_STACK_FLAGS: Final = s.SS_ONSTACK | s.SS_DISABLE | s.SS_AUTODISARM

@@ -12,7 +12,6 @@ from typing import Final
 from emu.cpu import RAX, RBP, RBX, RCX, RDI, RDX, RIP, RSI, RSP
 from emu.x86 import VirtAddr
 from minikernel.abi.abi import I386
-from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.signal import SA_RESTORER, SA_SIGINFO, SignalStack, unpack_stack
 from minikernel.mm.uaccess import copy_from_user, copy_to_user
 from minikernel.task.frame_common import FrameRequest
@@ -33,7 +32,6 @@ _RT_UC: Final = _RT_INFO + 128
 _RT_FRAME_SIZE: Final = _RT_UC + _UCONTEXT_SIZE + 8
 _RETCODE: Final = bytes.fromhex("58b877000000cd80")  # pop eax; mov eax, __NR_sigreturn; int 0x80
 _RT_RETCODE: Final = bytes.fromhex("b8ad000000cd8000")  # mov eax, __NR_rt_sigreturn; int 0x80
-MAX_FRAME: Final = _FRAME_SIZE + FSAVE_SIZE + FXSAVE_SIZE + 64 + 16
 
 
 def build(request: FrameRequest) -> None:
@@ -46,8 +44,7 @@ def build(request: FrameRequest) -> None:
     fpstate = fxstate - FSAVE_SIZE
     size = _RT_FRAME_SIZE if rt else _FRAME_SIZE
     frame = ((fpstate - size + 4) & ~15) - 4
-    if frame < 0:
-        raise LinuxError(Errno.EFAULT, "the frame would lie below address 0")
+    request.check(frame)
     if action.flags & SA_RESTORER:
         pretcode = action.restorer
     else:
@@ -118,14 +115,16 @@ def _load(task: Task, data: bytes, changeable_flags: int) -> None:
     if fpstate:
         saved = copy_from_user(task.mm, VirtAddr(fpstate), FSAVE_SIZE + FXSAVE_SIZE)
         image = fxsave_with_fsave(saved[FSAVE_SIZE:], saved[:FSAVE_SIZE])
-    task.kernel.user_mode.set_code_selector(values[15] | 3)
-    for name, selector in zip(_SEGMENTS, values, strict=False):
-        cpu.load_segment(name, selector & 0xFFFF)
+    user_mode = task.kernel.user_mode
+    user_mode.set_code_selector(values[15] & 0xFFFF | 3)
+    for name, word in zip(_SEGMENTS, values, strict=False):
+        selector = word & 0xFFFF
+        user_mode.load_segment(name, selector if selector <= 3 else selector | 3)  # fixup_rpl
     for index, value in zip(_ORDER, values[4:], strict=False):
         cpu.regs[index] = value
     cpu.regs[RIP] = values[14]
     cpu.rflags = (cpu.rflags & ~changeable_flags) | (values[16] & changeable_flags)
-    cpu.fxrstor(image if image is not None else task.kernel.user_mode.init_fpstate)
+    cpu.fxrstor(image if image is not None else user_mode.init_fpstate)
 
 
 _FSAVE_HEAD: Final = Struct("<7I")

@@ -35,7 +35,6 @@ _SIGCONTEXT_OFFSET: Final = 48
 _SIGMASK_OFFSET: Final = _SIGCONTEXT_OFFSET + _SIGCONTEXT.size
 _INFO_OFFSET: Final = _SIGMASK_OFFSET + 8
 FRAME_SIZE: Final = _INFO_OFFSET + 128
-MAX_FRAME: Final = FRAME_SIZE + FXSAVE_SIZE + 64 + 16 + RED_ZONE
 
 
 def build(request: FrameRequest) -> None:
@@ -47,6 +46,7 @@ def build(request: FrameRequest) -> None:
     regs = cpu.regs
     fpstate = (request.sp - FXSAVE_SIZE) & ~63
     frame = ((fpstate - FRAME_SIZE) & ~15) - 8
+    request.check(frame)
     stack = task.sigstack
     mcontext = _SIGCONTEXT.pack(
         *(regs[index] for index in _ORDER),

@@ -123,6 +123,9 @@ def test_segments_are_loaded_from_the_table(mode: Any, bits: int) -> None:
         assert it.cpu.segment("gs") == USER_DS
         it.cpu.load_segment("gs", 0)
         assert it.cpu.segment("gs") == 0
+        for selector in (0x1234, 0xFFFF, 0x10, 0x18, 0x50):  # behind the table, the kernel's, not there
+            assert not it.cpu.load_segment("gs", selector)
+            assert it.cpu.segment("gs") == 0
         with pytest.raises(AssertionError, match="only entered"):
             it.cpu.load_segment("cs", USER_DS)
         with pytest.raises(AssertionError, match="SS"):
