@@ -119,13 +119,21 @@ def _switch_to(kernel: Kernel, task: Task) -> None:
 
 
 def _pass_on_host_signals(kernel: Kernel) -> None:
-    """Ctrl-C at the host's terminal goes to the first process, as a terminal would send it."""
+    """Ctrl-C goes to the terminal's foreground group, as from a terminal of the guest's; others to the first process."""
     signals, kernel.host_signals = kernel.host_signals, []
+    init = kernel.init
     for sig in signals:
         if sig == s.SIGALRM:
             raise TimeLimit("the time is up")
-        if kernel.init is not None:
-            send_signal(kernel.init, Siginfo(sig, s.SI_KERNEL), group=True)
+        if init is None:
+            continue
+        if sig != s.SIGINT:
+            send_signal(init, Siginfo(sig, s.SI_KERNEL), group=True)
+            continue
+        group = kernel.vfs.foreground() or init.pgrp
+        for process in {task.process: None for task in kernel.tasks.values() if task.pgrp == group}:
+            if process.threads:
+                send_signal(process.threads[0], Siginfo(sig, s.SI_KERNEL), group=True)
 
 
 def _run_slice(kernel: Kernel, task: Task) -> None:
@@ -195,11 +203,7 @@ def do_syscall(kernel: Kernel, task: Task, insn: SyscallInsn) -> None:
     cpu = kernel.cpu
     regs = cpu.regs
     if insn is SyscallInsn.SYSCALL:
-        if task.abi is I386:  # 32-bit SYSCALL: an AMD entry that this CPU, like Intel's, does not have
-            regs[RIP] -= 2
-            force_signal(task, Siginfo(s.SIGILL, s.ILL_ILLOPN, addr=regs[RIP]))
-            return
-        table = TABLE_64
+        table = TABLE_64  # it is invalid in 32-bit code, as on Intel's processors: the CPU says #UD
         task.in_call = X86_64
     else:
         table = TABLE_32

@@ -60,7 +60,17 @@ _WRITE_SIZES: Final = {
 class HostInode(Inode):
     """A file of the host that is already open as *host_fd*.  Changed attributes stay here (copy-up)."""
 
-    __slots__ = ("_changed", "announced", "can_wait", "host_fd", "is_tty", "queue", "room", "saved_termios")
+    __slots__ = (
+        "_changed",
+        "announced",
+        "can_wait",
+        "foreground",
+        "host_fd",
+        "is_tty",
+        "queue",
+        "room",
+        "saved_termios",
+    )
 
     def __init__(self, sb: SuperBlock, host_fd: int) -> None:
         st = os.fstat(host_fd)
@@ -77,6 +87,7 @@ class HostInode(Inode):
         self.room = WaitQueue()  # who waits until output is taken
         self.announced = False  # epoll has been told that there is input
         self.saved_termios: bytes | None = None
+        self.foreground = 0  # the terminal's process group in the guest (tcsetpgrp); 0: nobody has said
         self._changed: Attributes | None = None
 
     def stat(self) -> Kstat:
@@ -299,12 +310,15 @@ class HostStream(OpenFile):
             self._host_ioctl(request, data)
             return 0
         if request == TIOCGPGRP:
-            uaccess.copy_to_user(task.mm, arg, task.pgrp.to_bytes(4, "little"))
+            uaccess.copy_to_user(task.mm, arg, (self.inode.foreground or task.pgrp).to_bytes(4, "little"))
+            return 0
+        if request == TIOCSPGRP:
+            self.inode.foreground = self._group_of_session(task, uaccess.get_user(task.mm, arg, 4))
             return 0
         if request == TIOCGSID:
             uaccess.copy_to_user(task.mm, arg, task.session.to_bytes(4, "little"))
             return 0
-        if request in {TIOCSPGRP, TIOCSCTTY}:
+        if request == TIOCSCTTY:
             return 0
         if request in {TCSBRK, TCXONC, TCFLSH}:
             try:
@@ -312,6 +326,18 @@ class HostStream(OpenFile):
             except OSError as error:
                 raise from_host(error) from None
         raise LinuxError(Errno.ENOTTY, f"terminal request {request:#x}")
+
+    @staticmethod
+    def _group_of_session(task: Any, pgrp: int) -> int:
+        """*pgrp*, if it may be the foreground (tiocspgrp).  Errors: EINVAL, ESRCH, EPERM."""
+        if pgrp >> 31:
+            raise LinuxError(Errno.EINVAL, "a negative process group")
+        members = [other for other in task.kernel.tasks.values() if other.pgrp == pgrp]
+        if not members:
+            raise LinuxError(Errno.ESRCH, f"no process group {pgrp}")
+        if members[0].session != task.session:
+            raise LinuxError(Errno.EPERM, "a process group of another session")
+        return pgrp
 
     def _host_ioctl(self, request: int, data: bytes) -> bytes:
         try:

@@ -196,6 +196,10 @@ class Vfs:
         path.dentry.drop()
         return inode.open(path, O_RDWR | O_LARGEFILE)
 
+    def foreground(self) -> int:
+        """The process group that the terminal's keys mean; 0 without a terminal, or if nobody has said."""
+        return next((inode.foreground for inode in self.streams.values() if inode.is_tty), 0)
+
     # The end
 
     def sync(self) -> None:
