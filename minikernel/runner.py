@@ -37,15 +37,25 @@ def run_command(config: Config, options: argparse.Namespace) -> int:
     except LinuxError as error:
         return _complain(f"{os.fsdecode(config.cwd)}: {_text(error)}", EXIT_FAILURE)
     with system:
-        listeners = _Listeners(system, options)
         try:
-            program = find_program(system, config.argv[0])
-            system.exec_init(program)
-        except LinuxError as error:
-            status = EXIT_NOT_FOUND if error.errno in {Errno.ENOENT, Errno.ENOTDIR} else EXIT_NOT_EXECUTABLE
-            return _complain(f"{os.fsdecode(config.argv[0])}: {_text(error)}", status)
-        status = _run(system)
-        return listeners.finish(status)
+            return _run_program(system, options)
+        except Exception as error:  # noqa: BLE001 - the one place where our own bugs end: a panic, not a traceback
+            from minikernel.report.panic import panic_report
+
+            sys.stderr.write(panic_report(system.kernel, error))
+            return EXIT_FAILURE
+
+
+def _run_program(system: System, options: argparse.Namespace) -> int:
+    config = system.kernel.config
+    listeners = _Listeners(system, options)
+    try:
+        program = find_program(system, config.argv[0])
+        system.exec_init(program)
+    except LinuxError as error:
+        status = EXIT_NOT_FOUND if error.errno in {Errno.ENOENT, Errno.ENOTDIR} else EXIT_NOT_EXECUTABLE
+        return _complain(f"{os.fsdecode(config.argv[0])}: {_text(error)}", status)
+    return listeners.finish(_run(system))
 
 
 def _run(system: System) -> int:
@@ -57,8 +67,6 @@ def _run(system: System) -> int:
         return _complain(str(error), EXIT_FAILURE)
     except TimeLimit:
         return _complain(f"timed out after {system.kernel.config.timeout:g} s", EXIT_TIMED_OUT)
-    except MachineError as error:
-        return _complain(f"panic: {error}", EXIT_FAILURE)
     return 128 + (code & 0x7F) if code & 0x7F else code >> 8
 
 
