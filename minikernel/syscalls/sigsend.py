@@ -34,48 +34,80 @@ from minikernel.task.task import Task
 from minikernel.wait import Interrupted, WaitQueue
 
 _TIMESPEC64_SIZE: Final = 16
+_INT_MIN: Final = -(1 << 31)
 
 
 # ---- sending
 
 
-def _check_signal(sig: int) -> None:
+def _check_permission(task: Task, target: Task, sig: int) -> None:
+    """check_kill_permission: the same process or user, the capability, or SIGCONT within the session.
+
+    Errors:
+        EINVAL: no such signal.  EPERM.
+    """
     if not 0 <= sig <= s.NSIG:
         raise LinuxError(Errno.EINVAL, f"there is no signal {sig}")
-
-
-def _may_kill(task: Task, target: Task, sig: int) -> bool:
-    """check_kill_permission: the same user, the capability, or SIGCONT within the session."""
     mine, theirs = task.cred, target.cred
-    if mine.euid in {theirs.suid, theirs.uid} or mine.uid in {theirs.suid, theirs.uid}:
-        return True
-    return mine.capable(CAP_KILL) or (sig == s.SIGCONT and task.session == target.session)
+    if (
+        target.process is task.process
+        or mine.euid in {theirs.suid, theirs.uid}
+        or mine.uid in {theirs.suid, theirs.uid}
+    ):
+        return
+    if not mine.capable(CAP_KILL) and (sig != s.SIGCONT or task.session != target.session):
+        raise LinuxError(Errno.EPERM, "another user's process")
 
 
-def _leaders(kernel: Kernel) -> list[Task]:
-    return [task for task in kernel.tasks.values() if task.pid == task.tgid]
+def _send(task: Task, target: Task, info: Siginfo, *, group: bool) -> None:
+    """Send *info*, unless it is signal 0; a process that has ended takes it silently."""
+    if info.code <= 0:
+        _check_permission(task, target, info.signo)
+    elif not 0 <= info.signo <= s.NSIG:
+        raise LinuxError(Errno.EINVAL, f"there is no signal {info.signo}")
+    if info.signo and target.process.threads:
+        send_signal(target, info, group=group)
+
+
+def _find(kernel: Kernel, pid: int) -> Task:
+    target = kernel.tasks.get(pid)
+    if target is None:
+        raise LinuxError(Errno.ESRCH, f"there is no process {pid}")
+    return target
 
 
 def sys_kill(kernel: Kernel, task: Task, pid: Pid, sig: Signal) -> int:
-    """kill(2): to a process, a group (0, -pgrp), or everyone (-1)."""
-    _check_signal(sig)
+    """kill(2): to a process, a group (0, -pgrp), or everyone (-1) (kill_something_info)."""
+    info = Siginfo(sig, s.SI_USER, pid=task.tgid, uid=task.cred.uid)
     if pid > 0:
-        targets = [other for other in _leaders(kernel) if other.tgid == pid]
-    elif pid == -1:
-        targets = [other for other in _leaders(kernel) if other.tgid not in {1, task.tgid}]
+        _send(task, _find(kernel, pid), info, group=True)
+        return 0
+    if pid == _INT_MIN:
+        raise LinuxError(Errno.ESRCH, "there is no such group")
+    leaders = [other for other in kernel.tasks.values() if other.pid == other.tgid]
+    if pid == -1:
+        targets = [other for other in leaders if other.tgid not in {1, task.tgid}]
     else:
         group = task.pgrp if pid == 0 else -pid
-        targets = [other for other in _leaders(kernel) if other.pgrp == group]
+        targets = [other for other in leaders if other.pgrp == group]
+    return _send_to_all(task, targets, info, everyone=pid == -1)
+
+
+def _send_to_all(task: Task, targets: list[Task], info: Siginfo, *, everyone: bool) -> int:
+    """0 if one of a group could be sent it; of everyone, those who may not be sent it do not count."""
     if not targets:
-        raise LinuxError(Errno.ESRCH, f"nobody answers to {pid}")
-    allowed = [target for target in targets if _may_kill(task, target, sig)]
-    if not allowed:
-        raise LinuxError(Errno.EPERM, "another user's process")
-    if sig:
-        info = Siginfo(sig, s.SI_USER, pid=task.tgid, uid=task.cred.uid)
-        for target in allowed:
-            send_signal(target, info, group=True)
-    return 0
+        raise LinuxError(Errno.ESRCH, "nobody answers to that")
+    failure: LinuxError | None = None
+    sent = False
+    for target in targets:
+        try:
+            _send(task, target, info, group=True)
+            sent = True
+        except LinuxError as error:
+            failure = error
+    if failure is None or sent or (everyone and failure.errno is Errno.EPERM):
+        return 0
+    raise failure
 
 
 def _find_thread(kernel: Kernel, tgid: int | None, tid: int) -> Task:
@@ -87,51 +119,41 @@ def _find_thread(kernel: Kernel, tgid: int | None, tid: int) -> Task:
     return target
 
 
-def _send_to_thread(task: Task, target: Task, sig: int) -> int:
-    _check_signal(sig)
-    if not _may_kill(task, target, sig):
-        raise LinuxError(Errno.EPERM, "another user's thread")
-    if sig:
-        send_signal(target, Siginfo(sig, s.SI_TKILL, pid=task.tgid, uid=task.cred.uid), group=False)
-    return 0
-
-
 def sys_tgkill(kernel: Kernel, task: Task, tgid: Pid, tid: Pid, sig: Signal) -> int:
     """tgkill(2)."""
-    return _send_to_thread(task, _find_thread(kernel, tgid, tid), sig)
+    info = Siginfo(sig, s.SI_TKILL, pid=task.tgid, uid=task.cred.uid)
+    _send(task, _find_thread(kernel, tgid, tid), info, group=False)
+    return 0
 
 
 def sys_tkill(kernel: Kernel, task: Task, tid: Pid, sig: Signal) -> int:
     """tkill(2)."""
-    return _send_to_thread(task, _find_thread(kernel, None, tid), sig)
+    info = Siginfo(sig, s.SI_TKILL, pid=task.tgid, uid=task.cred.uid)
+    _send(task, _find_thread(kernel, None, tid), info, group=False)
+    return 0
 
 
-def _queued_info(task: Task, sig: int, address: int, target: Task) -> Siginfo:
-    abi = call_abi(task)
-    info = unpack_siginfo(abi, copy_from_user(task.mm, VirtAddr(address), SIGINFO_SIZE))
-    if (info.code >= 0 or info.code == s.SI_TKILL) and target.tgid != task.tgid:
+def _queued_info(task: Task, sig: int, address: int, pid: int) -> Siginfo:
+    """The siginfo a program made up.  Errors: EFAULT.  EPERM: only the kernel sends such a code to others."""
+    info = unpack_siginfo(call_abi(task), copy_from_user(task.mm, VirtAddr(address), SIGINFO_SIZE))
+    if (info.code >= 0 or info.code == s.SI_TKILL) and pid != task.pid:
         raise LinuxError(Errno.EPERM, "only the kernel sends such a code to others")
-    _check_signal(sig)
-    return Siginfo(sig, info.code, info.errno, info.pid, info.uid, info.value)
+    return info._replace(signo=sig)
 
 
 def sys_rt_sigqueueinfo(kernel: Kernel, task: Task, pid: Pid, sig: Signal, info: Ptr) -> int:
     """rt_sigqueueinfo(2)."""
-    target = kernel.tasks.get(pid, task)
-    queued = _queued_info(task, sig, info, target)
-    if pid not in kernel.tasks:
-        raise LinuxError(Errno.ESRCH, f"there is no process {pid}")
-    if sig:
-        send_signal(target, queued, group=True)
+    queued = _queued_info(task, sig, info, pid)
+    _send(task, _find(kernel, pid), queued, group=True)
     return 0
 
 
 def sys_rt_tgsigqueueinfo(kernel: Kernel, task: Task, tgid: Pid, tid: Pid, sig: Signal, info: Ptr) -> int:
     """rt_tgsigqueueinfo(2)."""
-    target = _find_thread(kernel, tgid, tid)
-    queued = _queued_info(task, sig, info, target)
-    if sig:
-        send_signal(target, queued, group=False)
+    if tid <= 0 or tgid <= 0:
+        raise LinuxError(Errno.EINVAL, "thread ids are positive")
+    queued = _queued_info(task, sig, info, tid)
+    _send(task, _find_thread(kernel, tgid, tid), queued, group=False)
     return 0
 
 
