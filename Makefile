@@ -62,6 +62,11 @@ native: setup ## run every guest program on this machine's own Linux: the oracle
 test: setup ## the tests, on all cores
 	$(PY) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
+.PHONY: coverage
+coverage: setup ## every branch of paging and memory management is taken by a test that needs no guest program
+	$(PY) -m pytest -n $(WORKERS) -q tests/emu tests/minikernel/mm --cov=emu.paging --cov=minikernel.mm --cov-branch \
+		--cov-report=term-missing:skip-covered --cov-fail-under=100
+
 .PHONY: format lint types imports
 format: setup ## fail where the formatter would change something (`.venv/bin/ruff format` changes it)
 	$(VENV)/bin/ruff format --check .

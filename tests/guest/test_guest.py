@@ -82,7 +82,8 @@ def emulated(target: Target, options: tuple[str, ...], cwd: Path) -> Result:
 def test_program_does_what_it_does_natively(target: Target, options: tuple[str, ...], tmp_path: Path) -> None:
     expected = natively(target)
     result = emulated(target, options, tmp_path)
-    assert result.stdout.decode() == expected.stdout.decode(), result.stderr.decode()
+    assert result.stdout.decode().splitlines() == expected.stdout.decode().splitlines(), result.stderr.decode()
+    assert result.stdout == expected.stdout
     assert result.status == expected.status, result.stderr.decode()
     if target.program.options.get("stderr") != "ignore":
         assert result.stderr.decode() == expected.stderr.decode()
