@@ -5,16 +5,19 @@ Linux: fs/locks.c.
 
 from typing import Final
 
+from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.fcntl import F_RDLCK, F_UNLCK, F_WRLCK
+from minikernel.fs.fdtable import FdTable
 from minikernel.wait import WaitQueue
 
 OFFSET_MAX: Final = (1 << 63) - 1
+_MAX_DEADLK_ITERATIONS: Final = 10
 
 
 class FileLock:
     """One lock on bytes [*start*, *end*]: struct file_lock.  *owner* is compared by identity."""
 
-    __slots__ = ("end", "kind", "owner", "pid", "start")
+    __slots__ = ("blocker", "end", "kind", "owner", "pid", "start")
 
     def __init__(self, kind: int, start: int, end: int, owner: object, pid: int) -> None:
         self.kind = kind
@@ -22,6 +25,7 @@ class FileLock:
         self.end = end
         self.owner = owner
         self.pid = pid
+        self.blocker: FileLock | None = None  # the lock that this one, which somebody wants, waits for
 
     def overlaps(self, other: "FileLock") -> bool:
         """Whether the two have a byte in common."""
@@ -48,6 +52,26 @@ class FileLocks:
     def conflict(self, lock: FileLock) -> FileLock | None:
         """The first lock that stands against *lock* (posix_test_lock)."""
         return next((held for held in self.posix if held.conflicts(lock)), None)
+
+    async def wait_posix(self, lock: FileLock, waiting: list[FileLock]) -> int:
+        """Wait until nothing stands against *lock*, and take it.
+
+        *waiting* are the locks that others wait for, of all files: who waits for us shall not be waited for.
+
+        Errors:
+            EDEADLK: a circle of POSIX locks; for OFD locks Linux does not look.
+        """
+        while (blocker := self.conflict(lock)) is not None:
+            if isinstance(lock.owner, FdTable) and is_deadlock(lock, blocker, waiting):
+                raise LinuxError(Errno.EDEADLK, "each waits for the other's lock")
+            lock.blocker = blocker
+            waiting.append(lock)
+            try:
+                await self.queue.wait()
+            finally:
+                waiting.remove(lock)
+        self.set_posix(lock)
+        return 0
 
     def set_posix(self, lock: FileLock) -> None:
         """Put *lock*, against which nothing stands, in place of what its owner held there (posix_lock_inode)."""
@@ -98,6 +122,18 @@ class FileLocks:
         if len(self.flocks) != before:
             self.queue.wake()
         self.drop_owner(file)
+
+
+def is_deadlock(lock: FileLock, blocker: FileLock, waiting: list[FileLock]) -> bool:
+    """Whether the owner of *blocker* waits, over some steps, for the owner of *lock* (posix_locks_deadlock)."""
+    for _ in range(_MAX_DEADLK_ITERATIONS):
+        next_one = next((wanted.blocker for wanted in waiting if wanted.owner is blocker.owner), None)
+        if next_one is None:
+            return False
+        if next_one.owner is lock.owner:
+            return True
+        blocker = next_one
+    return False
 
 
 def _merged(locks: list[FileLock]) -> list[FileLock]:

@@ -24,6 +24,7 @@ from minikernel.fs.hostio import HostInode, HostStream, TtyNode, host_flags
 from minikernel.fs.hostrw import HostRwFs
 from minikernel.fs.hostwait import HostDoorbell
 from minikernel.fs.inode import Inode, SuperBlock
+from minikernel.fs.locks import FileLock
 from minikernel.fs.mount import Mount, MountNamespace
 from minikernel.fs.namei import LOOKUP_DIRECTORY, LOOKUP_FOLLOW, FsStruct, lookup_at
 from minikernel.fs.pipe import PipeFile, PipeInode
@@ -72,7 +73,7 @@ class Vfs:
     *root* is a directory of the host.  Raises OSError if the host's directory, or that of a bind, is not there.
     """
 
-    __slots__ = ("anon", "doorbell", "hostio", "namespace", "pipefs", "services", "shm", "streams")
+    __slots__ = ("anon", "doorbell", "hostio", "lock_waits", "namespace", "pipefs", "services", "shm", "streams")
 
     def __init__(self, services: KernelServices, root: bytes, binds: Sequence[Bind] = ()) -> None:
         self.services = services
@@ -82,6 +83,7 @@ class Vfs:
         self.hostio = DetachedFs(services, b"hostio", PIPEFS_MAGIC, _DEV_HOSTIO)
         self.shm = Mount(Tmpfs(services, _DEV_SHM_MNT), detached_name=_memfd_name)
         self.streams: dict[int, HostInode] = _host_streams(self.hostio)
+        self.lock_waits: list[FileLock] = []  # POSIX and OFD locks that tasks wait for (blocked_hash)
         self.doorbell = HostDoorbell(self.streams.values())
         self.mount_at(b"/dev", self._devtmpfs())
         self.mount_at(b"/dev/shm", Tmpfs(services, _DEV_DEV_SHM))

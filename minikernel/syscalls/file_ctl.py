@@ -173,7 +173,7 @@ def _lock(task: Task, file: OpenFile, cmd: int, arg: int, layout: Struct) -> Res
     if lock.kind != f.F_UNLCK and locks.conflict(lock) is not None:
         if cmd not in _WAIT_COMMANDS:
             raise LinuxError(Errno.EAGAIN, "another holds the lock")
-        return holding(file, _lock_wait(locks, lock))
+        return holding(file, locks.wait_posix(lock, task.kernel.vfs.lock_waits))
     locks.set_posix(lock)
     return 0
 
@@ -190,14 +190,6 @@ def _get_lock(task: Task, locks: FileLocks, lock: FileLock, arg: int, layout: St
         return 0
     length = 0 if held.end == OFFSET_MAX else held.end - held.start + 1
     copy_to_user(task.mm, arg, layout.pack(held.kind, f.SEEK_SET, held.start, length, held.pid))
-    return 0
-
-
-async def _lock_wait(locks: FileLocks, lock: FileLock) -> int:
-    """Wait until nothing stands against *lock*, and take it."""
-    while locks.conflict(lock) is not None:
-        await locks.queue.wait()
-    locks.set_posix(lock)
     return 0
 
 
@@ -266,8 +258,8 @@ def sys_ioctl(_kernel: Kernel, task: Task, fd: Fd, request: IoctlCmd, arg: ULong
 
 
 ENTRIES: Final[tuple[Entry, ...]] = (
-    partial("fcntl", sys_fcntl, "no leases, F_NOTIFY, F_SETSIG; no SIGIO; no deadlock check"),
-    partial("fcntl64", sys_fcntl64, "no leases, F_NOTIFY, F_SETSIG; no SIGIO; no deadlock check", abi="i386"),
+    partial("fcntl", sys_fcntl, "no leases, F_NOTIFY, F_SETSIG; no SIGIO"),
+    partial("fcntl64", sys_fcntl64, "no leases, F_NOTIFY, F_SETSIG; no SIGIO", abi="i386"),
     full("flock", sys_flock),
     partial("ioctl", sys_ioctl, "those of files, pipes, terminals, /dev/random"),
 )
