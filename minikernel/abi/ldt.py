@@ -3,9 +3,8 @@
 Source: arch/x86/include/uapi/asm/ldt.h; arch/x86/include/asm/desc.h (fill_ldt, LDT_empty); SDM vol. 3A, 3.4.5.
 """
 
-from dataclasses import dataclass
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 USER_DESC_SIZE: Final = 16
 _USER_DESC = Struct("<IIII")
@@ -24,8 +23,7 @@ USEABLE: Final = 1 << 6
 LM: Final = 1 << 7
 
 
-@dataclass(frozen=True, slots=True)
-class UserDesc:
+class UserDesc(NamedTuple):
     """A struct user_desc; *flags* is its word of bit fields."""
 
     entry_number: int

@@ -4,7 +4,6 @@ Source: include/uapi/asm-generic/resource.h, include/asm-generic/resource.h (INI
 include/uapi/linux/resource.h.
 """
 
-from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
@@ -105,19 +104,39 @@ RUSAGE_BOTH: Final = -2
 RUSAGE_THREAD: Final = 1
 
 
-@dataclass(slots=True)
 class Rusage:
     """What a task (or its dead children) used.  Times in ns, *maxrss* in KiB."""
 
-    utime: int = 0
-    stime: int = 0
-    maxrss: int = 0
-    minflt: int = 0
-    majflt: int = 0
-    inblock: int = 0
-    oublock: int = 0
-    nvcsw: int = 0
-    nivcsw: int = 0
+    __slots__ = ("inblock", "majflt", "maxrss", "minflt", "nivcsw", "nvcsw", "oublock", "stime", "utime")
+
+    def __init__(
+        self,
+        *,
+        utime: int = 0,
+        stime: int = 0,
+        maxrss: int = 0,
+        minflt: int = 0,
+        majflt: int = 0,
+        inblock: int = 0,
+        oublock: int = 0,
+        nvcsw: int = 0,
+        nivcsw: int = 0,
+    ) -> None:
+        self.utime = utime
+        self.stime = stime
+        self.maxrss = maxrss
+        self.minflt = minflt
+        self.majflt = majflt
+        self.inblock = inblock
+        self.oublock = oublock
+        self.nvcsw = nvcsw
+        self.nivcsw = nivcsw
+
+    def copy(self) -> "Rusage":
+        """One of its own with the same figures."""
+        other = Rusage()
+        other.add(self)
+        return other
 
     def add(self, other: "Rusage") -> None:
         """Count what *other* used too; of *maxrss* the larger."""

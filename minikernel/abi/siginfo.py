@@ -3,10 +3,9 @@
 Source: include/uapi/asm-generic/siginfo.h; kernel/signal.c: siginfo_layout, copy_siginfo_to_external32.
 """
 
-from dataclasses import dataclass
 from enum import Enum
 from struct import Struct, pack_into, unpack_from
-from typing import Final
+from typing import Final, NamedTuple
 
 from minikernel.abi import signal as s
 from minikernel.abi.abi import Abi
@@ -49,8 +48,7 @@ def siginfo_layout(sig: int, code: int) -> Layout:
     return Layout.RT if code < 0 else Layout.KILL
 
 
-@dataclass(frozen=True, slots=True)
-class Siginfo:
+class Siginfo(NamedTuple):
     """One siginfo_t.  Fields outside the layout of (signo, code) are not looked at."""
 
     signo: int

@@ -3,9 +3,8 @@
 Source: include/uapi/linux/utsname.h, include/uapi/linux/sysinfo.h.
 """
 
-from dataclasses import dataclass
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from minikernel.abi.abi import Abi
 
@@ -16,8 +15,7 @@ UTS_LEN: Final = 64  # __NEW_UTS_LEN
 OLD_UTS_LEN: Final = 8  # __OLD_UTS_LEN
 
 
-@dataclass(frozen=True, slots=True)
-class Utsname:
+class Utsname(NamedTuple):
     """The names of a system."""
 
     sysname: bytes
@@ -46,8 +44,7 @@ class Utsname:
 _SYSINFO = {8: Struct("<q9QHHxxxxQQIxxxx"), 4: Struct("<i9IHHIII8x")}
 
 
-@dataclass(frozen=True, slots=True)
-class Sysinfo:
+class Sysinfo(NamedTuple):
     """Memory in bytes, uptime in seconds, load averages in units of 1/65536."""
 
     uptime: int

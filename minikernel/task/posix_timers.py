@@ -7,7 +7,6 @@ While the signal is ignored the timer rests; it goes on when the signal gets a h
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -263,7 +262,7 @@ class PosixTimer:
         self._forward(self._clock.now())
         self.overrun_last, self._overrun = min(self._overrun, _INT_MAX), -1
         self._arm()
-        return replace(info, overrun=self.overrun_last)
+        return info._replace(overrun=self.overrun_last)
 
     def rest(self) -> None:
         """The signal is ignored: go on when it no longer is (posixtimer_sig_ignore)."""

@@ -1,6 +1,6 @@
 """Waiting for children.  Linux: kernel/exit.c (do_wait, wait_consider_task, wait_task_zombie)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from minikernel.abi import signal as s
 from minikernel.abi.errno import Errno, LinuxError
@@ -64,7 +64,7 @@ class Selector:
 
 def process_usage(process: Process) -> Rusage:
     """What the threads *process* has or had used (getrusage of RUSAGE_SELF)."""
-    usage = replace(process.dead_usage)
+    usage = process.dead_usage.copy()
     for thread in process.threads:
         usage.utime += thread.utime
         usage.stime += thread.stime
