@@ -247,14 +247,13 @@ def _enter_by_sysenter(kernel: Kernel, task: Task) -> bool:
     if not landing:
         force_signal(task, Siginfo(s.SIGSEGV, s.SI_KERNEL))
         return False
-    try:
-        sixth = get_user(task.mm, VirtAddr(regs[RBP] & 0xFFFF_FFFF), 4)
-    except LinuxError:
-        force_signal(task, Siginfo(s.SIGSEGV, s.SI_KERNEL))
-        return False
     regs[RSP] = regs[RBP] & 0xFFFF_FFFF
-    regs[RBP] = sixth
     regs[RIP] = landing
+    try:
+        regs[RBP] = get_user(task.mm, VirtAddr(regs[RSP]), 4)
+    except LinuxError:
+        regs[RAX] = -int(Errno.EFAULT) & 0xFFFF_FFFF
+        return False
     return True
 
 
