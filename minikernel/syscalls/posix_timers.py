@@ -37,7 +37,7 @@ from minikernel.syscalls.args import Clock, Int, IntOut, Ptr, TimerFlags
 from minikernel.syscalls.entry_types import Entry, full
 from minikernel.syscalls.sigaction import call_abi
 from minikernel.syscalls.time import cpu_clock_of
-from minikernel.task.posix_timers import PosixTimer, TimerClock, WallClock, find_timer
+from minikernel.task.posix_timers import CpuClock, PosixTimer, WallClock, find_timer
 from minikernel.task.signal import nr_queued
 from minikernel.task.task import Task
 
@@ -47,7 +47,7 @@ _ALARM_CLOCKS: Final = (CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM)
 _CLOCKFD: Final = 3
 
 
-def _timer_clock(kernel: Kernel, task: Task, which: int) -> TimerClock:
+def _timer_clock(kernel: Kernel, task: Task, which: int) -> CpuClock | WallClock:
     """The clock of a new timer.  Errors: EINVAL, EOPNOTSUPP (clockid_to_kclock, timer_create)."""
     if which < 0 or which in {CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID}:
         return cpu_clock_of(kernel, task, which)

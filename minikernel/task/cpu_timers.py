@@ -8,7 +8,7 @@ Linux: kernel/time/posix-cpu-timers.c (run_posix_cpu_timers, check_process_timer
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from minikernel.abi import signal as s
 from minikernel.abi.resource import RLIM_INFINITY, RLIMIT_CPU
@@ -18,7 +18,21 @@ from minikernel.task.jobctl import first_thread
 from minikernel.task.signal import send_signal
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from minikernel.task.task import Process, Task
+
+    class CpuTimer(Protocol):
+        """Something that is due at a point of CPU time: struct cpu_timer."""
+
+        expires: int  # ns of the clock
+        thread: Task | None  # None: the clock of the process
+        which: int  # CPUCLOCK_*
+
+        def fire(self) -> None:
+            """The time has come; it has been taken off the list."""
+            ...
+
 
 TICK_NSEC: Final = 4_000_000  # CONFIG_HZ=250
 CPUCLOCK_PROF: Final = 0
@@ -37,18 +51,6 @@ def cpu_sample(process: Process, thread: Task | None, which: int) -> int:
     """CPU time (CPUCLOCK_*) of *thread*, or of the whole process, in ns."""
     utime, stime = (thread.utime, thread.stime) if thread is not None else thread_group_cputime(process)
     return utime if which == CPUCLOCK_VIRT else utime + stime
-
-
-class CpuTimer(Protocol):
-    """Something that is due at a point of CPU time: struct cpu_timer."""
-
-    expires: int  # ns of the clock
-    thread: Task | None  # None: the clock of the process
-    which: int  # CPUCLOCK_*
-
-    def fire(self) -> None:
-        """The time has come; it has been taken off the list."""
-        ...
 
 
 class CpuItimer:

@@ -7,8 +7,7 @@ While the signal is ignored the timer rests; it goes on when the signal gets a h
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.siginfo import Siginfo
@@ -20,27 +19,29 @@ from minikernel.task.jobctl import first_thread
 from minikernel.task.signal import enqueue_signal, prepare_signal
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from minikernel.clock import Timer
     from minikernel.kernel import Kernel
     from minikernel.task.task import Process, Task
 
+    class TimerClock(Protocol):
+        """What a timer runs by: struct k_clock and its base."""
+
+        def now(self) -> int:
+            """What it shows, in ns."""
+            ...
+
+        def start(self, expires: int, callback: Callable[[], None]) -> None:
+            """Call *callback* once when the clock shows *expires* ns; nothing else may be started."""
+            ...
+
+        def cancel(self) -> None:
+            """Forget what was started."""
+            ...
+
+
 _INT_MAX: Final = 0x7FFF_FFFF
-
-
-class TimerClock(Protocol):
-    """What a timer runs by: struct k_clock and its base."""
-
-    def now(self) -> int:
-        """What it shows, in ns."""
-        ...
-
-    def start(self, expires: int, callback: Callable[[], None]) -> None:
-        """Call *callback* once when the clock shows *expires* ns; nothing else may be started."""
-        ...
-
-    def cancel(self) -> None:
-        """Forget what was started."""
-        ...
 
 
 class WallClock:
@@ -112,12 +113,10 @@ class CpuClock:
             callback()
 
 
-class TimerStatus(Enum):
-    """enum posix_timer_state."""
-
-    DISARMED = "disarmed"
-    ARMED = "armed"
-    REQUEUE_PENDING = "requeue pending"  # expired; set again when the signal is taken
+# enum posix_timer_state; plain ints, as making an Enum is felt at every start.
+_DISARMED: Final = 0
+_ARMED: Final = 1
+_REQUEUE_PENDING: Final = 2  # expired; set again when the signal is taken
 
 
 class PosixTimer:
@@ -153,7 +152,7 @@ class PosixTimer:
         self._silent = signo is None
         self.signo = signo or 0
         self._value = self.id if value is None else value
-        self._status = TimerStatus.DISARMED
+        self._status = _DISARMED
         self._expires = 0
         self._interval = 0
         self._overrun = -1
@@ -165,10 +164,10 @@ class PosixTimer:
 
     def get(self) -> tuple[int, int]:
         """(what is left, interval); (0, 0) if it does not run (common_timer_get)."""
-        if not self._interval and self._status is TimerStatus.DISARMED and not self._silent:
+        if not self._interval and self._status == _DISARMED and not self._silent:
             return 0, 0
         now = self._clock.now()
-        if self._interval and self._status is not TimerStatus.ARMED:
+        if self._interval and self._status != _ARMED:
             self._forward(now)
         left = self._expires - now
         if left <= 0:
@@ -198,12 +197,12 @@ class PosixTimer:
 
     def _stop(self) -> None:
         self._clock.cancel()
-        self._status = TimerStatus.DISARMED
+        self._status = _DISARMED
         if self in self._process.ignored_timers:
             self._process.ignored_timers.remove(self)
 
     def _arm(self) -> None:
-        self._status = TimerStatus.ARMED
+        self._status = _ARMED
         self._clock.start(self._expires, self._expire)
 
     def _forward(self, now: int) -> None:
@@ -225,7 +224,7 @@ class PosixTimer:
 
     def _expire(self) -> None:
         """The clock shows the time (posix_timer_fn, posixtimer_send_sigqueue)."""
-        self._status = TimerStatus.REQUEUE_PENDING if self._interval else TimerStatus.DISARMED
+        self._status = _REQUEUE_PENDING if self._interval else _DISARMED
         target = self._target()
         if target is None:
             return
@@ -257,7 +256,7 @@ class PosixTimer:
         self._queued = None
         if not self._valid:
             return None
-        if self._status is not TimerStatus.REQUEUE_PENDING:
+        if self._status != _REQUEUE_PENDING:
             return info
         self._forward(self._clock.now())
         self.overrun_last, self._overrun = min(self._overrun, _INT_MAX), -1
@@ -266,7 +265,7 @@ class PosixTimer:
 
     def rest(self) -> None:
         """The signal is ignored: go on when it no longer is (posixtimer_sig_ignore)."""
-        if self._status is TimerStatus.REQUEUE_PENDING and self not in self._process.ignored_timers:
+        if self._status == _REQUEUE_PENDING and self not in self._process.ignored_timers:
             self._process.ignored_timers.append(self)
 
     def resume(self) -> None:
