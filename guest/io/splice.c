@@ -152,6 +152,8 @@ int main(void)
     off_t small = 0;
     SHOW(sendfile(p[1], file, &small, 1000000));
     SHOW(small);
+    while (small < 50000)
+        sendfile(p[1], file, &small, 1000000);
     close(p[1]);
     SHOW(status_of(child));
     small = 45000;

@@ -82,20 +82,30 @@ class Pipe:
             if packet:
                 break
         if was_full and len(self.buffers) < self.max_buffers:
-            self.writable.wake()
+            self.writable.wake(key=WRITABLE)
         return b"".join(parts)
 
-    def peek(self, count: int) -> bytes:
-        """Up to *count* bytes from the front, which stay."""
-        parts: list[bytes] = []
-        start = self.head
-        for buffer in self.buffers:
-            if count <= 0:
+    def splice_to(self, target: "Pipe", size: int, *, keep: bool) -> int:
+        """Up to *size* bytes go to *target*, buffer by buffer, and with *keep* stay here too; how many bytes.
+
+        Linux: fs/splice.c (splice_pipe_to_pipe, link_pipe).
+        """
+        moved = 0
+        skip = self.head
+        for buffer in list(self.buffers):
+            if moved == size or len(target.buffers) >= target.max_buffers:
                 break
-            parts.append(buffer[start : start + count])
-            count -= len(parts[-1])
-            start = 0
-        return b"".join(parts)
+            part = buffer[skip : skip + size - moved]
+            skip = 0
+            target.buffers.append(part)
+            target.packets.append(False)
+            moved += len(part)
+        target.length += moved
+        if not keep:
+            self.take(moved)
+        if moved:
+            target.readable.wake(key=READABLE)
+        return moved
 
     def put_back(self, data: bytes) -> None:
         """Bytes that a reader took and could not store return to the front."""
@@ -127,7 +137,20 @@ class Pipe:
             done += len(part)
         self.length += done
         if done:
-            self.readable.wake()
+            self.readable.wake(key=READABLE)
+        return done
+
+    def store_pages(self, data: bytes, first: int) -> int:
+        """Store what there is room for of *data*, pages of a file of which the first has *first* bytes; how much."""
+        done = 0
+        while done < len(data) and len(self.buffers) < self.max_buffers:
+            part = data[done : done + (_PAGE if done else first)]
+            self.buffers.append(part)
+            self.packets.append(False)
+            done += len(part)
+        self.length += done
+        if done:
+            self.readable.wake(key=READABLE)
         return done
 
     def fits(self, size: int) -> bool:
@@ -237,8 +260,9 @@ class PipeFile(OpenFile):
         return mask
 
     def poll_queues(self) -> tuple[WaitQueue, ...]:
-        """Both directions."""
-        return (self.pipe.readable, self.pipe.writable)
+        """Those of its directions."""
+        pipe = self.pipe
+        return ((pipe.readable,) if self.readable else ()) + ((pipe.writable,) if self.writable else ())
 
     def ioctl(self, task: Any, request: int, arg: int) -> int:
         """FIONREAD: bytes in the pipe."""

@@ -3,13 +3,15 @@
 from typing import Final
 
 from minikernel.abi.errno import Errno, LinuxError
-from minikernel.abi.fcntl import O_APPEND, O_NONBLOCK
+from minikernel.abi.fcntl import O_APPEND, O_NONBLOCK, SEEK_CUR, SEEK_SET
 from minikernel.fs.file import MAX_RW_COUNT, BrokenPipe, OpenFile, RegularFile, WouldBlock, can_seek
+from minikernel.fs.pipe import PipeFile
 from minikernel.kernel import Kernel
 from minikernel.mm.uaccess import copy_from_user, copy_to_user
 from minikernel.syscalls.args import Fd, Ptr, Size, UInt
 from minikernel.syscalls.entry_types import Entry, Result, full, partial
 from minikernel.syscalls.file_common import abi_of, holding, send_sigpipe
+from minikernel.syscalls.file_splice import splice_to_pipe
 from minikernel.task.task import Task
 
 _CHUNK: Final = 1 << 16  # what a pipe takes at once
@@ -33,7 +35,7 @@ class _Transfer:
     def run(self) -> None:
         """Go on until all is copied, the input ends, or WouldBlock."""
         while self.done < self.total:
-            start = self.input.pos if self.in_offset is None else self.in_offset
+            start = self.input.seek(0, SEEK_CUR) if self.in_offset is None else self.in_offset
             data = self.input.pread(min(_CHUNK, self.total - self.done), start)
             if not data:
                 return
@@ -43,7 +45,7 @@ class _Transfer:
                 written = self.output.pwrite(data, self.out_offset)
                 self.out_offset += written
             if self.in_offset is None:
-                self.input.pos += written
+                self.input.seek(start + written, SEEK_SET)
             else:
                 self.in_offset += written
             self.done += written
@@ -72,8 +74,10 @@ def _sendfile(task: Task, out_fd: int, in_fd: int, address: int, count: int, wor
     target = task.files.get(out_fd)
     if not target.writable:
         raise LinuxError(Errno.EBADF, "the output is not writable")
-    if (offset is not None and offset < 0) or not isinstance(source, RegularFile) or target.flags & O_APPEND:
+    if (offset is not None and offset < 0) or not source.inode.is_reg or target.flags & O_APPEND:
         raise LinuxError(Errno.EINVAL, "sendfile is from a regular file, and does not append")
+    if isinstance(target, PipeFile):
+        return splice_to_pipe(task, source, target, address, word, min(count, MAX_RW_COUNT))
     transfer = _Transfer(source, target, offset, None, min(count, MAX_RW_COUNT))
     try:
         transfer.run()
@@ -162,7 +166,7 @@ def sys_copy_file_range(
 
 
 ENTRIES: Final[tuple[Entry, ...]] = (
-    partial("sendfile", sys_sendfile, "from regular files of the tree only"),
+    partial("sendfile", sys_sendfile, "from regular files only"),
     partial("sendfile64", sys_sendfile64, "from regular files only", abi="i386"),
     full("copy_file_range", sys_copy_file_range),
 )

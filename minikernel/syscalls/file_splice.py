@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from minikernel.abi.errno import Errno, LinuxError
-from minikernel.abi.fcntl import O_APPEND, O_NONBLOCK
+from minikernel.abi.fcntl import O_APPEND, O_NONBLOCK, SEEK_CUR, SEEK_SET
 from minikernel.fs.file import MAX_RW_COUNT, BrokenPipe, OpenFile, WouldBlock, can_seek
 from minikernel.fs.pipe import PipeFile
 from minikernel.kernel import Kernel
@@ -20,6 +20,7 @@ from minikernel.task.task import Task
 
 SPLICE_F_NONBLOCK: Final = 2
 _FLAGS_ALL: Final = 15
+_PAGE: Final = 4096
 
 Step = Callable[[], int]
 """Moves some bytes and says how many; raises WouldBlock if none can move now."""
@@ -52,48 +53,54 @@ async def _wait(task: Task, step: Step, blocked: WouldBlock) -> int:
             raise
 
 
-def _push(target: PipeFile, size: int, fetch: Callable[[int], bytes]) -> int:
-    """Put up to *size* bytes, as many as there is room for, into pipe *target*."""
+def _check_room(target: PipeFile) -> None:
+    """Wait for room in pipe *target* (wait_for_space).  Errors: EPIPE, EAGAIN."""
     pipe = target.pipe
     if not pipe.readers:
         raise BrokenPipe("nobody reads")
-    room = (pipe.max_buffers - len(pipe.buffers)) * 4096
-    if not room:
+    if len(pipe.buffers) >= pipe.max_buffers:
         raise WouldBlock(pipe.writable, "the pipe is full")
-    data = fetch(min(size, room))
-    return pipe.store(data, packet=False) if data else 0
 
 
 class _Offset:
-    """An offset in user memory, or the file's own position."""
+    """An offset of *size* bytes in user memory, or (address 0) the file's own position."""
 
-    __slots__ = ("address", "file", "task")
+    __slots__ = ("address", "file", "size", "task")
 
-    def __init__(self, task: Task, file: OpenFile, address: int) -> None:
+    def __init__(self, task: Task, file: OpenFile, address: int, size: int = 8) -> None:
         self.task = task
         self.file = file
         self.address = address
+        self.size = size
 
     def get(self) -> int:
         """Where to start."""
         if not self.address:
-            return self.file.pos
-        return int.from_bytes(copy_from_user(self.task.mm, self.address, 8), "little", signed=True)
+            return self.file.seek(0, SEEK_CUR)
+        return int.from_bytes(copy_from_user(self.task.mm, self.address, self.size), "little", signed=True)
 
     def set(self, offset: int) -> None:
         """Where it ended."""
         if self.address:
-            copy_to_user(self.task.mm, self.address, offset.to_bytes(8, "little"))
+            copy_to_user(self.task.mm, self.address, offset.to_bytes(self.size, "little"))
         else:
-            self.file.pos = offset
+            self.file.seek(offset, SEEK_SET)
 
 
 def _file_to_pipe(source: OpenFile, target: PipeFile, offset: _Offset, size: int) -> int:
-    """splice_file_to_pipe."""
+    """splice_file_to_pipe; each page of a file takes one buffer."""
+    start = offset.get() if can_seek(source) else 0
+    if start < 0:
+        raise LinuxError(Errno.EINVAL, "a negative offset")
+    if source.inode.is_dir:
+        raise LinuxError(Errno.EINVAL, "a directory")
+    _check_room(target)
+    pipe = target.pipe
+    first = _PAGE - start % _PAGE if source.inode.is_reg else _PAGE
+    size = min(size, (pipe.max_buffers - len(pipe.buffers)) * _PAGE - (_PAGE - first))
     if not can_seek(source):
-        return _push(target, size, source.read)
-    start = offset.get()
-    moved = _push(target, size, lambda count: source.pread(count, start))
+        return pipe.store_pages(source.read(size), first)
+    moved = pipe.store_pages(source.pread(size, start), first)
     offset.set(start + moved)
     return moved
 
@@ -158,18 +165,23 @@ def sys_splice(
     raise LinuxError(Errno.EINVAL, "neither file is a pipe")
 
 
+def splice_to_pipe(task: Task, source: OpenFile, target: PipeFile, address: int, word: int, size: int) -> Result:
+    """sendfile(2) into a pipe: what there is room for, once there is some; *address* of an offset of *word* bytes."""
+    place = _Offset(task, source, address, word)
+    fill = lambda: _file_to_pipe(source, target, place, size)  # noqa: E731 - a step of one expression
+    return _run(task, (source, target), fill, nowait=bool(target.flags & O_NONBLOCK))
+
+
 def _between(source: PipeFile, target: PipeFile, size: int, *, keep: bool = False) -> Step:
     """The step from pipe to pipe: splice_pipe_to_pipe, or with *keep* link_pipe (tee)."""
-
-    def fetch(count: int) -> bytes:
-        return source.pipe.peek(count) if keep else source.pipe.take(count)
 
     def step() -> int:
         if not source.pipe.buffers:
             if not source.pipe.writers:
                 return 0
             raise WouldBlock(source.pipe.readable, "the pipe is empty")
-        return _push(target, size, fetch)
+        _check_room(target)
+        return source.pipe.splice_to(target.pipe, size, keep=keep)
 
     return step
 
