@@ -19,8 +19,11 @@ def with_machine(caller: Caller) -> Any:
     """Give *caller* as much of a CPU and of segments as these calls look at; the segments."""
     cpu = SimpleNamespace(icount=0, long_mode=True, fs_base=0, gs_base=0, loaded=[])
     cpu.segment = lambda _name: 0x63
-    cpu.load_segment = lambda name, selector: cpu.loaded.append((name, selector))
-    user_mode = SimpleNamespace(gdt=X86_64_GDT, tls=())
+
+    def load_segment(name: str, selector: int) -> None:
+        cpu.loaded.append((name, selector))
+
+    user_mode = SimpleNamespace(gdt=X86_64_GDT, tls=(), load_segment=load_segment)
     user_mode.load_tls = lambda tls: setattr(user_mode, "tls", tls)
     caller.kernel.cpu = cast("Any", cpu)
     caller.kernel.user_mode = cast("Any", user_mode)
