@@ -18,9 +18,11 @@ from minikernel.fs.file import OpenFile, RegularFile
 from minikernel.fs.hostdoor import HostDoor, HostNode, from_host
 from minikernel.fs.hostfs import HostDir, HostFile, HostFs, copy_attributes
 from minikernel.fs.inode import Attributes, Inode
+from minikernel.fs.services import KernelServices
 from minikernel.fs.tmpfs import dirent_type
 
 _PAGE: Final = 4096
+_WRITEBACK_NS: Final = 5_000_000_000  # dirty_writeback_centisecs
 
 
 class HostRwStore:
@@ -56,7 +58,13 @@ class HostRwFile(HostFile):
         self.node = node
         self._store = HostRwStore()
         self.mapping.backing = self._store
+        self.mapping.on_mkwrite = self._page_mkwrite
         self._mtime_seen = st.st_mtime_ns
+
+    def _page_mkwrite(self) -> None:
+        """A mapping makes a page dirty: new times now, and the page goes to the host before long."""
+        self.modified()
+        _fs(self).start_writeback()
 
     def open(self, path: Path, flags: int) -> OpenFile:
         """Open here and on the host; content that the host changed meanwhile is read anew."""
@@ -265,7 +273,25 @@ class HostRwDir(HostDir):
 class HostRwFs(HostFs):
     """The host's tree below *root*, for reading and writing."""
 
-    __slots__ = ()
+    __slots__ = ("_writeback_due",)
+
+    def __init__(self, services: KernelServices, root: bytes, *, only: bytes | None = None) -> None:
+        super().__init__(services, root, only=only)
+        self._writeback_due = False
+
+    def start_writeback(self) -> None:
+        """A page is dirty: see to it within some seconds (wb_wakeup_delayed)."""
+        if not self._writeback_due:
+            self._writeback_due = True
+            clock = self.services.clock
+            clock.add_timer(clock.now_ns() + _WRITEBACK_NS, self._writeback)
+
+    def _writeback(self) -> None:
+        self._writeback_due = False
+        try:
+            self.sync()
+        except LinuxError:
+            return  # the pages stay dirty: fsync and the last close will say what the host said
 
     def _new_inode(self, parent: HostNode | None, name: bytes, st: os.stat_result) -> Inode:
         kind = st.st_mode & S_IFMT

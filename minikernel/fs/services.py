@@ -1,5 +1,6 @@
 """What the file systems need of the kernel that holds them; ``Kernel`` satisfies it, and so does a test's stub."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from minikernel.mm.page_alloc import Node
@@ -10,6 +11,14 @@ class Clock(Protocol):
 
     def realtime_ns(self) -> int:
         """CLOCK_REALTIME, ns since the epoch."""
+        ...
+
+    def now_ns(self) -> int:
+        """CLOCK_MONOTONIC, ns since boot."""
+        ...
+
+    def add_timer(self, deadline: int, callback: Callable[[], None]) -> object:
+        """Call *callback* once, when CLOCK_MONOTONIC has reached *deadline* ns."""
         ...
 
 

@@ -248,6 +248,8 @@ class PageCache:
         ram = self.node.physmem.ram
         flags = self.node.mem_map.flags
         total = len(data)
+        if offset > self.size:
+            self._zero_tail()
         source = memoryview(data)
         done = 0
         while done < total:
@@ -287,6 +289,8 @@ class PageCache:
         shrinks = size < self.size
         if shrinks and size & PAGE_MASK:
             self._zero(size, PAGE_SIZE - (size & PAGE_MASK))
+        elif size > self.size:
+            self._zero_tail()
         self.size = size
         self.backed = min(self.backed, size)
         if not shrinks:
@@ -295,6 +299,12 @@ class PageCache:
         unmap_mapping_range(self, first, None, even_cows=True)
         for index in sorted(index for index in self.pages if index >= first):
             self._drop(index)
+
+    def _zero_tail(self) -> None:
+        """The file grows: what a mapping wrote beyond its end was never part of it (pagecache_isize_extended)."""
+        size = self.size
+        if size & PAGE_MASK and size >> PAGE_SHIFT in self.pages:
+            self._zero(size, PAGE_SIZE - (size & PAGE_MASK))
 
     def punch_hole(self, offset: int, length: int) -> None:
         """Make the *length* bytes at *offset* read as zeroes; the size stays: fallocate(FALLOC_FL_PUNCH_HOLE).

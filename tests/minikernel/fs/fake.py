@@ -1,5 +1,7 @@
 """As much of a kernel as files need: RAM, frames, a clock that stands where it is put."""
 
+from collections.abc import Callable
+
 from emu.physmem import PhysMem
 from minikernel.events import Tracer
 from minikernel.mm.layout import X86_64_LAYOUT
@@ -14,6 +16,16 @@ class FakeClock:
 
     def __init__(self) -> None:
         self.now = START_NS
+        self.timers: list[Callable[[], None]] = []
+
+    def now_ns(self) -> int:
+        return self.now - START_NS
+
+    def add_timer(self, deadline: int, callback: Callable[[], None]) -> object:
+        """Kept, and called by the test."""
+        assert deadline > self.now_ns()
+        self.timers.append(callback)
+        return callback
 
     def realtime_ns(self) -> int:
         self.now += 1000
