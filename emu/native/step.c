@@ -11,7 +11,6 @@
 #define ZF 0x40u
 #define HF_INHIBIT_IRQ (1u << 3) /* the instruction behind a load of SS */
 
-
 static uint64_t rep_counter(struct machine *m, const struct insn *insn)
 {
     uint64_t rcx = ((uint64_t *)m->env)[1];
@@ -61,7 +60,8 @@ int machine_step(struct machine *m)
     if (insn.special == ENDS_BLOCK) return step_block(m);
     uint64_t counter = rep_counter(m, &insn), flags = machine_flags(m);
     uint64_t guest_tf = flags & TF;
-    bool leaves_at_once = guest_tf || hflags & HF_INHIBIT_IRQ;
+    bool guest_traps = guest_tf;
+    bool leaves_at_once = guest_traps || hflags & HF_INHIBIT_IRQ;
     machine_set_flags(m, flags | TF);
 
     m->budget = INT64_MAX; /* the block hook counts on it; the step counts by itself */
@@ -79,8 +79,8 @@ int machine_step(struct machine *m)
         m->icount++;
     if (!trapped) return (int)m->exit_kind;
     m->icount += leaves_at_once ? 1 : retired(&insn, counter, rep_counter(m, &insn), flags);
-    /* A trap that the guest asked for is the guest's; POPF's own flag counts from the next instruction. */
-    if (guest_tf && insn.special != POPF) return EXIT_EXCEPTION;
+    /* A trap that the guest asked for is the guest's; what POPF makes of the flag counts from the next instruction. */
+    if (guest_traps) return EXIT_EXCEPTION;
     m->exit_kind = EXIT_NONE;
     return EXIT_NONE;
 }

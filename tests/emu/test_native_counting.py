@@ -366,9 +366,14 @@ def test_a_step_over_syscall_does_not_show_its_trap_flag() -> None:
 @pytest.mark.parametrize("stepped", [False, True])
 @pytest.mark.parametrize(("mode", "bits"), MACHINES, ids=IDS)
 def test_a_trap_flag_of_the_guest_traps_as_on_hardware(mode: PagingMode, bits: int, stepped: bool) -> None:
-    """POPF sets it: the first trap comes behind the next instruction, then behind each; PUSHF shows it."""
+    """POPF sets it: the first trap comes behind the next instruction, then behind each; PUSHF shows it.
+
+    The POPF that clears it is the last to trap.
+    """
     with rig(mode, bits) as it:
-        it.code(CODE, b"\x9c\x58\x0d\x00\x01\x00\x00\x50\x9d\x90\x90\x9c\x58\xf3\xaa\xcd\x80")
+        setting = b"\x9c\x58\x0d\x00\x01\x00\x00\x50\x9d"  # pushf; pop eax; or eax, TF; push eax; popf
+        clearing = b"\x0f\xba\xf0\x08\x50\x9d"  # btr eax, 8; push eax; popf
+        it.code(CODE, setting + b"\x90\x90\x9c\x58\xf3\xaa" + clearing + b"\x90\xcd\x80")
         it.map(STACK - PAGE_SIZE, None, RW)
         it.map(DATA, None, RW)
         it.cpu.regs[RIP], it.cpu.regs[RSP], it.cpu.regs[RCX], it.cpu.regs[RDI] = CODE, STACK, 3, DATA
@@ -382,10 +387,10 @@ def test_a_trap_flag_of_the_guest_traps_as_on_hardware(mode: PagingMode, bits: i
                 traps.append((it.cpu.regs[RIP] - CODE, it.cpu.icount, it.cpu.regs[RAX] & FLAG_TF))
 
         assert [(rip, icount) for rip, icount, _ in traps] == [
-            (10, 6), (11, 7), (12, 8), (13, 9), (13, 10), (13, 11), (15, 12)
+            (10, 6), (11, 7), (12, 8), (13, 9), (13, 10), (13, 11), (15, 12), (19, 13), (20, 14), (21, 15)
         ]  # fmt: skip
         assert traps[3][2] == FLAG_TF
-        assert it.cpu.rflags & FLAG_TF
+        assert not it.cpu.rflags & FLAG_TF
 
 
 @pytest.mark.parametrize("code", [b"\x8e\xd0", b"\x66\x8e\xd0"])

@@ -2,11 +2,14 @@
 
 import hashlib
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from emu.cpu import Cpu
+from emu.exits import BudgetSpent, CpuExit
 from guest.toolchain import compiler_for
 from minikernel.abi.abi import I386, X86_64
 from minikernel.boot import System, machine_layout
@@ -81,9 +84,23 @@ def config(root: Path, name: str, **options: object) -> Config:
     return Config(argv=(b"/" + name.encode(),), root=bytes(root), ram=64 << 20, **options)  # type: ignore[arg-type]
 
 
-def run(capfd: pytest.CaptureFixture[str], config: Config) -> tuple[int, str, int, str]:
+def step_by_step(cpu: Cpu) -> Callable[[int], CpuExit]:
+    """What ``cpu.run`` does, one instruction at a time."""
+
+    def run(budget: int) -> CpuExit:
+        end = cpu.icount + budget
+        while isinstance(exit_ := cpu.step(), BudgetSpent) and cpu.icount < end:
+            pass
+        return exit_
+
+    return run
+
+
+def run(capfd: pytest.CaptureFixture[str], config: Config, *, stepped: bool = False) -> tuple[int, str, int, str]:
     """Exit code, output, instructions and a hash of all RAM."""
     system = System(config)
+    if stepped:
+        system.kernel.cpu.run = step_by_step(system.kernel.cpu)  # type: ignore[assignment,method-assign]  # this one
     with system:
         system.exec_init()
         code = system.run()
@@ -119,6 +136,10 @@ def test_slices_of_any_length_change_nothing_that_one_task_sees(
 
     for length in (499, 10_007, 1 << 40):
         assert run(capfd, config(root, name, slice=length)) == expected
+    stepped = run(capfd, config(root, name), stepped=True)
+    assert stepped[0] == expected[0]
+    # Timers expire at the end of a block when it runs free, and at the instruction when it is stepped.
+    assert stepped[1].split()[:2] == expected[1].split()[:2]
 
 
 def test_another_seed_draws_other_numbers(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
