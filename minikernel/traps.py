@@ -19,6 +19,7 @@ from emu.x86 import (
     VEC_NP,
     VEC_OF,
     VEC_SS,
+    VEC_TS,
     VEC_UD,
     VEC_XM,
     VirtAddr,
@@ -58,7 +59,7 @@ def exception_signal(kernel: Kernel, task: Task, exception: CpuException) -> Sig
         return Siginfo(s.SIGTRAP, s.TRAP_TRACE, addr=ip)
     if vector == VEC_BP:
         return Siginfo(s.SIGTRAP, s.SI_KERNEL)
-    if vector in {VEC_OF, VEC_BR}:
+    if vector in {VEC_OF, VEC_BR, VEC_TS}:
         return Siginfo(s.SIGSEGV, s.SI_KERNEL)
     if vector == VEC_UD:
         return Siginfo(s.SIGILL, s.ILL_ILLOPN, addr=ip)

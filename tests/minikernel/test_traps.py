@@ -18,6 +18,7 @@ from emu.x86 import (
     VEC_NP,
     VEC_OF,
     VEC_SS,
+    VEC_TS,
     VEC_UD,
     VEC_XM,
 )
@@ -60,6 +61,7 @@ def told(machine: Machine, exception: CpuException) -> tuple[int, int, int] | No
         (VEC_SS, False, (s.SIGBUS, s.SI_KERNEL, 0)),
         (VEC_AC, False, (s.SIGBUS, s.BUS_ADRALN, ENTRY)),
         (VEC_GP, False, (s.SIGSEGV, s.SI_KERNEL, 0)),
+        (VEC_TS, False, (s.SIGSEGV, s.SI_KERNEL, 0)),  # iret with NT set, in 32-bit code
     ],
 )
 def test_each_vector_has_its_signal(
