@@ -1,0 +1,95 @@
+"""The books of a whole machine: while it runs everything adds up, and after the power is off nothing is left.
+
+``validate_machine`` may be called between two turns of the run loop; ``assert_nothing_left`` after System.power_off().
+Both assert, as all validators do; they read everything and change nothing.
+"""
+
+import gc
+from collections.abc import Iterator
+
+from minikernel.fs.epoll import EpollFile
+from minikernel.fs.file import OpenFile
+from minikernel.fs.poll import Relay
+from minikernel.fs.validate import known_inodes, page_caches, super_blocks, validate_fs
+from minikernel.kernel import Kernel
+from minikernel.mm.mm_struct import MmStruct
+from minikernel.mm.page import PG_table
+from minikernel.mm.validate import validate_node
+from minikernel.task.task import Task, TaskState
+from minikernel.wait import WaitQueue
+
+
+def table_frames(kernel: Kernel) -> int:
+    """Frames that hold page tables now; before the first program they are the kernel's own."""
+    return sum(1 for flags in kernel.node.mem_map.flags if flags & PG_table)
+
+
+def validate_machine(kernel: Kernel) -> None:
+    """Assert that frames, address spaces, files, run queue and wait queues agree with the tasks there are."""
+    tasks = list(kernel.tasks.values())
+    mms: dict[int, MmStruct] = {id(task.mm): task.mm for task in tasks if task.has_mm}
+    tables = {id(task.files): task.files for task in tasks if task.state is not TaskState.ZOMBIE}
+    validate_fs(kernel.vfs, tables.values())
+    validate_node(kernel.node, mms.values(), page_caches(kernel.vfs, tables.values()))
+    for mm in mms.values():
+        users = sum(1 for task in tasks if task.has_mm and task.mm is mm)
+        assert mm.users == users, f"validate_machine: an address space has {mm.users} users, {users} tasks use it"
+    for task in tasks:
+        _validate_task(kernel, task)
+    assert len(kernel.scheduler.queue) == sum(task.state is TaskState.RUNNING for task in tasks), (
+        "validate_machine: the run queue has other tasks than those that run"
+    )
+
+
+def _validate_task(kernel: Kernel, task: Task) -> None:
+    where = f"validate_machine: task {task.pid} ({task.state.name})"
+    queued = task in kernel.scheduler.queue
+    assert queued == (task.state is TaskState.RUNNING), f"{where} is {'' if queued else 'not '}in the run queue"
+    waiting = task.waiting_on is not None and task in task.waiting_on.waiters
+    assert waiting == (task.state is TaskState.SLEEPING), f"{where} is {'' if waiting else 'not '}in a wait queue"
+    if task.state is TaskState.SLEEPING:
+        assert task.blocked_call is not None, f"{where} sleeps outside of a call"
+
+
+def assert_nothing_left(kernel: Kernel, tables: int) -> None:
+    """Assert that the machine, after power_off, holds nothing of its tasks; *tables*: ``table_frames`` after boot."""
+    assert not kernel.tasks, f"assert_nothing_left: tasks {sorted(kernel.tasks)}"
+    assert not kernel.reaper.children, "assert_nothing_left: processes nobody waits for"
+    assert not kernel.scheduler.queue, "assert_nothing_left: the run queue is not empty"
+    assert not kernel.futexes, f"assert_nothing_left: {len(kernel.futexes)} futexes"
+    assert not kernel.vfs.lock_waits, "assert_nothing_left: somebody waits for a file lock"
+    gc.collect()
+    files = [file for file in _open_files(kernel) if not file.released]
+    assert not files, f"assert_nothing_left: open files {[file.path for file in files]}"
+    _assert_nobody_waits(kernel)
+    for sb in super_blocks(kernel.vfs):
+        for inode in known_inodes(sb):
+            assert not inode.open_count, f"assert_nothing_left: inode {inode.ino} is open {inode.open_count} times"
+            locks = inode.locks
+            assert locks is None or not (locks.posix or locks.flocks), (
+                f"assert_nothing_left: inode {inode.ino} is locked"
+            )
+    assert not kernel.vfs.anon.inode.open_count, "assert_nothing_left: a file without a name is open"
+    left = table_frames(kernel)
+    assert left == tables, f"assert_nothing_left: {left} frames of page tables, {tables} after boot"
+    validate_fs(kernel.vfs)
+    validate_node(kernel.node, (), page_caches(kernel.vfs))
+
+
+def _open_files(kernel: Kernel) -> Iterator[OpenFile]:
+    """Every OpenFile of this machine that the interpreter still knows."""
+    for thing in gc.get_objects():
+        if isinstance(thing, OpenFile) and thing.inode.sb.services is kernel:
+            yield thing
+
+
+def _assert_nobody_waits(kernel: Kernel) -> None:
+    """No queue that still exists has one of our tasks, or a poll, in it; no epoll watches anything."""
+    for thing in gc.get_objects():
+        if isinstance(thing, WaitQueue):
+            for waiter in thing.waiters:
+                assert not isinstance(waiter, Relay), "assert_nothing_left: a poll stands in a wait queue"
+                ours = isinstance(waiter, Task) and waiter.kernel is kernel
+                assert not ours, f"assert_nothing_left: a dead task stands in a wait queue: {waiter}"
+        elif isinstance(thing, EpollFile) and thing.inode.sb.services is kernel:
+            assert not thing.items, "assert_nothing_left: a released epoll watches files"
