@@ -159,6 +159,13 @@ def _protect_stats(words: list[str]) -> list[str]:
     return protected
 
 
+def _working_directory() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109 - pathlib costs every start 7 ms
+    except OSError as error:
+        raise UsageError(f"the working directory is not there: {error.strerror}") from None
+
+
 def _config(options: argparse.Namespace) -> Config:
     argv = options.argv[1:] if options.argv[:1] == ["--"] else options.argv
     if not argv or not argv[0]:
@@ -170,7 +177,9 @@ def _config(options: argparse.Namespace) -> Config:
         name, _, value = assignment.partition(b"=")
         env[name] = value
     root = options.root if options.root is not None else "/"
-    cwd = options.cwd if options.cwd is not None else (os.getcwd() if options.root is None else "/")
+    cwd = options.cwd
+    if cwd is None:
+        cwd = _working_directory() if options.root is None else "/"
     return Config(
         argv=tuple(os.fsencode(word) for word in argv),
         env=tuple(name + b"=" + value for name, value in env.items()),

@@ -119,7 +119,7 @@ def _switch_to(kernel: Kernel, task: Task) -> None:
 
 
 def _pass_on_host_signals(kernel: Kernel) -> None:
-    """Ctrl-C goes to the terminal's foreground group, as from a terminal of the guest's; others to the first process."""
+    """Ctrl-C goes to the foreground group, as from a terminal of the guest's; others to the first process."""
     signals, kernel.host_signals = kernel.host_signals, []
     init = kernel.init
     for sig in signals:

@@ -11,6 +11,7 @@ from minikernel.abi.ioctl import RNDGETENTCNT
 from minikernel.abi.stat import makedev
 from minikernel.fs.dentry import Path
 from minikernel.fs.file import OpenFile
+from minikernel.mm.filemap import PageCache
 
 MEM_MAJOR: Final = 1
 TTYAUX_MAJOR: Final = 5
@@ -52,9 +53,14 @@ class NullFile(OpenFile):
 
 
 class ZeroFile(NullFile):
-    """/dev/zero."""
+    """/dev/zero.  Mapped, it is anonymous memory."""
 
     __slots__ = ()
+
+    def __init__(self, path: Path, flags: int) -> None:
+        super().__init__(path, flags)
+        self.mapping = PageCache(path.inode.sb.services.node)
+        self.mapping.is_dev_zero = True
 
     def read(self, count: int) -> bytes:
         """Zeroes without end."""
@@ -68,9 +74,13 @@ class ZeroFile(NullFile):
 
 
 class FullFile(ZeroFile):
-    """/dev/full: zeroes to read, never room to write."""
+    """/dev/full: zeroes to read, never room to write, and nothing to map."""
 
     __slots__ = ()
+
+    def __init__(self, path: Path, flags: int) -> None:
+        super().__init__(path, flags)
+        self.mapping = None
 
     def write(self, data: bytes) -> int:
         """No room."""

@@ -14,6 +14,7 @@ from minikernel.abi.fcntl import (
     O_ACCMODE,
     O_APPEND,
     O_DSYNC,
+    O_LARGEFILE,
     O_NOATIME,
     O_PATH,
     O_RDONLY,
@@ -26,7 +27,7 @@ from minikernel.abi.fcntl import (
     SEEK_SET,
 )
 from minikernel.abi.poll import READABLE, WRITABLE
-from minikernel.abi.stat import S_ISGID, S_ISUID, Kstat
+from minikernel.abi.stat import MAX_NON_LFS, S_ISGID, S_ISUID, Kstat
 from minikernel.fs.cred import killed_privileges
 from minikernel.fs.dentry import Path, d_path
 from minikernel.fs.inode import MAX_LFS_FILESIZE
@@ -267,10 +268,11 @@ class RegularFile(OpenFile):
 
     def _store(self, data: bytes, pos: int) -> int:
         inode = self.inode
-        if pos + len(data) > MAX_LFS_FILESIZE:
-            if pos >= MAX_LFS_FILESIZE:
-                raise LinuxError(Errno.EFBIG, "beyond the largest file")
-            data = data[: MAX_LFS_FILESIZE - pos]
+        limit = MAX_LFS_FILESIZE if self.flags & O_LARGEFILE else MAX_NON_LFS
+        if pos + len(data) > limit:
+            if pos >= limit:
+                raise LinuxError(Errno.EFBIG, "beyond the largest file, or 2 GiB without O_LARGEFILE")
+            data = data[: limit - pos]
         if not data:
             return 0
         inode.before_write(pos, len(data))

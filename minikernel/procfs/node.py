@@ -10,6 +10,7 @@ from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.fcntl import SEEK_CUR, SEEK_SET
 from minikernel.abi.stat import S_IFDIR, S_IFLNK, S_IFREG
 from minikernel.abi.statfs import PROC_SUPER_MAGIC
+from minikernel.fs.cred import Cred
 from minikernel.fs.dentry import Path
 from minikernel.fs.file import DirFile, OpenFile
 from minikernel.fs.inode import Attributes, Inode, SuperBlock
@@ -172,6 +173,11 @@ class ProcDir(ProcInode):
     def lookup(self, name: bytes) -> Inode | None:
         """An entry."""
         return self._find(name)
+
+    def make_child(self, name: bytes, mode: int, cred: Cred, *, rdev: int = 0, target: bytes = b"") -> Inode:
+        """Nothing can be made here: the look-up of a new name already fails (proc_pid_lookup, proc_lookup_de)."""
+        del mode, cred, rdev, target
+        raise LinuxError(Errno.ENOENT, f"/proc has no {name!r}")
 
     def entries(self) -> list[tuple[bytes, int, int]]:
         """All entries."""

@@ -6,11 +6,13 @@ coroutine that waits on the queue named by WouldBlock and tries again.
 
 from typing import Final
 
+from emu.x86 import PAGE_MASK
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.fcntl import O_APPEND, O_DSYNC, O_NONBLOCK, O_SYNC
 from minikernel.abi.resource import RLIM_INFINITY, RLIMIT_FSIZE
 from minikernel.abi.siginfo import Siginfo
 from minikernel.abi.signal import SIGXFSZ
+from minikernel.abi.stat import S_IFIFO, S_IFMT
 from minikernel.abi.uio import RWF_APPEND, RWF_DSYNC, RWF_NOAPPEND, RWF_NOWAIT, RWF_SUPPORTED, RWF_SYNC, UIO_MAXIOV
 from minikernel.fs.file import MAX_RW_COUNT, BrokenPipe, OpenFile, WouldBlock, can_seek
 from minikernel.kernel import Kernel
@@ -190,6 +192,9 @@ def _write_step(
     """One write of at most _CHUNK bytes: how many are done then, and whether that was the last."""
     wanted = min(total - done, _CHUNK)
     data = _load(task, segments, done, wanted)
+    if len(data) < wanted and file.inode.mode & S_IFMT == S_IFIFO:
+        # A pipe is filled page by page, and a page that cannot be copied whole is not kept (pipe_write).
+        data = data[: len(data) & ~PAGE_MASK]
     if len(data) < wanted and not data:
         if done:
             return done, True

@@ -226,7 +226,7 @@ def test_poll_of_a_write_end_without_readers(ours: Emulated) -> None:
 
 
 def test_half_bad_buffers_move_what_they_can(ours: Emulated) -> None:
-    """The end of the scratch memory is the end of what can be stored; what was not stored stays in the pipe."""
+    """What could not be stored stays in the pipe; of what is written, a page that is not whole is not kept."""
     reader, writer = pipe(ours)
     ours.call("write", writer, ours.put(b"0123456789"), 10)
     end = ours.memory() + (64 << 10)
@@ -235,7 +235,8 @@ def test_half_bad_buffers_move_what_they_can(ours: Emulated) -> None:
     assert ours.call("read", reader, end, 10) == -Errno.EFAULT
     assert ours.call("read", reader, ours.memory(), 10) == 6
     assert ours.get(6) == b"456789"
-    assert ours.call("write", writer, end - 3, 10) == 3
+    assert ours.call("write", writer, end - 3, 10) == -Errno.EFAULT
+    assert ours.call("write", writer, end - 4096 - 3, 5000) == 4096
     assert ours.call("write", writer, end, 10) == -Errno.EFAULT
 
 
