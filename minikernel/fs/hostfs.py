@@ -83,9 +83,9 @@ class HostFile(MemFile):
             return self._host_blocks if self.size else 0
         return (self.size + _PAGE - 1) // _PAGE * (_PAGE // 512)
 
-    def _has_data(self, index: int) -> bool:
-        """Holes of the host's file are not looked for."""
-        return index * _PAGE < self.size
+    def seek_extent(self, offset: int, *, data: bool) -> int:
+        """Holes of the host's file are not looked for: all is data."""
+        return offset if data else self.size
 
 
 class HostDir(MemDir):

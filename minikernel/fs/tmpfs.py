@@ -219,20 +219,20 @@ class MemFile(Inode):
             self.truncate(end)
             self.modified()
 
-    def _has_data(self, index: int) -> bool:
-        """Whether page *index* is more than a hole."""
-        return self.mapping.find_get_page(index) is not None
-
     def seek_extent(self, offset: int, *, data: bool) -> int:
         """The next page that is, or is not, there (shmem_file_llseek)."""
-        pos = offset
-        while pos < self.size:
-            if self._has_data(pos // _PAGE) == data:
-                return pos
-            pos = (pos // _PAGE + 1) * _PAGE
+        pages = self.mapping.pages
+        index = offset // _PAGE
+        if (index in pages) == data:
+            return offset
         if data:
-            raise LinuxError(Errno.ENXIO, "no data follows")
-        return self.size
+            index = min((page for page in pages if page > index), default=-1)
+            if index < 0 or index * _PAGE >= self.size:
+                raise LinuxError(Errno.ENXIO, "no data follows")
+            return index * _PAGE
+        while index in pages:
+            index += 1
+        return min(index * _PAGE, self.size)
 
     def evict(self) -> None:
         """Free the pages."""
