@@ -283,7 +283,7 @@ def open_fifo(path: Path, flags: int, pipe: Pipe) -> OpenFile:
         ENXIO: for writing, without waiting, and nobody reads.
     """
     mode = flags & O_ACCMODE
-    if mode == O_WRONLY and flags & O_NONBLOCK and not pipe.readers:
+    if mode == O_WRONLY and flags & O_NONBLOCK and not pipe.readers and not isinstance(path.inode, PipeInode):
         raise LinuxError(Errno.ENXIO, "nobody reads the FIFO")
     file = PipeFile(path, flags, pipe)
     if mode in {O_RDONLY, O_RDWR}:
@@ -294,11 +294,11 @@ def open_fifo(path: Path, flags: int, pipe: Pipe) -> OpenFile:
 
 
 def fifo_wait(file: OpenFile, opened: int) -> WaitQueue | None:
-    """Where the opener of a FIFO waits for the other end; None if it need not.
+    """Where the opener of a FIFO waits for the other end; None if it need not, as with a pipe without a name.
 
     *opened* is how often the other end had been opened when the wait began (r_counter, w_counter).
     """
-    if not isinstance(file, PipeFile) or file.readable == file.writable:
+    if not isinstance(file, PipeFile) or file.readable == file.writable or isinstance(file.inode, PipeInode):
         return None
     pipe = file.pipe
     if file.readable:
