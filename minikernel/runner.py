@@ -1,7 +1,6 @@
 """One run from the command line: boot, attach what listens, run, say how it ended."""
 
 import argparse
-import json
 import os
 import sys
 from typing import Final
@@ -135,6 +134,8 @@ class _Listeners:
         if self._stats_file == "-":
             sys.stderr.write(self._stats.text(self._kernel))
             return status
+        import json
+
         assert self._stats_file is not None, "_Listeners.finish: statistics without a place for them"
         try:
             with open(self._stats_file, "w", encoding="utf-8") as file:  # noqa: PTH123 - no pathlib in a plain run

@@ -386,7 +386,7 @@ def test_a_package_without_its_library_is_refused_with_the_path(
 def test_a_native_part_that_was_not_built_is_refused_with_what_to_do(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(native, "LIBRARY", tmp_path / "libemunative.so")
+    monkeypatch.setattr(native, "LIBRARY", str(tmp_path / "libemunative.so"))
 
     with pytest.raises(NativeMissingError, match=r"pip install \."):
         native.load()
