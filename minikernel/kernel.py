@@ -101,6 +101,11 @@ class Kernel:
             if timers is not None:
                 timers.check()
 
+    @property
+    def last_pid(self) -> int:
+        """The process id given out last."""
+        return self._last_pid
+
     def alloc_pid(self) -> int:
         """The next free process id; ids are not reused before PID_MAX is reached."""
         pid = self._last_pid

@@ -7,7 +7,8 @@ from minikernel.abi.errno import Errno, LinuxError
 from minikernel.fs.dentry import Path, d_path
 from minikernel.fs.file import OpenFile
 from minikernel.fs.inode import Inode
-from minikernel.procfs import maps, pid_mem, pid_text
+from minikernel.procfs import maps, pid_mem, pid_more, pid_text
+from minikernel.procfs.access import check_access, owner_of, ptrace_may_access
 from minikernel.procfs.node import ProcDir, ProcFs, ProcLink, ProcText
 from minikernel.task.task import Task
 
@@ -16,24 +17,43 @@ _FD_BASE: Final = 0x1000_0000  # and of its descriptors
 
 _Maker = Callable[[Task], bytes]
 
+
+def _private(make: _Maker) -> _Maker:
+    """*make*, for those who may look into the process."""
+
+    def checked(task: Task) -> bytes:
+        check_access(task)
+        return make(task)
+
+    return checked
+
+
 # Name -> text and mode; tid_base_stuff and tgid_base_stuff of fs/proc/base.c.
 _TEXTS: Final[tuple[tuple[bytes, _Maker, int], ...]] = (
     (b"cmdline", pid_text.cmdline, 0o444),
-    (b"environ", pid_text.environ, 0o400),
-    (b"auxv", pid_text.auxv, 0o400),
+    (b"environ", _private(pid_text.environ), 0o400),
+    (b"auxv", _private(pid_text.auxv), 0o400),
     (b"status", pid_text.status, 0o444),
-    (b"stat", pid_text.stat, 0o444),
     (b"statm", pid_text.statm, 0o444),
     (b"limits", pid_text.limits, 0o444),
-    (b"maps", maps.maps, 0o444),
-    (b"smaps", maps.smaps, 0o444),
-    (b"smaps_rollup", maps.smaps_rollup, 0o444),
-    (b"personality", pid_text.personality, 0o400),
-    (b"syscall", pid_text.syscall, 0o400),
-    (b"wchan", lambda _: b"0", 0o444),
-    (b"io", pid_text.io, 0o400),
+    (b"maps", _private(maps.maps), 0o444),
+    (b"smaps", _private(maps.smaps), 0o444),
+    (b"smaps_rollup", _private(maps.smaps_rollup), 0o444),
+    (b"numa_maps", _private(pid_more.numa_maps), 0o444),
+    (b"personality", _private(pid_text.personality), 0o400),
+    (b"syscall", _private(pid_more.syscall), 0o400),
+    (b"wchan", lambda t: pid_more.wchan(t) if ptrace_may_access(t.kernel.current, t) else b"0", 0o444),
+    (b"io", _private(pid_text.io), 0o400),
     (b"cgroup", lambda _: b"0::/\n", 0o444),
-    (b"oom_score", lambda _: b"0\n", 0o444),
+    (b"cpuset", lambda _: b"/\n", 0o444),
+    (b"oom_score", pid_more.oom_score, 0o444),
+    (b"schedstat", pid_more.schedstat, 0o444),
+    (b"timerslack_ns", pid_more.timerslack_ns, 0o666),
+    (b"coredump_filter", lambda _: b"00000033\n", 0o644),
+    (b"uid_map", pid_more.id_map, 0o644),
+    (b"gid_map", pid_more.id_map, 0o644),
+    (b"projid_map", pid_more.id_map, 0o644),
+    (b"setgroups", lambda _: b"allow\n", 0o644),
     (b"loginuid", lambda _: b"4294967295", 0o644),
     (b"sessionid", lambda _: b"4294967295", 0o444),
     (b"mounts", pid_text.mounts, 0o444),
@@ -55,7 +75,7 @@ class _Pid:
         self.sb = sb
         self.task = task
         self.threads = threads
-        self.owner = (task.cred.euid, task.cred.egid)
+        self.owner = owner_of(task)
 
     def directory(self, ino: int) -> ProcDir:
         """The directory itself."""
@@ -72,12 +92,15 @@ class _Pid:
         for number, (name, make, mode) in enumerate(_TEXTS, 1):
             makers[name] = self._text_maker(base + number, make, mode)
         at = base + len(_TEXTS) + 1
+        makers[b"stat"] = self._text_maker(at + 11, pid_text.tgid_stat if self.threads else pid_text.stat, 0o444)
         makers[b"comm"] = lambda: ProcText(
             self.sb, at, lambda: pid_text.comm(self.task), mode=0o644, owner=self.owner, store=self._set_comm
         )
-        makers[b"oom_score_adj"] = lambda: ProcText(
-            self.sb, at + 1, lambda: b"0\n", mode=0o644, owner=self.owner, store=_check_oom_score_adj
-        )
+        for name, ino, get, put in (
+            (b"oom_score_adj", at + 1, pid_more.oom_score_adj, pid_more.set_oom_score_adj),
+            (b"oom_adj", at + 10, pid_more.oom_adj, pid_more.set_oom_adj),
+        ):
+            makers[name] = self._knob_maker(ino, get, put)
         makers[b"mem"] = lambda: pid_mem.ProcPidMem(self.sb, at + 2, self.task, self.owner, pagemap=False)
         makers[b"pagemap"] = lambda: pid_mem.ProcPidMem(self.sb, at + 3, self.task, self.owner, pagemap=True)
         makers[b"exe"] = lambda: self._link(at + 4, self._exe)
@@ -94,6 +117,16 @@ class _Pid:
     def _text_maker(self, ino: int, make: _Maker, mode: int) -> Callable[[], Inode]:
         return lambda: ProcText(self.sb, ino, lambda: make(self.task), mode=mode, owner=self.owner)
 
+    def _knob_maker(self, ino: int, get: _Maker, put: Callable[[Task, bytes], None]) -> Callable[[], Inode]:
+        return lambda: ProcText(
+            self.sb,
+            ino,
+            lambda: get(self.task),
+            mode=0o644,
+            owner=self.owner,
+            store=lambda data: put(self.task, data),
+        )
+
     def _set_comm(self, data: bytes) -> None:
         self.task.set_comm(data.removesuffix(b"\n"))
 
@@ -101,7 +134,12 @@ class _Pid:
 
     def _link(self, ino: int, place: Callable[[], Path], mode: int = 0o777) -> ProcLink:
         """A magic link to *place*, shown as the reader sees it."""
-        return ProcLink(self.sb, ino, lambda: self._seen(place()), mode=mode, owner=self.owner, place=place)
+
+        def checked() -> Path:
+            check_access(self.task)
+            return place()
+
+        return ProcLink(self.sb, ino, lambda: self._seen(checked()), mode=mode, owner=self.owner, place=checked)
 
     def _seen(self, path: Path) -> bytes:
         reader = self.task.kernel.current
@@ -156,10 +194,3 @@ class _Pid:
             if b"%d" % thread.pid == name:
                 return _Pid(self.sb, thread, threads=False).directory(3 * _FD_BASE + (thread.pid << _INO_SHIFT))
         return None
-
-
-def _check_oom_score_adj(data: bytes) -> None:
-    """oom_score_adj_write: a number from -1000 to 1000, which nobody looks at yet.  Errors: EINVAL."""
-    text = data.strip()
-    if not text.removeprefix(b"-").isdigit() or not -1000 <= int(text) <= 1000:
-        raise LinuxError(Errno.EINVAL, f"oom_score_adj {data!r}")

@@ -11,6 +11,7 @@ from minikernel.fs.file import OpenFile
 from minikernel.fs.inode import SuperBlock
 from minikernel.mm.page import PG_anon
 from minikernel.mm.uaccess import copy_from_user_partial, copy_to_user_partial
+from minikernel.procfs.access import check_access
 from minikernel.procfs.node import ProcInode
 from minikernel.task.task import Task
 
@@ -112,5 +113,6 @@ class ProcPidMem(ProcInode):
         self._is_pagemap = pagemap
 
     def open(self, path: Path, flags: int) -> OpenFile:
-        """The memory, or its map."""
+        """The memory, or its map.  Errors: EACCES."""
+        check_access(self._task)
         return (PagemapFile if self._is_pagemap else MemFile)(path, flags, self._task)

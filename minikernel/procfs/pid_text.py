@@ -5,6 +5,7 @@ from typing import Final
 from emu.x86 import PAGE_SHIFT
 from minikernel.abi import resource as r
 from minikernel.abi.fcntl import O_CLOEXEC
+from minikernel.abi.sched import SCHED_FIFO, SCHED_RR
 from minikernel.abi.signal import SIG_DFL, SIG_IGN
 from minikernel.abi.stat import dev_major, dev_minor
 from minikernel.abi.time import ticks
@@ -12,8 +13,11 @@ from minikernel.fs.dentry import prepend_path
 from minikernel.fs.file import OpenFile
 from minikernel.fs.mount import Mount
 from minikernel.mm.uaccess import copy_from_user_partial
-from minikernel.task.task import Task
+from minikernel.procfs.access import ptrace_may_access
+from minikernel.task.task import Task, TaskState
 
+_PF_RANDOMIZE: Final = 0x400000  # flags of a task: the only ones that user space may find useful
+_PF_EXITING: Final = 0x4
 _ESCAPED: Final = b" \t\n\\#"
 
 _LIMITS: Final = (
@@ -38,6 +42,7 @@ _LIMITS: Final = (
 _STATE_NAMES: Final = {
     "R": b"R (running)",
     "S": b"S (sleeping)",
+    "D": b"D (disk sleep)",
     "T": b"T (stopped)",
     "Z": b"Z (zombie)",
     "X": b"X (dead)",
@@ -90,11 +95,6 @@ def personality(task: Task) -> bytes:
     return b"%08x\n" % task.personality
 
 
-def syscall(task: Task) -> bytes:
-    """What call the task waits in; we tell only whether it runs."""
-    return b"running\n" if task.blocked_call is None else b"%d\n" % task.orig_ax
-
-
 def io(_task: Task) -> bytes:
     """I/O counters, which are not kept."""
     names = (b"rchar", b"wchar", b"syscr", b"syscw", b"read_bytes", b"write_bytes", b"cancelled_write_bytes")
@@ -127,26 +127,54 @@ def _signal_masks(task: Task) -> tuple[int, int]:
     return ignored, caught
 
 
+def _state(task: Task) -> str:
+    """The letter of the state; a sleep that only SIGKILL ends is D."""
+    return "D" if task.uninterruptible and task.state.value == "S" else task.state.value
+
+
+def tgid_stat(task: Task) -> bytes:
+    """The numbers of a process: times of all its threads."""
+    dead = task.process.dead_usage
+    threads = task.process.threads
+    utime = dead.utime + sum(thread.utime for thread in threads)
+    stime = dead.stime + sum(thread.stime for thread in threads)
+    return _stat(task, utime, stime)
+
+
 def stat(task: Task) -> bytes:
+    """The numbers of one thread."""
+    return _stat(task, task.utime, task.stime)
+
+
+def _stat(task: Task, utime: int, stime: int) -> bytes:
     """The 52 numbers (do_task_stat)."""
     ignored, caught = _signal_masks(task)
     process = task.process
+    children = process.children_usage
     mm = task.mm if task.has_mm else None
+    attributes = task.attributes
+    realtime = attributes.policy in {SCHED_FIFO, SCHED_RR}
+    priority = -1 - attributes.rt_priority if realtime else 20 + attributes.nice
+    seen = ptrace_may_access(task.kernel.current, task)  # addresses are nobody else's business
+    shown = mm if seen else None
     low = (1 << 31) - 1
     fields: list[int] = [
-        task.ppid, process.pgrp, process.session, 0, -1, 0x400000,
-        mm.min_flt if mm else 0, 0, mm.maj_flt if mm else 0, 0,
-        ticks(task.utime), ticks(task.stime), 0, 0,
-        20 + task.attributes.nice, task.attributes.nice, len(process.threads), 0, ticks(task.start_time),
+        task.ppid, process.pgrp, process.session, 0, -1, _PF_RANDOMIZE if mm else _PF_EXITING,
+        mm.min_flt if mm else 0, children.minflt, mm.maj_flt if mm else 0, children.majflt,
+        ticks(utime), ticks(stime), ticks(children.utime), ticks(children.stime),
+        priority, attributes.nice, len(process.threads), 0, ticks(task.start_time),
         mm.total_vm << PAGE_SHIFT if mm else 0, mm.rss if mm else 0, task.rlimits[r.RLIMIT_RSS][0],
-        mm.start_code if mm else 0, mm.end_code if mm else 0, mm.start_stack if mm else 0, 0, 0,
+        shown.start_code if shown else int(mm is not None), shown.end_code if shown else int(mm is not None),
+        shown.start_stack if shown else 0, 0, 0,
         task.pending.mask & low, task.blocked & low, ignored & low, caught & low,
-        0, 0, 0, 17, 0, task.attributes.rt_priority, task.attributes.policy, 0, 0, 0,
-        mm.start_data if mm else 0, mm.end_data if mm else 0, mm.start_brk if mm else 0,
-        mm.arg_start if mm else 0, mm.arg_end if mm else 0, mm.env_start if mm else 0, mm.env_end if mm else 0,
-        task.exit_code,
+        int(seen and task.state is not TaskState.RUNNING), 0, 0,
+        17 if task is not process.leader else process.exit_signal,
+        0, attributes.rt_priority, attributes.policy, 0, 0, 0,
+        *((shown.start_data, shown.end_data, shown.start_brk, shown.arg_start, shown.arg_end, shown.env_start,
+           shown.env_end) if shown else (0,) * 7),
+        process.exit_code if seen and process.zombie else 0,
     ]  # fmt: skip
-    head = b"%d (%s) %s " % (task.pid, task.comm, task.state.value.encode())
+    head = b"%d (%s) %s " % (task.pid, task.comm, _state(task).encode())
     return head + b" ".join(b"%d" % field for field in fields) + b"\n"
 
 
@@ -156,7 +184,7 @@ def status(task: Task) -> bytes:
     lines = [
         b"Name:\t%s" % task.comm.replace(b"\\", b"\\\\").replace(b"\n", b"\\n"),
         b"Umask:\t%04o" % task.fs.umask,
-        b"State:\t%s" % _STATE_NAMES[task.state.value],
+        b"State:\t%s" % _STATE_NAMES[_state(task)],
         b"Tgid:\t%d" % task.tgid,
         b"Ngid:\t0",
         b"Pid:\t%d" % task.pid,
@@ -208,7 +236,13 @@ def _memory_lines(task: Task) -> list[bytes]:
         (b"VmSwap", 0),
     )
     lines = [b"%s:\t%8d kB" % (name, pages * 4) for name, pages in rows]
-    return [*lines, b"HugetlbPages:\t       0 kB", b"CoreDumping:\t0", b"THP_enabled:\t0"]
+    return [
+        *lines,
+        b"HugetlbPages:\t       0 kB",
+        b"CoreDumping:\t0",
+        b"THP_enabled:\t0",
+        b"untag_mask:\t0xffffffffffffffff",
+    ]
 
 
 def _signal_lines(task: Task) -> list[bytes]:

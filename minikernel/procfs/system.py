@@ -10,6 +10,7 @@ from minikernel.kernel import Kernel
 from minikernel.mm.filemap import PageCache
 from minikernel.procfs.node import ProcFs, ProcLink, ProcText
 from minikernel.procfs.sysctl import sysctl_dir
+from minikernel.procfs.zoneinfo import zoneinfo
 
 _FIRST_INO: Final = 0xF000_0010
 
@@ -34,20 +35,24 @@ def system_files(sb: ProcFs, kernel: Kernel) -> dict[bytes, Inode]:
         b"buddyinfo": lambda: _buddyinfo(kernel),
         b"cmdline": lambda: b"minikernel\n",
         b"cpuinfo": lambda: _cpuinfo(kernel),
+        b"consoles": lambda: b"",
         b"devices": lambda: _DEVICES,
+        b"diskstats": lambda: b"",
         b"filesystems": lambda: _filesystems(kernel),
         b"interrupts": lambda: b"           CPU0       \n",
         b"loadavg": lambda: _loadavg(kernel),
         b"meminfo": lambda: _meminfo(kernel),
         b"modules": lambda: b"",
         b"partitions": lambda: b"major minor  #blocks  name\n\n",
+        b"softirqs": lambda: _SOFTIRQS,
         b"stat": lambda: _stat(kernel),
         b"swaps": lambda: b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n",
         b"uptime": lambda: _uptime(kernel),
         b"version": lambda: (
             b"Linux version %s (minikernel@minikernel) (python) %s\n" % (KERNEL_RELEASE, KERNEL_VERSION)
         ),
-        b"vmstat": lambda: _vmstat(kernel),
+        b"vmstat": lambda: b"".join(b"%s %d\n" % row for row in (*_vmstat(kernel), *_vm_events(kernel))),
+        b"zoneinfo": lambda: zoneinfo(kernel, _vmstat(kernel)),
     }
     files: dict[bytes, Inode] = {}
     for number, name in enumerate(sorted(makers)):
@@ -59,6 +64,12 @@ def system_files(sb: ProcFs, kernel: Kernel) -> dict[bytes, Inode]:
 
 
 _DEVICES: Final = b"Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n"
+
+
+_SOFTIRQS: Final = b"                    CPU0       \n" + b"".join(
+    b"%12s:          0\n" % name
+    for name in (b"HI", b"TIMER", b"NET_TX", b"NET_RX", b"BLOCK", b"IRQ_POLL", b"TASKLET", b"SCHED", b"HRTIMER", b"RCU")
+)
 
 
 def _buddyinfo(kernel: Kernel) -> bytes:
@@ -175,16 +186,27 @@ def _meminfo(kernel: Kernel) -> bytes:
         ("SUnreclaim", 0),
         ("KernelStack", 0),
         ("PageTables", tables),
+        ("SecPageTables", 0),
+        ("NFS_Unstable", 0),
+        ("Bounce", 0),
+        ("WritebackTmp", 0),
         ("CommitLimit", node.totalram_pages // 2),
         ("Committed_AS", sum(mm.total_vm for mm in spaces.values())),
         ("VmallocTotal", 0),
         ("VmallocUsed", 0),
         ("VmallocChunk", 0),
+        ("Percpu", 0),
+        ("AnonHugePages", 0),
+        ("ShmemHugePages", 0),
+        ("ShmemPmdMapped", 0),
+        ("FileHugePages", 0),
+        ("FilePmdMapped", 0),
         ("HugePages_Total", None),
         ("HugePages_Free", None),
         ("HugePages_Rsvd", None),
         ("HugePages_Surp", None),
         ("Hugepagesize", 512),
+        ("Hugetlb", 0),
     )
     return "".join(
         f"{name + ':':<16}{0:>8}\n" if pages is None else f"{name + ':':<16}{pages * 4:>8} kB\n" for name, pages in rows
@@ -217,11 +239,11 @@ def _uptime(kernel: Kernel) -> bytes:
     return b"%d.%02d %d.%02d\n" % (now // 100, now % 100, idle // 100, idle % 100)
 
 
-def _vmstat(kernel: Kernel) -> bytes:
-    """vmstat_show, the counters that exist."""
+def _vmstat(kernel: Kernel) -> tuple[tuple[bytes, int], ...]:
+    """vmstat_show, the counts of pages that exist."""
     cached, shmem = cached_pages(kernel)
     spaces = {id(task.mm): task.mm for task in kernel.tasks.values() if task.has_mm}
-    rows = (
+    return (
         (b"nr_free_pages", kernel.node.nr_free),
         (b"nr_anon_pages", sum(mm.rss_anon for mm in spaces.values())),
         (b"nr_mapped", sum(mm.rss_file + mm.rss_shmem for mm in spaces.values())),
@@ -230,6 +252,13 @@ def _vmstat(kernel: Kernel) -> bytes:
         (b"nr_writeback", 0),
         (b"nr_shmem", shmem),
         (b"nr_page_table_pages", sum(mm.pgtable.nr_tables + 1 for mm in spaces.values())),
+    )
+
+
+def _vm_events(kernel: Kernel) -> tuple[tuple[bytes, int], ...]:
+    """Its counts of events."""
+    spaces = {id(task.mm): task.mm for task in kernel.tasks.values() if task.has_mm}
+    return (
         (b"pgpgin", 0),
         (b"pgpgout", 0),
         (b"pswpin", 0),
@@ -237,4 +266,3 @@ def _vmstat(kernel: Kernel) -> bytes:
         (b"pgfault", sum(mm.min_flt + mm.maj_flt for mm in spaces.values())),
         (b"pgmajfault", sum(mm.maj_flt for mm in spaces.values())),
     )
-    return b"".join(b"%s %d\n" % row for row in rows)

@@ -172,6 +172,7 @@ def _copy_signal(task: Task, pid: int, args: CloneArgs) -> Process:
     else:
         process.actions = parent.actions[:]
     process.pgrp, process.session = parent.pgrp, parent.session
+    process.oom_score_adj = parent.oom_score_adj
     watch_cpu_limit(process)
     process.parent = parent.parent if args.flags & CLONE_PARENT else parent
     process.exit_signal = parent.exit_signal if args.flags & CLONE_PARENT else args.exit_signal

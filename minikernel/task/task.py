@@ -74,6 +74,7 @@ class Process:
         "is_subreaper",
         "leader",
         "next_timer_id",
+        "oom_score_adj",
         "parent",
         "pgrp",
         "pid",
@@ -114,6 +115,7 @@ class Process:
         self.session = 0
         self.group_exiting = False
         self.exit_code = 0  # in wait(2)'s form
+        self.oom_score_adj = 0  # /proc/PID/oom_score_adj
         self.children_usage = Rusage()  # of the children waited for
         self.signalfd_queue: WaitQueue | None = None  # readers of signalfds; made by the first
         # Timers.
