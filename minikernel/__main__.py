@@ -33,7 +33,7 @@ class UsageError(Exception):
 
 
 class _Formatter(argparse.HelpFormatter):
-    """Help of a fixed width: argparse asks shutil for the terminal's even where no help is printed, and that costs 5 ms."""
+    """Help of a fixed width: to ask for the terminal's, argparse imports shutil at every start, which costs 5 ms."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=28, width=100)
