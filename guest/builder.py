@@ -166,19 +166,26 @@ def build(target: Target) -> str | None:
     return None
 
 
+def try_build(wanted: Iterable[Target]) -> dict[str, str]:
+    """Compile all *wanted* that are out of date, on all cores, one builder at a time; the complaints by target."""
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    wanted = list(wanted)
+    with (OUTPUT / ".lock").open("w") as lock, ThreadPoolExecutor(os.cpu_count()) as pool:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        answers = pool.map(build, wanted)
+        return {target.id: complaint for target, complaint in zip(wanted, answers, strict=True) if complaint}
+
+
 def build_all(wanted: Iterable[Target]) -> None:
-    """Compile all *wanted* that are out of date, on all cores; one builder at a time.
+    """Compile all *wanted* that are out of date.
 
     Raises:
         SystemExit: some do not compile; the message says which and why.
     """
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    with (OUTPUT / ".lock").open("w") as lock, ThreadPoolExecutor(os.cpu_count()) as pool:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        complaints = [complaint for complaint in pool.map(build, wanted) if complaint]
+    complaints = try_build(wanted)
     if complaints:
-        shown = "\n".join(complaints[:9])
-        raise SystemExit(f"{shown}\n{len(complaints)} guest programs do not compile")
+        shown = "\n".join(list(complaints.values())[:3])
+        raise SystemExit(f"{shown}\n{len(complaints)} guest programs do not compile: {' '.join(complaints)}")
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
 // epoll that waits: other processes, timeouts, signals and masks, threads, many descriptors.
+// guest: libc=glibc
 // guest: libs=-lpthread
 #include "guest.h"
 #include <pthread.h>

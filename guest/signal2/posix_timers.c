@@ -1,4 +1,5 @@
 // POSIX timers: signals, values, overruns, clocks, errors; gone after fork, exec and deletion.
+// guest: libc=glibc
 #include "guest.h"
 #include <sys/wait.h>
 #include <time.h>

@@ -1,4 +1,5 @@
 // timerfd: one-shot, periodic, absolute; reading, polling, errors.
+// guest: libc=glibc
 #include "guest.h"
 #include <poll.h>
 #include <sys/timerfd.h>

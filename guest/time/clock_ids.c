@@ -1,4 +1,5 @@
 // Every clock there is: which can be read, how fine it is, which can be slept on, and what a wrong time is called.
+// guest: libc=glibc
 // guest: variants=static machines=4level
 #include "guest.h"
 #include <sys/time.h>
