@@ -112,5 +112,22 @@ int main(void)
     SHOW((st.st_mode & S_IFMT) == S_IFIFO);
     SHOW(lseek(open("f", O_RDWR), 0, SEEK_SET));
     unlink("f");
+
+    /* A pipe without a name never makes its opener wait. */
+    int p[2];
+    char name[64];
+    pipe(p);
+    write(p[1], "left", 4);
+    snprintf(name, sizeof(name), "/proc/self/fd/%d", p[0]);
+    close(p[1]);
+    r = open(name, O_RDONLY);
+    CHECK(r >= 0);
+    SHOW(read(r, buf, 32));
+    SHOW(read(r, buf, 32));
+    close(r);
+    w = open(name, O_WRONLY | O_NONBLOCK);
+    CHECK(w >= 0);
+    SHOW(write(w, "more", 4));
+    SHOW(read(p[0], buf, 32));
     return 0;
 }

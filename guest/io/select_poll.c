@@ -183,5 +183,11 @@ int main(void)
     waitpid(child, NULL, 0);
     SHOW(read(e, &value, 8));
     SHOW((long)value);
+    uint64_t two[2] = {3, 4};
+    SHOW(write(e, two, 16));
+    SHOW(write(e, two, 7));
+    SHOW(write(e, two, 8));
+    SHOW(read(e, two, 16));
+    SHOW((long)two[0]);
     return 0;
 }

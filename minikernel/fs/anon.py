@@ -78,7 +78,7 @@ class EventFile(OpenFile):
 
     def write(self, data: bytes) -> int:
         """Add to the counter."""
-        if len(data) < 8:
+        if len(data) != 8:
             raise LinuxError(Errno.EINVAL, "an eventfd is written in 8 bytes")
         (added,) = _U64.unpack_from(data)
         if added == EVENTFD_MAX:

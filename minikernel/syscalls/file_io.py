@@ -62,7 +62,10 @@ def _read_step(
     data = file.read(wanted) if offset == _ABSENT else file.pread(wanted, offset + done)
     if not data:
         return done, True
-    stored = _store(task, segments, done, data)
+    if done or len(segments) > 1:
+        stored = _store(task, segments, done, data)
+    else:
+        stored = copy_to_user_partial(task.mm, segments[0][0], data)
     if stored < len(data):
         if offset == _ABSENT:
             file.unread(data[stored:])
@@ -206,12 +209,14 @@ def _write_step(
     return done, done >= total or not written or (written == len(data) < wanted)
 
 
-def write_segments(task: Task, file: OpenFile, segments: list[Segment], offset: int, *, nowait: bool = False) -> Result:
-    """vfs_writev: write *segments* to *file*, at *offset* or at its position."""
+def write_segments(
+    task: Task, file: OpenFile, segments: list[Segment], offset: int, *, nowait: bool = False, done: int = 0
+) -> Result:
+    """vfs_writev: write *segments*, of which *done* bytes are written, to *file*, at *offset* or at its position."""
     if not file.writable:
         raise LinuxError(Errno.EBADF, "not open for writing")
     total = min(sum(size for _, size in segments), MAX_RW_COUNT)
-    done, last = 0, False
+    last = False
     while not last:
         try:
             done, last = _write_step(task, file, segments, total, done, offset)
@@ -260,13 +265,20 @@ def sys_write(_kernel: Kernel, task: Task, fd: Fd, buf: BufIn, count: Size) -> R
     """Write *count* bytes at the file position: write(2)."""
     file = task.files.get(fd)
     if file.writable:
-        if count <= _CHUNK and file.inode.is_reg and task.rlimits[RLIMIT_FSIZE][0] == RLIM_INFINITY:
+        # The usual case, kept short; whatever is not usual happens again, and is answered, in write_segments.
+        if count <= _CHUNK and (not file.inode.is_reg or task.rlimits[RLIMIT_FSIZE][0] == RLIM_INFINITY):
             try:
                 data = copy_from_user(task.mm, buf, count)
             except LinuxError:
                 data = b""
             if data:
-                return file.write(data)
+                try:
+                    written = file.write(data)
+                except (WouldBlock, BrokenPipe):
+                    written = 0
+                if written == count or file.inode.is_reg:
+                    return written
+                return write_segments(task, file, [(buf, count)], _ABSENT, done=written)
         check_access(buf, count)
     return write_segments(task, file, [(buf, count)], _ABSENT)
 

@@ -1,5 +1,6 @@
 """After every run the books balance: no frame, file, task or wait queue is left of programs of many processes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,26 @@ SCRIPTS = {
     "files that are removed while open": ("exec 3>f; rm f; echo x >&3; (exec 4<&3); echo ok", b"ok\n"),
     "traps and kill": ("trap 'echo trapped' TERM; (sleep 0.1; kill $$) & wait; wait; echo end", b"trapped\nend\n"),
 }
+
+
+BASH_SCRIPTS = {
+    "process substitution": ("cat <(echo one) <(echo two; sleep 0.1)", b"one\ntwo\n"),
+    "a coprocess": ("coproc cat; echo hi >&${COPROC[1]}; read -u ${COPROC[0]} l; echo $l; kill %1; wait", b"hi\n"),
+    "pipefail": ("set -o pipefail; yes | head -1; echo $?", b"y\n141\n"),
+    "a timeout": ("timeout 0.1 sleep 5; echo $?; read -t 0.1 x < <(sleep 5); echo $?", b"124\n142\n"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/bin/bash").exists(), reason="no bash here")
+@pytest.mark.parametrize("name", BASH_SCRIPTS)
+@pytest.mark.parametrize("seed", [None, 1])
+def test_a_bash_script_leaves_nothing_behind(name: str, seed: int | None, tmp_path: Path) -> None:
+    script, expected = BASH_SCRIPTS[name]
+    ended = run_and_audit(
+        replace(shell(script, tmp_path, schedule_seed=seed), argv=(b"/bin/bash", b"-c", script.encode()))
+    )
+    assert (ended.code, ended.stdout) == (0, expected)
 
 
 @pytest.mark.slow
