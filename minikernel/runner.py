@@ -126,6 +126,12 @@ class _Listeners:
             from minikernel.report.crash import crash_report
 
             sys.stderr.write(crash_report(self._kernel, task, info))
+        elif info.signo == s.SIGKILL and info.code == s.SI_KERNEL:
+            name = task.comm.decode(errors="backslashreplace")
+            ram = self._kernel.config.ram >> 20
+            _complain(
+                f"{name} (process {task.pid}) was killed: out of memory (the machine has {ram} MiB, see --ram)", 0
+            )
 
     def finish(self, status: int) -> int:
         """Print what was asked for; *status*, or 125 if it cannot be written."""

@@ -129,3 +129,10 @@ def test_a_signal_of_the_host_reaches_the_guest(number: int) -> None:
 
             assert process.stdout.read() == output
             assert process.wait(60) == status
+
+
+def test_a_program_that_needs_more_memory_than_there_is_is_killed_and_the_user_told() -> None:
+    done = run("run", "--ram", "16M", sys.executable, "-S", "-E", "-c", "[bytearray(3 << 20) for _ in range(9)]")
+
+    assert done.returncode == 128 + signal.SIGKILL
+    assert "was killed: out of memory (the machine has 16 MiB" in done.stderr
