@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from minikernel.abi.poll import POLLERR, POLLHUP, READABLE, WRITABLE
+from minikernel.wait import WaitQueue
 
 if TYPE_CHECKING:
     from minikernel.fs.hostio import HostInode
@@ -51,8 +52,7 @@ class HostDoorbell:
         """Wake who waits for a stream that is ready now, and tell the watchers; whether that was of use."""
         streams = {}
         for inode in self._streams:
-            events = READABLE if inode.queue.waiters or inode.queue.watchers else 0
-            events |= WRITABLE if inode.room.waiters or inode.room.watchers else 0
+            events = _wanted(inode.queue, READABLE) | _wanted(inode.room, WRITABLE)
             if events:
                 streams[inode] = events
         return bool(streams) and self._poll(streams, 0)
@@ -62,8 +62,8 @@ class HostDoorbell:
         streams = {}
         for inode in self._streams:
             # A watcher that knows of input already is not waiting for it.
-            awaited = inode.queue.waiters or (inode.queue.is_awaited() and not inode.announced)
-            events = (READABLE if awaited else 0) | (WRITABLE if inode.room.is_awaited() else 0)
+            events = _wanted(inode.queue, READABLE, sleeping=True, watchers=not inode.announced)
+            events |= _wanted(inode.room, WRITABLE, sleeping=True)
             if events:
                 streams[inode] = events
         self._poll(streams, None if timeout_ns is None else -(-timeout_ns // _NS_PER_MS))
@@ -82,6 +82,17 @@ class HostDoorbell:
             else:
                 os.read(fd, _WAKEUP_BYTES)
         return found
+
+
+def _wanted(queue: WaitQueue, events: int, *, sleeping: bool = False, watchers: bool = True) -> int:
+    """*events*, if somebody in *queue* wants to hear of them; *sleeping*: and a task sleeps until then."""
+    # A task that reads or writes wants what its queue is for; poll's legs and epoll's items say what they want.
+    if any(getattr(waiter, "events", events) & events for waiter in queue.waiters):
+        return events
+    for watcher in queue.watchers or () if watchers else ():
+        if watcher.events & events and (not sleeping or watcher.is_awaited()):
+            return events
+    return 0
 
 
 def _wake(inode: "HostInode", events: int) -> bool:

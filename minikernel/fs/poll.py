@@ -9,15 +9,15 @@ from minikernel.fs.file import OpenFile
 from minikernel.wait import WaitQueue
 
 
-class Relay:
-    """A waiter in several queues that wakes one other queue, whichever is woken: struct poll_wqueues."""
+class Leg:
+    """A waiter in the queues of one file that wakes another queue: struct poll_table_entry."""
 
-    __slots__ = ("_queues", "target")
+    __slots__ = ("_queues", "_target", "events")
 
-    def __init__(self, files: Iterable[OpenFile]) -> None:
-        self.target = WaitQueue()
-        self._queues = [queue for file in files for queue in file.poll_queues()]
-        self.join()
+    def __init__(self, file: OpenFile, events: int, target: WaitQueue) -> None:
+        self.events = events  # what the caller wants to hear of; others are no reason to wake the emulator
+        self._queues = file.poll_queues()
+        self._target = target
 
     def join(self) -> None:
         """Stand in every queue (again: a wake took us out of one)."""
@@ -26,25 +26,48 @@ class Relay:
                 queue.waiters.append(self)
 
     def leave(self) -> None:
-        """Leave every queue (poll_freewait)."""
+        """Leave every queue."""
         for queue in self._queues:
             if self in queue.waiters:
                 queue.waiters.remove(self)
 
     def wake_up(self) -> None:
-        """One of the files may be ready."""
-        self.target.wake()
+        """The file may be ready."""
+        self._target.wake()
+
+
+class Relay:
+    """Who waits for many files, in the queues of each: struct poll_wqueues."""
+
+    __slots__ = ("_legs", "target")
+
+    def __init__(self, files: Iterable[tuple[OpenFile, int]]) -> None:
+        self.target = WaitQueue()
+        self._legs = [Leg(file, events, self.target) for file, events in files]
+        self.join()
+
+    def join(self) -> None:
+        """Stand in every queue."""
+        for leg in self._legs:
+            leg.join()
+
+    def leave(self) -> None:
+        """Leave every queue (poll_freewait)."""
+        for leg in self._legs:
+            leg.leave()
 
 
 async def wait_for_files(
-    files: list[OpenFile], ready: Callable[[], int], deadline: int | None, now: Callable[[], int]
+    files: list[tuple[OpenFile, int]], ready: Callable[[], int], deadline: int | None, now: Callable[[], int]
 ) -> int:
-    """Wait until *ready* (which asks the files) counts some, or until *deadline* (ns on *now*'s clock); the count.
+    """Wait for *files* (with the POLL* events to wait for) until *ready*, which asks them, counts some; the count.
+
+    It is 0 if *deadline* (ns on *now*'s clock) comes first.
 
     Raises:
         Interrupted: a signal came first.
     """
-    for file in files:
+    for file, _ in files:
         file.get_file()
     relay = Relay(files)
     try:
@@ -59,5 +82,5 @@ async def wait_for_files(
             await relay.target.wait(left)
     finally:
         relay.leave()
-        for file in files:
+        for file, _ in files:
             file.put_file()

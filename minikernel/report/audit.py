@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from minikernel.fs.epoll import EpollFile
 from minikernel.fs.file import OpenFile
-from minikernel.fs.poll import Relay
+from minikernel.fs.poll import Leg
 from minikernel.fs.validate import known_inodes, page_caches, super_blocks, validate_fs
 from minikernel.kernel import Kernel
 from minikernel.mm.mm_struct import MmStruct
@@ -88,7 +88,7 @@ def _assert_nobody_waits(kernel: Kernel) -> None:
     for thing in gc.get_objects():
         if isinstance(thing, WaitQueue):
             for waiter in thing.waiters:
-                assert not isinstance(waiter, Relay), "assert_nothing_left: a poll stands in a wait queue"
+                assert not isinstance(waiter, Leg), "assert_nothing_left: a poll stands in a wait queue"
                 ours = isinstance(waiter, Task) and waiter.kernel is kernel
                 assert not ours, f"assert_nothing_left: a dead task stands in a wait queue: {waiter}"
         elif isinstance(thing, EpollFile) and thing.inode.sb.services is kernel:

@@ -1,6 +1,8 @@
 """Handlers: poll and select.  Linux: fs/select.c."""
 
 from collections.abc import Callable, Coroutine
+from functools import reduce
+from operator import or_
 from typing import Any, Final
 
 from minikernel.abi.errno import Errno, LinuxError
@@ -137,9 +139,11 @@ class _PollSet:
         except LinuxError:
             return None
 
-    def files(self) -> list[OpenFile]:
-        """The files to wait for."""
-        return [file for file in self._files if file is not None]
+    def files(self) -> list[tuple[OpenFile, int]]:
+        """The files to wait for, and for what."""
+        return [
+            (file, events) for (_, events), file in zip(self._entries, self._files, strict=True) if file is not None
+        ]
 
     def _revents(self, number: int) -> int:
         fd, events = self._entries[number]
@@ -236,6 +240,10 @@ class _SelectSet:
         anything = self._wanted[0] | self._wanted[1] | self._wanted[2]
         self._files = {fd: task.files.get(fd) for fd in range(self._count) if anything >> fd & 1}
 
+    def _events(self, fd: int) -> int:
+        sets = zip(self._wanted, (POLLIN_SET, POLLOUT_SET, POLLEX_SET), strict=True)
+        return reduce(or_, (events for wanted, events in sets if wanted >> fd & 1))
+
     def ready(self) -> int:
         """How many descriptors are ready, counted once for each set; keeps the answer sets."""
         answers = [0, 0, 0]
@@ -251,7 +259,7 @@ class _SelectSet:
 
     async def wait(self, deadline: int | None) -> int:
         """Wait until some descriptor is ready, and store the answer."""
-        files = list(self._files.values())
+        files = [(file, self._events(fd)) for fd, file in self._files.items()]
         count = await wait_for_files(files, self.ready, deadline, self._task.kernel.clock.now_ns)
         for address, answer in zip(self._addresses, self._answers, strict=True):
             if address:
