@@ -9,7 +9,7 @@ from typing import Final
 
 ANY_SUBLEAF: Final = 0xFFFF_FFFF
 
-FEATURES_EDX: Final = 0x0783_FBFF  # FPU .. CLFSH, MMX, FXSR, SSE, SSE2; no DTES64, ACPI, HT
+FEATURES_EDX: Final = 0x078B_FBFF  # FPU .. CLFSH, MMX, FXSR, SSE, SSE2; no DTES64, ACPI, HT
 FEATURES_ECX: Final = (
     1 << 0  # SSE3
     | 1 << 1  # PCLMULQDQ
