@@ -101,7 +101,8 @@ class CpuTimers:
             return
         used = cpu_sample(process, None, CPUCLOCK_PROF)
         if hard != RLIM_INFINITY and used >= hard * NSEC_PER_SEC:
-            send_signal(first_thread(process), Siginfo(s.SIGKILL, s.SI_KERNEL), group=True)
+            # Linux keeps no siginfo for SIGKILL; SI_KERNEL would look like the OOM killer in reports.
+            send_signal(first_thread(process), Siginfo(s.SIGKILL), group=True)
         elif used >= soft * NSEC_PER_SEC:
             limit[0] = soft + 1
             send_signal(first_thread(process), Siginfo(s.SIGXCPU, s.SI_KERNEL), group=True)
