@@ -9,6 +9,7 @@ Linux: fs/pipe.c, include/linux/pipe_fs_i.h.
 from collections import deque
 from typing import Any, Final
 
+from emu.x86 import Pfn
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.fcntl import O_ACCMODE, O_DIRECT, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY
 from minikernel.abi.ioctl import FIONREAD
@@ -17,12 +18,16 @@ from minikernel.abi.stat import S_IFIFO
 from minikernel.fs.dentry import Path
 from minikernel.fs.file import BrokenPipe, OpenFile, WouldBlock
 from minikernel.fs.inode import Inode, SuperBlock
+from minikernel.mm.gfp import GFP_KERNEL
+from minikernel.mm.page import PG_kernel
+from minikernel.mm.page_alloc import Node
 from minikernel.wait import WaitQueue
 
 PIPE_BUF: Final = 4096
 PIPE_DEF_BUFFERS: Final = 16
 PIPE_MAX_SIZE: Final = 1 << 20
 _PAGE: Final = 4096
+_SPARE_FRAMES: Final = 2
 
 
 class Pipe:
@@ -31,11 +36,15 @@ class Pipe:
     Invariants:
         - ``length`` is the sum of the buffers' lengths, less the *head* bytes that were read of the first one;
         - no buffer is empty or longer than a page, and *head* is less than the first one's length;
-        - there are at most ``max_buffers`` buffers.
+        - there are at most ``max_buffers`` buffers;
+        - ``frames`` has a frame of RAM for each buffer, and up to two more (tmp_page): what pipes hold is memory
+          of the machine's, although the bytes are ours.
     """
 
     __slots__ = (
+        "_node",
         "buffers",
+        "frames",
         "head",
         "length",
         "max_buffers",
@@ -48,7 +57,9 @@ class Pipe:
         "writers",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.frames: list[Pfn] = []
         self.buffers: deque[bytes] = deque()
         self.packets: deque[bool] = deque()  # whether the buffer of the same index is a packet (O_DIRECT)
         self.head = 0
@@ -60,6 +71,38 @@ class Pipe:
         self.opened_write = 0
         self.readable = WaitQueue()  # readers wait here, and openers for writing
         self.writable = WaitQueue()  # writers wait here, and openers for reading
+
+    def _has_frame(self) -> bool:
+        """Whether there is memory for one more buffer."""
+        if len(self.frames) > len(self.buffers):
+            return True
+        pfn = self._node.alloc_page(GFP_KERNEL)
+        if pfn is None:
+            return False
+        self._node.mem_map.flags[pfn] |= PG_kernel
+        self.frames.append(pfn)
+        return True
+
+    def _append(self, part: bytes, *, packet: bool = False) -> bool:
+        """One more buffer; False without memory for it, or room."""
+        if len(self.buffers) >= self.max_buffers or not self._has_frame():
+            return False
+        self.buffers.append(part)
+        self.packets.append(packet)
+        self.length += len(part)
+        return True
+
+    def _free_frames(self, keep: int) -> None:
+        """Give back the frames that nothing needs, but for *keep*."""
+        while len(self.frames) > len(self.buffers) + keep:
+            self._node.put_page(self.frames.pop())
+
+    def clear(self) -> None:
+        """Nobody has the pipe open any more: what it holds is gone (free_pipe_info)."""
+        self.buffers.clear()
+        self.packets.clear()
+        self.head = self.length = 0
+        self._free_frames(0)
 
     def take(self, count: int) -> bytes:
         """Up to *count* bytes from the front; a packet ends the read and loses its rest."""
@@ -81,6 +124,8 @@ class Pipe:
                 self.head = 0
             if packet:
                 break
+        if len(self.frames) > len(self.buffers) + _SPARE_FRAMES:
+            self._free_frames(_SPARE_FRAMES)
         if was_full and len(self.buffers) < self.max_buffers:
             self.writable.wake(key=WRITABLE)
         return b"".join(parts)
@@ -93,14 +138,11 @@ class Pipe:
         moved = 0
         skip = self.head
         for buffer in list(self.buffers):
-            if moved == size or len(target.buffers) >= target.max_buffers:
-                break
             part = buffer[skip : skip + size - moved]
             skip = 0
-            target.buffers.append(part)
-            target.packets.append(False)
+            if not part or not target._append(part):
+                break
             moved += len(part)
-        target.length += moved
         if not keep:
             self.take(moved)
         if moved:
@@ -129,13 +171,15 @@ class Pipe:
         head = len(data) % _PAGE
         if head and not packet and self._fits_last(head):
             self.buffers[-1] += data[:head]
+            self.length += head
             done = head
-        while done < len(data) and len(self.buffers) < self.max_buffers:
+        while done < len(data):
             part = data[done : done + _PAGE]
-            self.buffers.append(part)
-            self.packets.append(packet)
+            if not self._append(part, packet=packet):
+                break
             done += len(part)
-        self.length += done
+        if not done and len(self.buffers) < self.max_buffers:
+            raise LinuxError(Errno.ENOMEM, "no frame for the pipe")
         if done:
             self.readable.wake(key=READABLE)
         return done
@@ -143,12 +187,11 @@ class Pipe:
     def store_pages(self, data: bytes, first: int) -> int:
         """Store what there is room for of *data*, pages of a file of which the first has *first* bytes; how much."""
         done = 0
-        while done < len(data) and len(self.buffers) < self.max_buffers:
+        while done < len(data):
             part = data[done : done + (_PAGE if done else first)]
-            self.buffers.append(part)
-            self.packets.append(False)
+            if not self._append(part):
+                break
             done += len(part)
-        self.length += done
         if done:
             self.readable.wake(key=READABLE)
         return done
@@ -180,7 +223,7 @@ class PipeInode(Inode):
 
     def __init__(self, sb: SuperBlock, ino: int) -> None:
         super().__init__(sb, ino, S_IFIFO | 0o600)
-        self.pipe = Pipe()
+        self.pipe = Pipe(sb.services.node)
 
     def open(self, path: Path, flags: int) -> OpenFile:
         """One more end."""
@@ -208,9 +251,7 @@ class PipeFile(OpenFile):
         pipe.readers -= self.readable
         pipe.writers -= self.writable
         if not pipe.readers and not pipe.writers:
-            pipe.buffers.clear()
-            pipe.packets.clear()
-            pipe.head = pipe.length = 0
+            pipe.clear()
         pipe.readable.wake()
         pipe.writable.wake()
 

@@ -270,7 +270,7 @@ class MemNode(Inode):
             return open_chrdev(path, flags)
         if kind == S_IFIFO:
             if self._pipe is None:
-                self._pipe = Pipe()
+                self._pipe = Pipe(self.sb.services.node)
             return open_fifo(path, flags, self._pipe)
         raise LinuxError(Errno.ENXIO, f"nothing behind a node of mode {self.mode:o}")
 

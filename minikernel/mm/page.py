@@ -31,7 +31,7 @@ PG_unevictable: Final = 1 << 18  # reclaim leaves it alone
 PG_table: Final = 1 << 26  # a paging structure; owner is its PageTable
 PG_used: Final = 1 << 27  # was freed at least once since boot: not known to be zero when it is allocated again
 PG_exec: Final = 1 << 28  # code of it may be translated, see icache.py
-PG_kernel: Final = 1 << 29  # the kernel's own, for good
+PG_kernel: Final = 1 << 29  # the kernel's own
 PG_reserved: Final = 1 << 32  # never in the allocator's hands
 PG_mlocked: Final = 1 << 33  # some VMA with VM_LOCKED maps it
 
