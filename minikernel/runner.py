@@ -128,7 +128,7 @@ class _Listeners:
             sys.stderr.write(crash_report(self._kernel, task, info))
         elif info.signo == s.SIGKILL and info.code == s.SI_KERNEL:
             name = task.comm.decode(errors="backslashreplace")
-            ram = self._kernel.config.ram >> 20
+            ram = self._kernel.physmem.size >> 20
             _complain(
                 f"{name} (process {task.pid}) was killed: out of memory (the machine has {ram} MiB, see --ram)", 0
             )
