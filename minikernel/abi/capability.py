@@ -56,3 +56,8 @@ CAPABILITY_VERSION_3: Final = 0x20080522
 
 HEADER: Final = Struct("<Ii")  # version, pid
 DATA: Final = Struct("<III")  # effective, permitted, inheritable: 32 bits of each
+
+# The attribute security.capability: struct vfs_cap_data, revisions 1 to 3.
+VFS_CAP_FLAGS_EFFECTIVE: Final = 1
+VFS_CAP_SIZES: Final = {0x0100_0000: 12, 0x0200_0000: 20, 0x0300_0000: 24}  # bytes, by revision
+VFS_CAP: Final = Struct("<IIII")  # permitted, inheritable: low 32 bits of both, then the high ones

@@ -16,7 +16,7 @@ class Mount:
     what /proc shows for a path of theirs (d_dname).
     """
 
-    __slots__ = ("detached_name", "id", "mountpoint", "parent", "root", "sb")
+    __slots__ = ("detached_name", "id", "mountpoint", "nosuid", "parent", "root", "sb")
 
     def __init__(
         self,
@@ -33,6 +33,7 @@ class Mount:
         self.mountpoint = at.dentry if at is not None else self.root
         self.id = mnt_id
         self.detached_name = detached_name
+        self.nosuid = False  # MNT_NOSUID: set-user-id bits and file capabilities mean nothing here
 
     def root_path(self) -> Path:
         """The top of the mounted tree."""

@@ -297,7 +297,11 @@ def _visible(task: Task) -> list[tuple[Mount, bytes]]:
 
 
 def _options(mount: Mount) -> bytes:
-    return (b"ro" if mount.sb.readonly else b"rw") + (b",noatime" if mount.sb.noatime else b",relatime")
+    return (
+        (b"ro" if mount.sb.readonly else b"rw")
+        + (b",nosuid" if mount.nosuid else b"")
+        + (b",noatime" if mount.sb.noatime else b",relatime")
+    )
 
 
 def mounts(task: Task) -> bytes:

@@ -15,9 +15,9 @@ from minikernel.abi.errno import Errno, LinuxError
 from minikernel.kernel import Kernel
 from minikernel.mm.uaccess import copy_from_user, copy_to_user, put_user
 from minikernel.syscalls.args import Ptr
-from minikernel.syscalls.cred import commit_creds
 from minikernel.syscalls.entry_types import Entry, full
 from minikernel.syscalls.ident import find_task
+from minikernel.task.creds import commit_creds
 from minikernel.task.task import Task
 
 _MASK32: Final = 0xFFFF_FFFF

@@ -11,13 +11,11 @@ from minikernel.abi.capability import (
     CAP_DAC_READ_SEARCH,
     CAP_FOWNER,
     CAP_FSETID,
-    CAP_IPC_LOCK,
     CAP_LINUX_IMMUTABLE,
     CAP_MAC_OVERRIDE,
     CAP_MKNOD,
     CAP_SETGID,
     CAP_SETUID,
-    CAP_SYS_RAWIO,
 )
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.fs.cred import Cred
@@ -25,7 +23,7 @@ from minikernel.kernel import Kernel
 from minikernel.mm.uaccess import copy_from_user, copy_to_user, put_user
 from minikernel.syscalls.args import Gid, Int, IntOut, OldGid, OldUid, Ptr, Uid
 from minikernel.syscalls.entry_types import Entry, Handler, full
-from minikernel.task.attributes import SUID_DUMP_DISABLE
+from minikernel.task.creds import commit_creds
 from minikernel.task.task import Task
 
 NO_ID: Final = 0xFFFF_FFFF  # (uid_t)-1: leave as it is
@@ -39,17 +37,6 @@ _FS_CAPS: Final = (
     CAP_MAC_OVERRIDE,
 )  # fmt: skip
 _FS_CAP_MASK: Final = sum(1 << cap for cap in _FS_CAPS)
-
-
-def commit_creds(task: Task, new: Cred) -> None:
-    """Make *new* the identity of *task*; what hangs on the old one goes (commit_creds, kernel/cred.c)."""
-    old = task.cred
-    if (old.euid, old.egid, old.fsuid, old.fsgid) != (new.euid, new.egid, new.fsuid, new.fsgid):
-        task.attributes.dumpable = SUID_DUMP_DISABLE
-        task.pdeath_signal = 0
-    task.cred = new
-    task.mm.cap_ipc_lock = new.capable(CAP_IPC_LOCK)
-    task.mm.cap_sys_rawio = new.capable(CAP_SYS_RAWIO)
 
 
 def _fix_setuid(task: Task, new: Cred) -> None:

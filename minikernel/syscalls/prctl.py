@@ -11,10 +11,10 @@ from minikernel.fs.cred import Cred
 from minikernel.kernel import Kernel
 from minikernel.mm.uaccess import copy_from_user_partial, copy_to_user, put_user, strncpy_from_user
 from minikernel.syscalls.args import PrctlOption, ULong
-from minikernel.syscalls.cred import commit_creds
 from minikernel.syscalls.entry_types import Entry, partial
 from minikernel.syscalls.sigaction import call_abi
 from minikernel.task.attributes import TSC_ENABLE
+from minikernel.task.creds import commit_creds
 from minikernel.task.task import Task
 
 _SECURE_KEEP_CAPS: Final = 1 << 4

@@ -10,7 +10,7 @@ from typing import Final
 from emu.cpuid import FEATURES_EDX
 from emu.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Pfn, VirtAddr, page_align
 from minikernel.abi import elf as e
-from minikernel.abi.abi import I386, X86_64
+from minikernel.abi.abi import I386, X86_64, Abi
 from minikernel.abi.elf import PF_R, PF_W, PF_X, Phdr
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.mman import (
@@ -21,8 +21,11 @@ from minikernel.abi.mman import (
     PROT_READ,
     PROT_WRITE,
 )
+from minikernel.abi.resource import RLIMIT_STACK
 from minikernel.abi.signal import MINSIGSTKSZ
 from minikernel.fs.cred import Cred
+from minikernel.fs.file import OpenFile
+from minikernel.fs.open import open_exec
 from minikernel.mm.brk import do_brk_flags
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.mmap import do_mmap, install_special_mapping
@@ -31,8 +34,10 @@ from minikernel.mm.uaccess import clear_user, copy_to_user
 from minikernel.mm.unmapped_area import get_unmapped_area
 from minikernel.mm.vma import VM_ACCOUNT, VM_DATA_DEFAULT_FLAGS, VM_EXEC
 from minikernel.prng import Prng
-from minikernel.task.binprm import ArgStrings
-from minikernel.task.elf import ElfFile
+from minikernel.task.binprm import BINPRM_BUF_SIZE, ArgStrings, BinPrm, check_arguments, setup_stack
+from minikernel.task.elf import ElfFile, read_elf
+from minikernel.task.exec_mm import Image, new_mm, randomize, stack_top
+from minikernel.task.task import Task
 
 CLOCK_TICKS: Final = 100  # AT_CLKTCK: USER_HZ
 _ET_DYN_BASE_64: Final = 0x5555_5555_4000  # ELF_ET_DYN_BASE: two thirds of the address space
@@ -50,6 +55,67 @@ class Loaded:
     start: int  # where execution begins: the interpreter's entry, if there is one
     interpreter_base: int
     phdrs: int  # address of the program headers, 0 if no segment holds them
+
+
+def load_elf(task: Task, bprm: BinPrm) -> Image:
+    """Build the address space of an ELF program (load_elf_binary).
+
+    Errors:
+        ENOEXEC: no ELF file that this machine runs; ELIBBAD and what opening and mapping its interpreter say.
+    """
+    elf = read_elf(bprm.file, bprm.head)
+    if elf.abi not in task.kernel.user_mode.pristine:
+        raise LinuxError(Errno.ENOEXEC, f"{elf.abi.name} programs do not run on an i386 machine")
+    check_arguments(bprm, task.rlimits[RLIMIT_STACK][0], elf.abi.word)
+    interpreter = _open_interpreter(task, elf)
+    try:
+        # No PT_GNU_STACK on i386 means a program from before NX: everything readable is executable.
+        mm = new_mm(task, bprm, elf.abi, read_implies_exec=elf.exec_stack is None and elf.abi is I386)
+        try:
+            return _build(task, bprm, elf, interpreter, mm)
+        except BaseException:
+            mm.destroy()
+            raise
+    finally:
+        if interpreter is not None:
+            interpreter.file.put_file()
+
+
+def _open_interpreter(task: Task, elf: ElfFile) -> ElfFile | None:
+    if elf.interpreter is None:
+        return None
+    try:
+        file = open_exec(task.fs, task.cred, elf.interpreter)
+    except LinuxError as error:
+        raise LinuxError(error.errno, f"its interpreter {elf.interpreter.decode(errors='replace')}") from None
+    try:
+        return _read_interpreter(file, elf.abi)
+    except BaseException:
+        file.put_file()
+        raise
+
+
+def _read_interpreter(file: OpenFile, abi: Abi) -> ElfFile:
+    interpreter = read_elf(file, file.pread(BINPRM_BUF_SIZE, 0))
+    if interpreter.abi is not abi:
+        raise LinuxError(Errno.ENOEXEC, "its interpreter is for another machine")
+    return interpreter
+
+
+def _build(task: Task, bprm: BinPrm, elf: ElfFile, interpreter: ElfFile | None, mm: MmStruct) -> Image:
+    """Fill *mm*: stack, program, interpreter, vDSO, tables."""
+    kernel = task.kernel
+    random = kernel.random if randomize(task, bprm) else None
+    executable = bool(elf.exec_stack) or mm.read_implies_exec
+    strings = setup_stack(mm, bprm, elf.abi, stack_top(mm, random), executable=executable)
+    mm.set_exe_file(bprm.file)
+    loaded = load_program(mm, elf, interpreter, random)
+    image, pfn = kernel.vdso[elf.abi]
+    vdso = map_vdso(mm, pfn)
+    mm.vdso = vdso
+    vsyscall = vdso + image.symbols.get("__kernel_vsyscall", 0)
+    sp = create_tables(mm, elf, loaded, strings, vdso, vsyscall, bprm.cred, kernel.random, secure=bprm.secure)
+    return Image(elf.abi, mm, sp, loaded.start)
 
 
 def load_program(mm: MmStruct, elf: ElfFile, interpreter: ElfFile | None, random: Prng | None) -> Loaded:

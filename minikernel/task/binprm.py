@@ -10,6 +10,7 @@ from emu.x86 import PAGE_SHIFT, PAGE_SIZE, VirtAddr, page_align
 from minikernel.abi.abi import Abi
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.resource import RLIMIT_STACK
+from minikernel.fs.cred import Cred
 from minikernel.fs.file import OpenFile
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.mmap import insert_vma
@@ -33,7 +34,9 @@ class BinPrm:
     head: bytes  # the first BINPRM_BUF_SIZE bytes
     argv: list[bytes]
     envp: list[bytes]
-    depth: int = 0  # interpreters so far
+    cred: Cred  # what the new program will be
+    secure: bool = False  # AT_SECURE: it is more than its caller
+    per_clear: int = 0  # personality bits it does not inherit
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from minikernel.abi.errno import Errno, LinuxError
 from minikernel.fs.open import do_open
 from minikernel.procfs import maps, pid_text
 from minikernel.procfs.mount import procfs
+from tests.minikernel.machine import run_and_audit, shell
 from tests.minikernel.syscalls.file_calls import Emulated
 
 
@@ -221,3 +222,42 @@ def test_every_file_can_be_read(ours: Emulated) -> None:
                 read(ours, path)
                 done += 1
     assert done > 80
+
+
+def test_what_is_private_of_a_process_is_hidden_from_another_user(tmp_path: Path) -> None:
+    """environ, maps, mem and the links are for the owner and for CAP_SYS_PTRACE; stat and status are for all."""
+    script = """
+        sleep 5 & p=$!
+        setpriv --reuid 1000 --regid 1000 --clear-groups /bin/sh -c "
+            for f in maps mem environ auxv syscall smaps; do cat /proc/$p/\\$f >/dev/null 2>&1 && echo \\$f; done
+            readlink /proc/$p/exe /proc/$p/cwd; cat /proc/$p/wchan; echo
+            cut -d' ' -f2,3,26-28 /proc/$p/stat; grep Name /proc/$p/status; ls /proc/self/fd >/dev/null && echo mine"
+        cat /proc/$p/wchan; readlink /proc/$p/exe; kill $p
+    """
+    ended = run_and_audit(shell(script, tmp_path))
+    assert ended.stdout == b"0\n(sleep) S 1 1 0\nName:\tsleep\nmine\nhrtimer_nanosleep/usr/bin/sleep\n"
+
+
+def test_oom_score_adj_is_inherited_and_checked(tmp_path: Path) -> None:
+    script = """
+        echo 500 > /proc/self/oom_score_adj; cat /proc/self/oom_score_adj /proc/self/oom_adj
+        echo 1001 2>/dev/null > /proc/self/oom_score_adj || echo refused
+        echo -17 > /proc/self/oom_adj; cat /proc/self/oom_score_adj /proc/self/oom_score
+    """
+    assert run_and_audit(shell(script, tmp_path)).stdout == b"500\n8\nrefused\n-1000\n0\n"
+
+
+def test_procps_reads_the_machine(tmp_path: Path) -> None:
+    """ps, free, vmstat, top, pmap, pgrep, uptime and w find what they look for, and complain about nothing."""
+    script = """
+        ps -eo pid,ppid,stat,comm; pgrep -l sh; free | grep -c :; vmstat | wc -l; top -bn1 | grep -c Tasks
+        pmap $$ | grep -c 'stack'; uptime | grep -c average; w | wc -l; ps aux | wc -l; ps -ef | wc -l
+        vmstat -s | grep -c memory; pmap -X $$ | tail -1 | wc -w
+    """
+    ended = run_and_audit(shell(script, tmp_path))
+    lines = ended.stdout.splitlines()
+    assert lines[0].split() == [b"PID", b"PPID", b"STAT", b"COMMAND"]
+    assert [line.split()[-1] for line in lines[1:3]] == [b"sh", b"ps"]
+    assert lines[3].endswith(b" sh")
+    assert lines[4:11] == [b"2", b"3", b"1", b"2", b"1", b"2", b"4"]
+    assert ended.stderr == b""
