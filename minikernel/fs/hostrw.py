@@ -11,7 +11,7 @@ from typing import Final
 
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.fcntl import RENAME_EXCHANGE
-from minikernel.abi.stat import S_IFDIR, S_IFMT, S_IFREG, Kstat
+from minikernel.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, Kstat
 from minikernel.fs.cred import Cred, mode_of_new_child
 from minikernel.fs.dentry import Dentry, Path
 from minikernel.fs.file import OpenFile, RegularFile
@@ -19,7 +19,7 @@ from minikernel.fs.hostdoor import HostDoor, HostNode, from_host
 from minikernel.fs.hostfs import HostDir, HostFile, HostFs, copy_attributes
 from minikernel.fs.inode import Attributes, Inode
 from minikernel.fs.services import KernelServices
-from minikernel.fs.tmpfs import dirent_type
+from minikernel.fs.tmpfs import MemNode, dirent_type
 
 _PAGE: Final = 4096
 _WRITEBACK_NS: Final = 5_000_000_000  # dirty_writeback_centisecs
@@ -139,15 +139,41 @@ class HostRwFile(HostFile):
             os.fsync(self._store.fd)
 
     def blocks(self) -> int:
-        """By size."""
-        return (self.size + _PAGE - 1) // _PAGE * (_PAGE // 512)
+        """What the host's file takes; pages that only a mapping wrote are not there yet."""
+        return self._host_blocks
+
+    def seek_extent(self, offset: int, *, data: bool) -> int:
+        """The host knows its holes.  Errors: ENXIO: no data follows."""
+        self.mapping.sync()
+        try:
+            return os.lseek(self._store.fd, offset, os.SEEK_DATA if data else os.SEEK_HOLE)
+        except OSError as error:
+            raise from_host(error) from None
 
     def stat(self) -> Kstat:
         """What the host says now; the size is ours while the file is open."""
         st = _refresh(self, self.node)
-        if st is not None and not self.open_count:
-            self._notice(st)
+        if st is not None:
+            self._host_blocks = st.st_blocks
+            if not self.open_count:
+                self._notice(st)
         return super().stat()
+
+
+class HostRwNode(MemNode):
+    """A FIFO or socket on the host: what passes through it stays in the guest, its attributes reach the host."""
+
+    __slots__ = ("node",)
+
+    def __init__(self, sb: "HostRwFs", st: os.stat_result, node: HostNode) -> None:
+        super().__init__(sb, st.st_ino, st.st_mode, st.st_uid, st.st_gid, st.st_rdev)
+        self.node = node
+        copy_attributes(self, st)
+
+    def setattr(self, attrs: Attributes) -> None:
+        """Change the host's attributes, then ours."""
+        set_host_attributes(_fs(self).door, self.node, attrs)
+        super().setattr(attrs)
 
 
 class HostRwDir(HostDir):
@@ -242,7 +268,7 @@ class HostRwDir(HostDir):
         _fs(self).door.rename(self.node, name, new_dir.node, new_name)
         self.children.pop(name, None)
         new_dir.children[new_name] = inode
-        if isinstance(inode, (HostRwFile, HostRwDir)):
+        if isinstance(inode, (HostRwFile, HostRwDir, HostRwNode)):
             inode.node.parent, inode.node.name = new_dir.node, new_name
         self.modified()
         new_dir.modified()
@@ -295,13 +321,14 @@ class HostRwFs(HostFs):
 
     def _new_inode(self, parent: HostNode | None, name: bytes, st: os.stat_result) -> Inode:
         kind = st.st_mode & S_IFMT
-        if kind not in {S_IFDIR, S_IFREG} or self._is_kernel_made(st.st_dev):
+        if kind == S_IFLNK or self._is_kernel_made(st.st_dev):
             return super()._new_inode(parent, name, st)
         if kind == S_IFDIR:
             node = self.door.root if parent is None else HostNode(parent, name, st.st_dev, st.st_ino)
             return HostRwDir(self, st, node)
         assert parent is not None, "_new_inode: the door's root is a directory"
-        return HostRwFile(self, st, HostNode(parent, name, st.st_dev, st.st_ino))
+        kind_of_file = HostRwFile if kind == S_IFREG else HostRwNode
+        return kind_of_file(self, st, HostNode(parent, name, st.st_dev, st.st_ino))
 
     def revalidate(self, dentry: Dentry) -> bool:
         """Whether the host still has this file under this name."""
