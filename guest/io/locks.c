@@ -1,5 +1,7 @@
 // Locks that block: POSIX, OFD and flock; deadlock, release, inheritance.
+// guest: libs=-lpthread
 #include "guest.h"
+#include <pthread.h>
 #include <sys/file.h>
 #include <sys/wait.h>
 
@@ -177,6 +179,39 @@ static void whole_file(void)
     SHOW(lock(a, F_SETLK, F_WRLCK, 0, 0));
 }
 
+static void *locker(void *arg)
+{
+    return (void *)(long)(lock(*(int *)arg, F_SETLKW, F_WRLCK, 0, 1) == 0 ? 0 : errno);
+}
+
+/* The descriptor is closed while a thread waits for a lock through it. */
+static void closed_meanwhile(void)
+{
+    int mine = open("f", O_RDWR), done[2];
+    char c;
+    void *result;
+    pthread_t thread;
+    pipe(done);
+    pid_t child = fork();
+    if (!child) {
+        lock(mine, F_SETLK, F_WRLCK, 0, 1);
+        write(done[1], "x", 1);
+        usleep(40000);
+        _exit(0);
+    }
+    read(done[0], &c, 1);
+    pthread_create(&thread, NULL, locker, &mine);
+    usleep(10000);
+    close(mine);
+    pthread_join(thread, &result);
+    SHOW((long)result);
+    SHOW(status_of(child));
+    child = fork();
+    if (!child)
+        _exit(lock(fd, F_SETLK, F_WRLCK, 0, 1) == 0 ? 0 : errno);
+    SHOW(status_of(child));
+}
+
 int main(void)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -184,6 +219,7 @@ int main(void)
     posix();
     ofd();
     whole_file();
+    closed_meanwhile();
     unlink("f");
     return 0;
 }

@@ -33,9 +33,9 @@ def sys_fcntl(_kernel: Kernel, task: Task, fd: Fd, cmd: FcntlCmd, arg: ULong) ->
     if file.flags & f.O_PATH and cmd not in _PATH_COMMANDS:
         raise LinuxError(Errno.EBADF, "opened with O_PATH")
     if cmd in _LOCK_COMMANDS:
-        return _lock(task, file, cmd, arg, f.FLOCK_X86_64 if abi_of(task).word == 8 else f.FLOCK_I386)
+        return _lock(task, file, fd, cmd, arg, f.FLOCK_X86_64 if abi_of(task).word == 8 else f.FLOCK_I386)
     if cmd in _OFD_COMMANDS and abi_of(task).word == 8:
-        return _lock(task, file, cmd, arg, f.FLOCK_X86_64)
+        return _lock(task, file, fd, cmd, arg, f.FLOCK_X86_64)
     return _control(task, file, fd, cmd, arg)
 
 
@@ -45,7 +45,7 @@ def sys_fcntl64(kernel: Kernel, task: Task, fd: Fd, cmd: FcntlCmd, arg: ULong) -
         file = task.files.get_raw(fd)
         if file.flags & f.O_PATH:
             raise LinuxError(Errno.EBADF, "opened with O_PATH")
-        return _lock(task, file, cmd, arg, f.FLOCK64_I386)
+        return _lock(task, file, fd, cmd, arg, f.FLOCK64_I386)
     return sys_fcntl(kernel, task, fd, cmd, arg)
 
 
@@ -160,7 +160,7 @@ def _read_lock(task: Task, file: OpenFile, arg: int, layout: Struct, *, ofd: boo
     return new_lock(kind, start, end, file if ofd else task.files, -1 if ofd else task.tgid), whence
 
 
-def _lock(task: Task, file: OpenFile, cmd: int, arg: int, layout: Struct) -> Result:
+def _lock(task: Task, file: OpenFile, fd: int, cmd: int, arg: int, layout: Struct) -> Result:
     """fcntl_getlk, fcntl_setlk."""
     lock, _ = _read_lock(task, file, arg, layout, ofd=cmd in _OFD_COMMANDS)
     locks = _locks_of(file)
@@ -173,8 +173,18 @@ def _lock(task: Task, file: OpenFile, cmd: int, arg: int, layout: Struct) -> Res
     if lock.kind != f.F_UNLCK and locks.conflict(lock) is not None:
         if cmd not in _WAIT_COMMANDS:
             raise LinuxError(Errno.EAGAIN, "another holds the lock")
-        return holding(file, locks.wait_posix(lock, task.kernel.vfs.lock_waits))
+        return holding(file, _lock_wait(task, file, fd, lock))
     locks.set_posix(lock)
+    return 0
+
+
+async def _lock_wait(task: Task, file: OpenFile, fd: int, lock: FileLock) -> int:
+    """Wait for *lock*.  Errors: EDEADLK; EBADF: another thread closed *fd* meanwhile, which drops its locks."""
+    locks, files = _locks_of(file), task.files
+    await locks.wait_posix(lock, task.kernel.vfs.lock_waits)
+    if lock.owner is files and (fd >= len(files.fds) or files.fds[fd] is not file):
+        locks.set_posix(new_lock(f.F_UNLCK, lock.start, lock.end, files, lock.pid))
+        raise LinuxError(Errno.EBADF, "the descriptor was closed while we waited")
     return 0
 
 
