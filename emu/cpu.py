@@ -79,6 +79,7 @@ _EXIT_BUDGET: Final = 1
 _EXIT_SYSCALL: Final = 2
 _EXIT_SYSENTER: Final = 3
 _EXIT_EXCEPTION: Final = 4
+_EXIT_BREAK: Final = 6
 
 # enum uc_x86_reg of unicorn 2 (unicorn/x86.h).
 _REG_CS: Final = 11
@@ -165,6 +166,7 @@ class Cpu:
         self._run = self._native.machine_run
         self._flags = _REG_RFLAGS if self.long_mode else _REG_EFLAGS
         self.root = PhysAddr(0)
+        self.at_break = False  # the last run ended in front of a breakpoint: see set_break
         self._load_cpuid()
 
     def close(self) -> None:
@@ -190,7 +192,18 @@ class Cpu:
             return _BUDGET_SPENT
         if kind == _EXIT_SYSENTER:
             return _SYSENTER
+        if kind == _EXIT_BREAK:
+            self.at_break = True
+            return _BUDGET_SPENT
         raise self._host_error()
+
+    def set_break(self, address: VirtAddr, *, on: bool) -> None:
+        """Make ``run`` stop in front of the instruction at *address*, in any address space, or no longer.
+
+        Such a stop is ``BudgetSpent`` with ``at_break`` set, which the caller clears.  ``step`` goes over it.
+        """
+        if self._native.machine_set_break(self._handle, address, int(on)):
+            raise MachineError("the engine takes no more breakpoints")
 
     def step(self) -> CpuExit:
         """Run one instruction: ``BudgetSpent`` if it retired quietly, otherwise what it caused."""

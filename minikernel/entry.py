@@ -55,30 +55,49 @@ def run(kernel: Kernel) -> int:
     Raises:
         Deadlock, InstructionLimit, TimeLimit.
     """
-    clock, scheduler, cpu = kernel.clock, kernel.scheduler, kernel.cpu
-    next_check = 0
+    turns = Turns(kernel)
     while kernel.exit_code is None:
-        clock.run_expired()
-        if cpu.icount >= next_check:
-            next_check = cpu.icount + _HOST_CHECK
+        task = turns.next_task()
+        if task is not None:
+            _run_slice(kernel, task)
+    return kernel.exit_code
+
+
+class Turns:
+    """The outer loop, one turn at a time: who runs next.  The debugger drives the machine through it as ``run`` does."""
+
+    __slots__ = ("_kernel", "_next_check")
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._next_check = 0
+
+    def next_task(self) -> Task | None:
+        """A task that is in the CPU and may run in user mode now; None: nothing to run in this turn, ask again.
+
+        Raises:
+            Deadlock, TimeLimit.
+        """
+        kernel = self._kernel
+        kernel.clock.run_expired()
+        if kernel.cpu.icount >= self._next_check:
+            self._next_check = kernel.cpu.icount + _HOST_CHECK
             kernel.vfs.doorbell.check()
         if kernel.host_signals:
             _pass_on_host_signals(kernel)
-        task = scheduler.pick_next()
+        task = kernel.scheduler.pick_next()
         if task is None:
             _idle(kernel)
-            continue
+            return None
         if task is not kernel.current:
             _switch_to(kernel, task)
         if task.blocked_call is not None:
             _resume_call(kernel, task)
             if task.blocked_call is not None:
-                continue
+                return None
         if task.sigpending:
             exit_to_user_mode(kernel, task)
-        if task.state is TaskState.RUNNING and kernel.exit_code is None:
-            _run_slice(kernel, task)
-    return kernel.exit_code
+        return task if task.state is TaskState.RUNNING and kernel.exit_code is None else None
 
 
 def _idle(kernel: Kernel) -> None:
@@ -140,22 +159,13 @@ def _run_slice(kernel: Kernel, task: Task) -> None:
     """Run *task* until its slice is over, it blocks or it ends."""
     cpu, node = kernel.cpu, kernel.node
     run_cpu = cpu.run
-    start = cpu.icount
-    end = start + kernel.scheduler.slice_of(task, kernel.config.slice)
-    deadline = kernel.clock.next_deadline()
-    if deadline is not None and not kernel.clock.is_host:
-        end = min(end, start + max(deadline - kernel.clock.now_ns(), 1))
-    if task.process.cpu_timers is not None:
-        end = min(end, start + task.process.cpu_timers.budget(task))
-    limit = kernel.config.max_instructions
-    if limit is not None:
-        end = min(end, limit)
+    end = slice_end(kernel, task)
     while True:
         if task.mm.tlb_dirty:
             cpu.flush_tlb()
             task.mm.tlb_dirty = False
         if node.stale_code:
-            _drop_stale_code(kernel)
+            drop_stale_code(kernel)
         cpu_exit = run_cpu(end - cpu.icount)
         match cpu_exit:
             case Syscall(insn):
@@ -175,17 +185,40 @@ def _run_slice(kernel: Kernel, task: Task) -> None:
             return
         if cpu.icount >= end or kernel.need_resched:
             break
+    slice_over(kernel, task)
+
+
+def slice_end(kernel: Kernel, task: Task) -> int:
+    """The instruction count at which *task*, which begins to run now, is looked at again at the latest."""
+    start = kernel.cpu.icount
+    end = start + kernel.scheduler.slice_of(task, kernel.config.slice)
+    deadline = kernel.clock.next_deadline()
+    if deadline is not None and not kernel.clock.is_host:
+        end = min(end, start + max(deadline - kernel.clock.now_ns(), 1))
+    if task.process.cpu_timers is not None:
+        end = min(end, start + task.process.cpu_timers.budget(task))
+    limit = kernel.config.max_instructions
+    return end if limit is None else min(end, limit)
+
+
+def slice_over(kernel: Kernel, task: Task) -> None:
+    """*task* has run long enough, or is asked to stop.
+
+    Raises:
+        InstructionLimit.
+    """
     kernel.need_resched = False
     kernel.update_curr()
     kernel.scheduler.slice_over(task)
     # The engine's TLB starts with 256 entries and grows only when it is flushed: a program that walks through more
     # than 1 MiB is five times slower without this.
     task.mm.tlb_dirty = True
-    if limit is not None and cpu.icount >= limit:
+    limit = kernel.config.max_instructions
+    if limit is not None and kernel.cpu.icount >= limit:
         raise InstructionLimit(f"{limit} instructions have been retired")
 
 
-def _drop_stale_code(kernel: Kernel) -> None:
+def drop_stale_code(kernel: Kernel) -> None:
     """Make the CPU forget what it translated from frames whose contents changed."""
     stale = kernel.node.stale_code
     if len(stale) < _FLUSH_ALL:

@@ -263,6 +263,7 @@ void machine_close(struct machine *m)
     if (!m) return;
     if (m->uc) m->api->close(m->uc);
     blocks_free(&m->blocks);
+    breaks_free(m);
     free(m->cpuid);
     free(m->sites);
     free(m->saved);
@@ -384,8 +385,8 @@ void machine_go_counted(struct machine *m, int64_t budget)
 {
     m->budget = budget;
     machine_go(m);
-    /* A fault leaves its instruction undone; a trap (#DB, int n) comes after it. */
-    if (m->exit_kind == EXIT_EXCEPTION && m->vector != 1 && !m->is_software) {
+    /* A fault leaves its instruction undone; a trap (#DB, int n) comes after it; a breakpoint, in front of it. */
+    if (m->exit_kind == EXIT_BREAK || (m->exit_kind == EXIT_EXCEPTION && m->vector != 1 && !m->is_software)) {
         uint64_t rip;
         memcpy(&rip, m->env + EIP_OFFSET, 8);
         uncount_from(m, rip);
@@ -402,8 +403,14 @@ static void run_up_to_fault(struct machine *m)
     uint64_t rip;
     memcpy(&rip, m->env + EIP_OFFSET, 8);
     if (m->cr2 != (rip | (PAGE_BYTES - 1)) + 1) return;
-    for (unsigned n = 0; n < PAGE_BYTES; n++)
+    for (unsigned n = 0; n < PAGE_BYTES; n++) {
+        memcpy(&rip, m->env + EIP_OFFSET, 8);
+        if (breaks_at(m, rip)) {
+            m->exit_kind = EXIT_BREAK;
+            return;
+        }
         if (machine_step(m) != EXIT_NONE) return;
+    }
     m->exit_kind = EXIT_BUDGET; /* not in a straight line after all: go on as after any stop */
 }
 

@@ -20,6 +20,7 @@ enum exit_kind {
     EXIT_SYSENTER = 3,
     EXIT_EXCEPTION = 4,
     EXIT_HOST_ERROR = 5,
+    EXIT_BREAK = 6,
 };
 
 /* Offsets into the engine's CPUX86State.  Found or verified by machine_calibrate(). */
@@ -63,6 +64,14 @@ struct cpuid_answer {
 #define EIP_OFFSET (16 * 8) /* of the instruction pointer in the CPU's state, behind the general registers */
 
 #define KIND_SLOTS 64
+
+/* An address in front of which the CPU stops; breaks.c. */
+struct machine_break {
+    struct machine *m;
+    struct machine_break *next;
+    uint64_t address;
+    bool on;
+};
 
 /* What is special about an instruction, for stepping and counting. */
 enum special {
@@ -132,6 +141,8 @@ struct machine {
     struct kind_slot kinds[KIND_SLOTS];
     struct cpuid_answer *cpuid;
     size_t nr_cpuid;
+    struct machine_break *breaks;
+    bool stepping;       /* a single step goes over breakpoints */
 };
 
 struct api {
@@ -176,6 +187,11 @@ void settle_last_site(struct machine *m);
 
 /* step.c */
 int machine_step(struct machine *m);
+
+/* breaks.c */
+int machine_set_break(struct machine *m, uint64_t address, int on);
+bool breaks_at(const struct machine *m, uint64_t address);
+void breaks_free(struct machine *m);
 
 /* blocks.c */
 int blocks_init(struct block_table *t);

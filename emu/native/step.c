@@ -35,7 +35,9 @@ static unsigned retired(const struct insn *insn, uint64_t before, uint64_t after
  */
 static int step_block(struct machine *m)
 {
+    m->stepping = true;
     machine_go_counted(m, 1);
+    m->stepping = false;
     if (m->exit_kind == EXIT_BUDGET) m->exit_kind = EXIT_NONE;
     return (int)m->exit_kind;
 }
@@ -65,7 +67,9 @@ int machine_step(struct machine *m)
     machine_set_flags(m, flags | TF);
 
     m->budget = INT64_MAX; /* the block hook counts on it; the step counts by itself */
+    m->stepping = true;
     machine_go(m);
+    m->stepping = false;
 
     bool trapped = m->exit_kind == EXIT_EXCEPTION && m->vector == 1 && !m->is_software;
     flags = machine_flags(m);
