@@ -28,6 +28,8 @@ PACKAGES: Final = (
     *("original-awk", "pari-gp", "patch", "perl-base", "python3-minimal", "qrencode", "rhash", "sed", "sqlite3"),
     *("tar", "tcc", "tcl8.6", "tidy", "tree", "units", "unzip", "vim-tiny", "xsltproc", "xxd", "xz-utils", "zip"),
     *("zsh", "zstd"),
+    # Of many processes and threads, and with collectors that live by signals.
+    *("gcc", "guile-3.0", "make", "pbzip2", "perl", "pigz", "procps", "ruby", "sbcl"),
 )
 MERGED: Final = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 SOURCES: Final = f"deb [signed-by={KEYRING}] {MIRROR} {RELEASE} main\n"
