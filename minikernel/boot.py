@@ -33,6 +33,7 @@ from minikernel.task.exit import do_group_exit
 from minikernel.task.task import Process, Task
 from minikernel.task.vdso import Vdso
 
+_UPTIME_NS: Final = 10 * 10**9  # when the first program starts: some programs look a second back
 _LAYOUTS: Final = {
     ("x86-64", "pae"): X86_64_LAYOUT,
     ("i386", "pae"): I386_PAE_LAYOUT,
@@ -121,7 +122,7 @@ def start_kernel(config: Config, tracer: Tracer) -> Kernel:
     kernel_half = build_kernel_half(node, layout)
     init_pgtable = PageTable(node, kernel_half)
     user_mode = UserMode(cpu, kernel_half, init_pgtable.root)
-    clock = Clock(lambda: cpu.icount, host=config.host_clock)
+    clock = Clock(lambda: cpu.icount, host=config.host_clock, uptime_ns=_UPTIME_NS)
     tracer.icount = lambda: cpu.icount
     kernel = Kernel(
         config, tracer, physmem, cpu, node, kernel_half, init_pgtable, user_mode, clock, Prng(config.seed)

@@ -36,12 +36,13 @@ class Timer:
 class Clock:
     """CLOCK_MONOTONIC and CLOCK_REALTIME of the machine, and its timers."""
 
-    def __init__(self, icount: Callable[[], int], *, host: bool = False) -> None:
+    def __init__(self, icount: Callable[[], int], *, host: bool = False, uptime_ns: int = 0) -> None:
+        """*uptime_ns*: what CLOCK_MONOTONIC shows at first."""
         self._icount = icount
         self._host = host
-        self._skipped = 0
+        self._skipped = uptime_ns
         self._epoch = time.time_ns() - time.monotonic_ns() if host else VIRTUAL_EPOCH_NS
-        self._boot = time.monotonic_ns() if host else 0
+        self._boot = time.monotonic_ns() - uptime_ns if host else 0
         self._heap: list[tuple[int, int, Timer]] = []
         self._sequence = 0
         self._crowded = _CROWDED  # at so many timers the cancelled ones are looked for
