@@ -27,7 +27,7 @@ ENTER_WITH_PROC: Final = ("unshare", "-m", *AS_ROOT[1:], "/bin/sh", "-c", MOUNT)
 def test_processes_do_what_they_do_natively(
     job: Job,
     arch: str,
-    native_roots: dict[str, Path],  # noqa: F811 - the fixture
+    native_roots: dict[str, Path],
     tmp_path: Path,
 ) -> None:
     root = native_roots[arch]
