@@ -158,7 +158,7 @@ unsigned blocks_icount_slow(struct machine *m, uint64_t pc, uint32_t size)
 }
 
 /* What the instruction at pc is, looked at once a run. */
-static struct insn insn_at(struct machine *m, uint64_t pc)
+struct insn insn_at(struct machine *m, uint64_t pc)
 {
     struct kind_slot *slot = &m->kinds[pc % KIND_SLOTS];
     if (slot->pc != pc || slot->run != m->run) {

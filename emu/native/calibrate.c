@@ -147,6 +147,10 @@ const char *machine_calibrate(struct machine *m)
     /* regs[16], eip, eflags, cc_dst, cc_src, cc_src2 (8 bytes each), cc_op, df, hflags (4 bytes each):
      * checked by the caller once the CPU is in user mode, where its two low bits are 3. */
     m->at.hflags = 16 * 8 + 5 * 8 + 2 * 4;
+    /* Behind hflags and hflags2: ten segment registers of 24 bytes, then CR0 to CR4.  That CR2 is where this
+     * puts it shows that they are there. */
+    uint32_t segments = m->at.hflags + 2 * 4;
+    m->at.segments = segments + 10 * 24 + 2 * 8 == m->at.cr2 ? segments : 0;
     memcpy(m->env, pristine, size);
     m->icount = 0;
     free(pristine);

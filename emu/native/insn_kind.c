@@ -50,6 +50,7 @@ struct insn insn_classify(const uint8_t *code, size_t size, unsigned bits)
             insn.repne = b == 0xf2;
         }
         if (b == 0x67) addrsize = true;
+        if (b == 0x2e || b == 0x36 || b == 0x3e || b == 0x26 || b == 0x64 || b == 0x65) insn.overridden = true;
         if (b == 0x66) opsize = true;
         rexw = bits == 64 && (b & 0xf8) == 0x48;
         rexb = bits == 64 && (b & 0xf1) == 0x41;
@@ -65,6 +66,8 @@ struct insn insn_classify(const uint8_t *code, size_t size, unsigned bits)
     else if (op == 0x8e && at + 1 < size && (code[at + 1] >> 3 & 7) == 2) insn.special = ENDS_BLOCK;
     else if (rep && string_kind(op) != ORDINARY) {
         insn.special = string_kind(op);
+        insn.moves = (op & 0xfe) == 0xa4;
+        insn.fills = (op & 0xfe) == 0xaa;
         insn.stores = (op & 0xfe) == 0xa4 || (op & 0xfe) == 0xaa || (op & 0xfe) == 0x6c;
         if (op & 1) insn.width = rexw ? 8 : opsize != (bits == 16) ? 2 : 4;
     }

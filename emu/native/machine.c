@@ -98,8 +98,9 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *user)
         settle_last_site(m);
     } else if (pc == m->block_pc && size == m->block_size && rcx != m->block_rcx && m->budget > 0) {
         /* A loop of one block that does not count itself: above all REP, once for each element. */
-        m->block_rcx = rcx;
         m->budget -= m->block_icount;
+        if (m->inlining && m->block_icount == 1 && m->budget > 0) m->budget -= (int64_t)rep_many(m, pc, (uint64_t)m->budget);
+        m->block_rcx = ((const uint64_t *)m->env)[REG_RCX];
         return;
     }
     unsigned n = m->block_icount;

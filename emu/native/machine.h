@@ -30,6 +30,7 @@ struct env_layout {
     uint32_t error_code;
     uint32_t exception_is_int;
     uint32_t old_exception;
+    uint32_t segments; /* ES, CS, SS, DS, FS, GS; 0: not where they were expected */
 };
 
 /* One translated block: how many instructions it holds. */
@@ -93,6 +94,9 @@ struct insn {
     unsigned width; /* bytes of one element of a REP */
     bool addr32;    /* counts in ECX (or CX), not RCX */
     bool addr16;
+    bool moves;      /* REP MOVS */
+    bool fills;      /* REP STOS */
+    bool overridden; /* a segment prefix */
 };
 
 struct kind_slot {
@@ -181,6 +185,9 @@ unsigned machine_code_bits(struct machine *m);
 /* insn_kind.c: look at the instruction at code (size bytes readable). */
 struct insn insn_classify(const uint8_t *code, size_t size, unsigned bits);
 
+/* rep.c */
+uint64_t rep_many(struct machine *m, uint64_t pc, uint64_t limit);
+
 /* inline.c */
 void inline_block(struct machine *m, uint8_t *back, uint64_t pc, uint32_t size, unsigned icount);
 void settle_last_site(struct machine *m);
@@ -201,6 +208,7 @@ unsigned blocks_icount_slow(struct machine *m, uint64_t pc, uint32_t size);
 uint8_t *machine_translate(struct machine *m, uint64_t va);
 size_t machine_fetch(struct machine *m, uint64_t va, uint8_t *window, size_t size);
 unsigned count_instructions(struct machine *m, uint64_t from, uint64_t to);
+struct insn insn_at(struct machine *m, uint64_t pc);
 bool blocks_agree(struct machine *m, uint64_t pc, uint32_t size, unsigned icount);
 enum special blocks_kind(struct machine *m, uint64_t pc);
 bool blocks_restarted(struct machine *m, uint64_t pc, uint32_t size);
