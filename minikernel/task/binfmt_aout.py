@@ -16,7 +16,7 @@ from minikernel.mm.munmap import vm_munmap
 from minikernel.mm.uaccess import copy_to_user
 from minikernel.mm.unmapped_area import get_unmapped_area
 from minikernel.mm.vma import VM_ACCOUNT, VM_DATA_DEFAULT_FLAGS, VM_EXEC
-from minikernel.task.binprm import ArgStrings, BinPrm, check_arguments, setup_stack
+from minikernel.task.binprm import ArgStrings, BinPrm, check_arguments, copy_to_stack, setup_stack
 from minikernel.task.exec_mm import Image, new_mm, randomize, stack_top
 from minikernel.task.task import Task
 
@@ -105,7 +105,7 @@ def _create_tables(mm: MmStruct, strings: ArgStrings) -> int:
     envp_at = (strings.sp & -I386.word) - (len(envp) + 1) * I386.word
     argv_at = envp_at - (len(argv) + 1) * I386.word
     sp = argv_at - 3 * I386.word
-    copy_to_user(mm, VirtAddr(sp), I386.pack_words(len(argv), argv_at, envp_at, *argv, 0, *envp, 0))
+    copy_to_stack(mm, sp, I386.pack_words(len(argv), argv_at, envp_at, *argv, 0, *envp, 0))
     mm.start_stack = VirtAddr(sp)
     first = argv or envp or [strings.execfn]
     mm.arg_start = VirtAddr(first[0])

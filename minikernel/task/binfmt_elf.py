@@ -30,11 +30,11 @@ from minikernel.mm.brk import do_brk_flags
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.mmap import do_mmap, install_special_mapping
 from minikernel.mm.munmap import vm_munmap
-from minikernel.mm.uaccess import clear_user, copy_to_user
+from minikernel.mm.uaccess import clear_user
 from minikernel.mm.unmapped_area import get_unmapped_area
 from minikernel.mm.vma import VM_ACCOUNT, VM_DATA_DEFAULT_FLAGS, VM_EXEC
 from minikernel.prng import Prng
-from minikernel.task.binprm import BINPRM_BUF_SIZE, ArgStrings, BinPrm, check_arguments, setup_stack
+from minikernel.task.binprm import BINPRM_BUF_SIZE, ArgStrings, BinPrm, check_arguments, copy_to_stack, setup_stack
 from minikernel.task.elf import ElfFile, read_elf
 from minikernel.task.exec_mm import Image, new_mm, randomize, stack_top
 from minikernel.task.task import Task
@@ -278,8 +278,8 @@ def create_tables(
     saved_auxv = abi.pack_words(*auxv)
     pointers = abi.pack_words(len(strings.argv), *strings.argv, 0, *strings.envp, 0)
     bottom = (random_bytes - len(saved_auxv) - len(pointers)) & ~15
-    copy_to_user(mm, VirtAddr(random_bytes), random.randbytes(16) + abi.platform + b"\0")
-    copy_to_user(mm, VirtAddr(bottom), pointers + saved_auxv)
+    copy_to_stack(mm, random_bytes, random.randbytes(16) + abi.platform + b"\0")
+    copy_to_stack(mm, bottom, pointers + saved_auxv)
     mm.saved_auxv = saved_auxv
     mm.start_stack = VirtAddr(bottom)
     first = strings.argv or strings.envp or [strings.execfn]

@@ -83,5 +83,17 @@ def setup_stack(mm: MmStruct, bprm: BinPrm, abi: Abi, top: int, *, executable: b
             sp -= len(texts[index]) + 1
             where[index] = sp
     blob = b"".join(text + b"\0" for text in (*bprm.argv, *bprm.envp)) + blob
-    copy_to_user(mm, VirtAddr(sp), blob)
+    copy_to_stack(mm, sp, blob)
     return ArgStrings(sp, argv, envp, execfn)
+
+
+def copy_to_stack(mm: MmStruct, address: int, data: bytes) -> None:
+    """Fill the new program's stack, which is mapped and writable: only frames can be missing.
+
+    Errors:
+        ENOMEM: no frame for it.  (Linux kills the caller or says E2BIG or EFAULT, by where it happens.)
+    """
+    try:
+        copy_to_user(mm, VirtAddr(address), data)
+    except LinuxError:
+        raise LinuxError(Errno.ENOMEM, "no memory for the new program's stack") from None
