@@ -1,6 +1,7 @@
 """One run from the command line: boot, attach what listens, run, say how it ended."""
 
 import argparse
+import gc
 import os
 import sys
 from typing import Final
@@ -26,8 +27,25 @@ _DEFAULT_PATH: Final = b"/usr/local/bin:/usr/bin:/bin"
 
 def run_command(config: Config, options: argparse.Namespace) -> int:
     """Run the program of *config*; the exit status of the process."""
+    kernel = None
     try:
-        system = System(config, Tracer())
+        system = _boot(config)
+        if isinstance(system, int):
+            return system
+        kernel = system.kernel
+        with system:
+            return _run_program(system, options)
+    except Exception as error:  # noqa: BLE001 - the one place where our own bugs end: a panic, not a traceback
+        from minikernel.report.panic import panic_report
+
+        sys.stderr.write(panic_report(kernel, error))
+        return EXIT_FAILURE
+
+
+def _boot(config: Config) -> System | int:
+    """The machine, or the status to end with, after a line that says why there is none."""
+    try:
+        return System(config, Tracer())
     except (ValueError, MachineError, NativeMissingError) as error:
         return _complain(str(error), EXIT_FAILURE)
     except OSError as error:
@@ -35,14 +53,6 @@ def run_command(config: Config, options: argparse.Namespace) -> int:
         return _complain(f"{name}: {error.strerror}", EXIT_FAILURE)
     except LinuxError as error:
         return _complain(f"{os.fsdecode(config.cwd)}: {_text(error)}", EXIT_FAILURE)
-    with system:
-        try:
-            return _run_program(system, options)
-        except Exception as error:  # noqa: BLE001 - the one place where our own bugs end: a panic, not a traceback
-            from minikernel.report.panic import panic_report
-
-            sys.stderr.write(panic_report(system.kernel, error))
-            return EXIT_FAILURE
 
 
 def _run_program(system: System, options: argparse.Namespace) -> int:
@@ -54,6 +64,8 @@ def _run_program(system: System, options: argparse.Namespace) -> int:
     except LinuxError as error:
         status = EXIT_NOT_FOUND if error.errno in {Errno.ENOENT, Errno.ENOTDIR} else EXIT_NOT_EXECUTABLE
         return _complain(f"{os.fsdecode(config.argv[0])}: {_text(error)}", status)
+    gc.freeze()
+    gc.enable()
     return listeners.finish(_run(system))
 
 
