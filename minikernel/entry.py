@@ -64,7 +64,7 @@ def run(kernel: Kernel) -> int:
 
 
 class Turns:
-    """The outer loop, one turn at a time: who runs next.  The debugger drives the machine through it as ``run`` does."""
+    """The outer loop, one turn at a time: who runs next.  A debugger takes the turns that ``run`` would."""
 
     __slots__ = ("_kernel", "_next_check")
 

@@ -1,0 +1,250 @@
+"""A machine that stops where it is told to, and otherwise goes exactly as a free run does.
+
+``Machine`` takes the same turns as ``entry.run`` and serves the same exits; between two instructions it may pause.
+Slices and timers end where they would without it: a pause inside a slice does not begin a new one.
+
+Where we must count, the CPU runs freely up to a little before the point and is stepped from there.  Breakpoints are
+the CPU's (``Cpu.set_break``), kernel events come from the tracer: ``ask_stop`` pauses at the next safe point.
+Checkpoints can be put behind this class: nothing above it drives the CPU.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, assert_never
+
+from emu.cpu import RIP
+from emu.exits import BudgetSpent, CpuException, CpuExit, PageFault, Syscall
+from emu.x86 import VirtAddr
+from minikernel.boot import System
+from minikernel.entry import (
+    Deadlock,
+    InstructionLimit,
+    TimeLimit,
+    Turns,
+    do_syscall,
+    drop_stale_code,
+    exc_other,
+    exc_page_fault,
+    exit_to_user_mode,
+    slice_end,
+    slice_over,
+)
+from minikernel.report.peek import peek
+from minikernel.task.task import Task, TaskState
+
+_MAX_BLOCK: Final = 1024  # instructions: a block that has begun is run to its end, and has at most 512
+_MAX_INSN: Final = 15
+_ENDS_BLOCK: Final = ("j", "call", "ret", "loop", "rep", "int", "iret", "sys", "popf", "pause", "sti", "in ", "out ")
+_ENDED: Final = (TaskState.ZOMBIE, TaskState.DEAD)
+
+
+class Why(Enum):
+    """Why the machine paused."""
+
+    STEPPED = "stepped"  # one instruction is done
+    COUNTED = "counted"  # the instruction count that was asked for is reached
+    BREAK = "break"  # in front of an address of ``arm``
+    ASKED = "asked"  # ask_stop was called
+    SWITCHED = "switched"  # the task that was waited for is back in the CPU, or has ended
+    INTERRUPTED = "interrupted"  # Ctrl-C
+    EXITED = "exited"  # the first task has ended
+    STUCK = "stuck"  # every task sleeps for ever, or a limit of the run is reached
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """The machine stands still, between two instructions."""
+
+    why: Why
+    text: str = ""  # of STUCK
+
+
+class Machine:
+    """Drives one booted *system*, whose first program is loaded."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+        self.kernel = system.kernel
+        self._turns = Turns(self.kernel)
+        self._task: Task | None = None  # whose slice goes on
+        self._end = 0  # of the slice, as an instruction count
+        self._way_out = False  # an exit was served; what follows it is still to be done
+        self._inside = False  # in the middle of a block, where a free run would not end a slice
+        self._armed: set[int] = set()
+        self._asked = False
+        self._interrupted = False
+        self._dead: Pause | None = None
+
+    # ---- what may be asked for
+
+    @property
+    def icount(self) -> int:
+        """Instructions retired since boot."""
+        return self.kernel.cpu.icount
+
+    def arm(self, addresses: set[int]) -> None:
+        """Pause in front of each of *addresses*, in any address space, and of no other."""
+        for address in sorted(self._armed - addresses):
+            self.kernel.cpu.set_break(VirtAddr(address), on=False)
+        for address in sorted(addresses - self._armed):
+            self.kernel.cpu.set_break(VirtAddr(address), on=True)
+        self._armed = set(addresses)
+
+    def ask_stop(self) -> None:
+        """Pause at the next safe point.  For listeners: an event's work may be half done when it is told."""
+        self._asked = True
+
+    def interrupt(self) -> None:
+        """Pause soon, at the latest when the slice is over.  For signal handlers of the host."""
+        self._interrupted = True
+
+    # ---- going on
+
+    def step(self) -> Pause:
+        """Let the task in the CPU retire one instruction, with all that the kernel does for it.
+
+        An instruction that only brings a signal ends where its handler begins.  A call that blocks ends the step, too:
+        its task sleeps, and the next step is another task's.
+        """
+        return self._go(single=True, until=None, back_to=None)
+
+    def run(self, *, until: int | None = None) -> Pause:
+        """Go on until something pauses the machine, at the latest behind instruction number *until*.
+
+        A breakpoint that the machine stands in front of already does not count.
+        """
+        return self._go(single=False, until=until, back_to=None)
+
+    def run_to_task(self, task: Task) -> Pause:
+        """Go on until *task* is in the CPU again, or has ended."""
+        return self._go(single=False, until=None, back_to=task)
+
+    # ---- private
+
+    def _go(self, *, single: bool, until: int | None, back_to: Task | None) -> Pause:
+        if self._dead is None:
+            try:
+                return self._loop(single=single, until=until, back_to=back_to)
+            except (Deadlock, InstructionLimit, TimeLimit) as error:
+                self._dead = Pause(Why.STUCK, str(error))
+        return self._dead
+
+    def _loop(self, *, single: bool, until: int | None, back_to: Task | None) -> Pause:
+        cpu = self.kernel.cpu
+        start, begun = cpu.icount, self._position()
+        mark: tuple[int, int, int] | None = None  # of a single step: where it began
+        while True:
+            if (pause := self._pause()) is not None:
+                return pause
+            if self._way_out:
+                self._leave_kernel()
+                continue
+            if single and cpu.icount != start:
+                return Pause(Why.STEPPED)
+            if back_to is not None and (back_to is self._task or back_to.state in _ENDED):
+                return Pause(Why.SWITCHED)
+            if until is not None and cpu.icount >= until:
+                return Pause(Why.COUNTED)
+            if self._task is None:
+                self._begin_slice()
+                continue
+            here = self._position()
+            if single:
+                mark = mark or here
+                if here != mark:
+                    return Pause(Why.STEPPED)
+            elif here[1] in self._armed and here != begun:
+                return Pause(Why.BREAK)
+            self._execute(self._task, single=single or here[1] in self._armed, until=until)
+
+    def _position(self) -> tuple[int, int, int]:
+        """Instruction count, address, task."""
+        current = self.kernel.current
+        return self.icount, self.kernel.cpu.regs[RIP], current.pid if current is not None else 0
+
+    def _pause(self) -> Pause | None:
+        """What keeps the machine from going on."""
+        if self._asked:
+            self._asked = False
+            return Pause(Why.ASKED)
+        if self.kernel.exit_code is not None:
+            return Pause(Why.EXITED)
+        if self._interrupted:
+            self._interrupted = False
+            return Pause(Why.INTERRUPTED)
+        return None
+
+    def _begin_slice(self) -> None:
+        """One turn of the outer loop."""
+        self._task = self._turns.next_task()
+        if self._task is not None:
+            self._end = slice_end(self.kernel, self._task)
+            self._inside = False
+
+    def _end_slice(self, task: Task) -> None:
+        self._task = None
+        slice_over(self.kernel, task)
+
+    def _execute(self, task: Task, *, single: bool, until: int | None) -> None:
+        """Run user code, and serve what it runs into; a free run's slices end at the beginnings of blocks only."""
+        kernel, cpu = self.kernel, self.kernel.cpu
+        if cpu.icount >= self._end and not self._inside:
+            self._end_slice(task)
+            return
+        if task.mm.tlb_dirty:
+            cpu.flush_tlb()
+            task.mm.tlb_dirty = False
+        if kernel.node.stale_code:
+            drop_stale_code(kernel)
+        goal = self._end if until is None else min(self._end, until - _MAX_BLOCK)
+        if single or cpu.icount >= goal:
+            at = cpu.regs[RIP]
+            cpu_exit = cpu.step()
+            if isinstance(cpu_exit, BudgetSpent):
+                self._inside = cpu.icount < self._end or not self._ended_block(task, at)
+                return
+        else:
+            cpu.at_break = False
+            cpu_exit = cpu.run(goal - cpu.icount)
+            if isinstance(cpu_exit, BudgetSpent):
+                self._inside = cpu.at_break
+                if not cpu.at_break and goal == self._end:
+                    self._end_slice(task)
+                return
+        self._inside = False
+        self._serve(task, cpu_exit)
+
+    def _serve(self, task: Task, cpu_exit: CpuExit) -> None:
+        match cpu_exit:
+            case Syscall(insn):
+                do_syscall(self.kernel, task, insn)
+            case PageFault():
+                exc_page_fault(self.kernel, task, cpu_exit)
+            case CpuException():
+                exc_other(self.kernel, task, cpu_exit)
+            case BudgetSpent():
+                raise AssertionError("Machine._serve: nothing happened")
+            case _ as never:
+                assert_never(never)
+        self._way_out = True
+
+    def _leave_kernel(self) -> None:
+        """What follows a served exit, as in entry: signals, and whether the slice goes on."""
+        kernel, task = self.kernel, self._task
+        assert task is not None, "Machine._leave_kernel: nobody was in the kernel"
+        self._way_out = False
+        if task.sigpending:
+            exit_to_user_mode(kernel, task)
+        if task.state is not TaskState.RUNNING or task.blocked_call is not None or kernel.exit_code is not None:
+            kernel.update_curr()
+            self._task = None
+        elif self.icount >= self._end or kernel.need_resched:
+            self._end_slice(task)
+
+    def _ended_block(self, task: Task, at: int) -> bool:
+        """Whether the instruction at *at*, which has just been stepped, is the last of its block in a free run."""
+        from emu.disasm import disassemble
+
+        code = peek(task.mm, at, _MAX_INSN)
+        insn = disassemble(code, VirtAddr(at), bits=self.kernel.cpu.code_bits, count=1)[0]
+        return self.kernel.cpu.regs[RIP] != at + insn.size or f"{insn.text} ".startswith(_ENDS_BLOCK)
