@@ -33,7 +33,21 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 GUEST: Final = ROOT / "guest"
 OUTPUT: Final = GUEST / "build"
 
-TOPICS: Final = ("start", "fault", "mm", "code", "signal", "signal2", "cpu", "files", "io", "time", "abi", "stress")
+TOPICS: Final = (
+    "start",
+    "fault",
+    "mm",
+    "code",
+    "signal",
+    "signal2",
+    "cpu",
+    "files",
+    "io",
+    "time",
+    "abi",
+    "stress",
+    "thread",
+)
 # -w: the programs do wrong things on purpose, and every compiler has its own idea of which.
 FLAGS: Final = (
     "-std=gnu11",

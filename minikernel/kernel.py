@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from minikernel.mm.pgtable import PageTable
     from minikernel.prng import Prng
     from minikernel.task.futex import FutexKey, FutexWaiter
+    from minikernel.task.futex_pi import PiState, PiWaiter
     from minikernel.task.vdso import Vdso
 
 PID_MAX: Final = 32768
@@ -77,6 +78,8 @@ class Kernel:
         self.hostname = b"minikernel"
         self.domainname = b"(none)"
         self.futexes: dict[FutexKey, list[FutexWaiter]] = {}  # who waits, first come first
+        self.pi_states: dict[FutexKey, PiState] = {}  # locks with priority inheritance that somebody waits for
+        self.pi_blocked: dict[Task, PiWaiter] = {}  # and who does
         self.syscall_missing: dict[tuple[str, int], str] = {}  # (ABI name, number) -> name
         self.nr_syscalls = 0
         self.nr_switches = 0

@@ -5,13 +5,10 @@ from typing import Any, Final
 
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.futex import (
-    FUTEX2_NUMA,
-    FUTEX2_PRIVATE,
-    FUTEX2_SIZE_MASK,
-    FUTEX2_SIZE_U32,
     FUTEX_BITSET_MATCH_ANY,
     FUTEX_CLOCK_REALTIME,
     FUTEX_CMP_REQUEUE,
+    FUTEX_CMP_REQUEUE_PI,
     FUTEX_LOCK_PI,
     FUTEX_LOCK_PI2,
     FUTEX_PRIVATE_FLAG,
@@ -19,17 +16,15 @@ from minikernel.abi.futex import (
     FUTEX_WAIT,
     FUTEX_WAIT_BITSET,
     FUTEX_WAIT_REQUEUE_PI,
-    FUTEX_WAITV_MAX,
     FUTEX_WAKE,
     FUTEX_WAKE_BITSET,
     FUTEX_WAKE_OP,
-    WAITV,
 )
-from minikernel.abi.time import CLOCK_MONOTONIC, CLOCK_REALTIME
 from minikernel.kernel import Kernel
-from minikernel.mm.uaccess import copy_from_user, get_user, put_user
-from minikernel.syscalls.args import Clock, FutexOp, Ptr, Timespec64In, UInt, ULong
-from minikernel.syscalls.entry_types import Entry, Result, absent, partial
+from minikernel.mm.uaccess import get_user, put_user
+from minikernel.syscalls.args import FutexOp, Ptr, UInt, ULong
+from minikernel.syscalls.entry_types import Entry, Result, full
+from minikernel.syscalls.futex_pi import PI_OPERATIONS, cmp_requeue_pi, do_pi, wait_requeue_pi
 from minikernel.syscalls.time import read_timespec
 from minikernel.task.futex import FutexKey, FutexWaiter, enqueue, futex_key, requeue, wait_for, wake
 from minikernel.task.task import Task
@@ -172,6 +167,12 @@ def _do_futex(
     if command == FUTEX_WAKE_OP:
         keys = futex_key(mm, uaddr, shared=shared), futex_key(mm, uaddr2, shared=shared)
         return _wake_op(kernel, task, keys, uaddr2, (_int32(val), _int32(val2)), val3)
+    if command == FUTEX_WAIT_REQUEUE_PI:
+        return wait_requeue_pi(kernel, task, uaddr, val, deadline, uaddr2, shared=shared, realtime=realtime)
+    if command == FUTEX_CMP_REQUEUE_PI:
+        return cmp_requeue_pi(kernel, task, uaddr, _int32(val), _int32(val2), uaddr2, val3, shared=shared)
+    if command in PI_OPERATIONS:
+        return do_pi(kernel, task, command, uaddr, deadline, shared=shared, realtime=realtime)
     raise LinuxError(Errno.ENOSYS, "futex: no such operation")
 
 
@@ -193,54 +194,7 @@ def sys_futex_time64(
     return _do_futex(kernel, task, uaddr, op, val, deadline, utime, uaddr2, val3)
 
 
-def _read_waitv(task: Task, address: int, count: int) -> list[tuple[int, int, int]]:
-    """(value, address, flags) of each futex (futex_parse_waitv).  Errors: EFAULT, EINVAL."""
-    parsed = []
-    for at in range(count):
-        val, uaddr, flags, reserved = WAITV.unpack(copy_from_user(task.mm, address + at * WAITV.size, WAITV.size))
-        known = FUTEX2_SIZE_MASK | FUTEX2_NUMA | FUTEX2_PRIVATE
-        if flags & ~known or flags & FUTEX2_SIZE_MASK != FUTEX2_SIZE_U32 or flags & FUTEX2_NUMA or reserved:
-            raise LinuxError(Errno.EINVAL, "futex_waitv: flags")
-        parsed.append((val, uaddr, flags))
-    return parsed
-
-
-async def _wait_many(kernel: Kernel, waiters: list[FutexWaiter], deadline: int | None, *, realtime: bool) -> int:
-    try:
-        return await wait_for(kernel, waiters, deadline, realtime=realtime)
-    except Interrupted:
-        raise LinuxError(Errno.ERESTARTSYS, "futex_waitv: interrupted") from None
-
-
-def sys_futex_waitv(
-    kernel: Kernel, task: Task, waiters: Ptr, nr_futexes: UInt, flags: UInt, timeout: Timespec64In, clockid: Clock
-) -> Result:
-    """futex_waitv(2): the index of one that was woken; the timeout is absolute."""
-    if flags or not 0 < nr_futexes <= FUTEX_WAITV_MAX or not waiters:
-        raise LinuxError(Errno.EINVAL, "futex_waitv")
-    deadline = None
-    if timeout:
-        if clockid not in {CLOCK_REALTIME, CLOCK_MONOTONIC}:
-            raise LinuxError(Errno.EINVAL, "futex_waitv: clock")
-        deadline = read_timespec(task, timeout, wide=True)
-    parsed = _read_waitv(task, waiters, nr_futexes)
-    keys = [futex_key(task.mm, uaddr, shared=not flag & FUTEX2_PRIVATE) for _, uaddr, flag in parsed]
-    for value, uaddr, _ in parsed:
-        _check_value(task, uaddr, value)
-    queue = WaitQueue()
-    lined_up = [FutexWaiter(key, FUTEX_BITSET_MATCH_ANY, queue) for key in keys]
-    for waiter in lined_up:
-        enqueue(kernel, waiter)
-    return _wait_many(kernel, lined_up, deadline, realtime=bool(timeout) and clockid == CLOCK_REALTIME)
-
-
-_PI_NOTE: Final = "no priority inheritance: -ENOSYS"
-
 ENTRIES: tuple[Entry, ...] = (
-    partial("futex", sys_futex, _PI_NOTE),
-    partial("futex_time64", sys_futex_time64, _PI_NOTE),
-    partial("futex_waitv", sys_futex_waitv, "32-bit futexes, no NUMA"),
-    absent("futex_wake", "glibc uses futex"),
-    absent("futex_wait", "glibc uses futex"),
-    absent("futex_requeue", "glibc uses futex"),
+    full("futex", sys_futex),
+    full("futex_time64", sys_futex_time64),
 )

@@ -72,6 +72,10 @@ def _release_memory(task: Task) -> None:
     if not task.has_mm:
         return
     exit_robust_list(task)
+    if task.kernel.pi_states:
+        from minikernel.task.futex_pi import exit_pi_state_list
+
+        exit_pi_state_list(task)
     address, task.clear_child_tid = task.clear_child_tid, 0
     if address and task.mm.users > 1:
         try:

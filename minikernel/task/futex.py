@@ -18,6 +18,7 @@ from minikernel.wait import Interrupted, WaitQueue
 if TYPE_CHECKING:
     from minikernel.kernel import Kernel
     from minikernel.mm.mm_struct import MmStruct
+    from minikernel.task.futex_pi import PiWaiter
 
 FutexKey: TypeAlias = tuple[object, int]
 FUTEX_SIZE = 4
@@ -26,13 +27,15 @@ FUTEX_SIZE = 4
 class FutexWaiter:
     """One thread waiting on one futex: struct futex_q.  *woken* is set by whoever takes it off the list."""
 
-    __slots__ = ("bitset", "key", "queue", "woken")
+    __slots__ = ("bitset", "key", "pi", "pi_key", "queue", "woken")
 
     def __init__(self, key: FutexKey, bitset: int, queue: WaitQueue) -> None:
         self.key = key
         self.bitset = bitset
         self.queue = queue
         self.woken = False
+        self.pi: PiWaiter | None = None  # FUTEX_WAIT_REQUEUE_PI: how it will wait for the lock at *pi_key*
+        self.pi_key: FutexKey | None = None
 
 
 def futex_key(mm: MmStruct, address: int, *, shared: bool) -> FutexKey:
@@ -78,6 +81,8 @@ def _take(kernel: Kernel, key: FutexKey, count: int, bitset: int) -> list[FutexW
     if not line:
         return []
     taken = [waiter for waiter in line if waiter.bitset & bitset][:count]
+    if any(waiter.pi is not None for waiter in taken):
+        raise LinuxError(Errno.EINVAL, "futex: FUTEX_WAIT_REQUEUE_PI goes with FUTEX_CMP_REQUEUE_PI")
     line[:] = [waiter for waiter in line if waiter not in taken]
     if not line:
         del kernel.futexes[key]
@@ -86,6 +91,8 @@ def _take(kernel: Kernel, key: FutexKey, count: int, bitset: int) -> list[FutexW
 
 def wake(kernel: Kernel, key: FutexKey, count: int, bitset: int = 0xFFFF_FFFF) -> int:
     """Wake up to *count* waiters; how many were woken."""
+    if key in kernel.pi_states:
+        raise LinuxError(Errno.EINVAL, "futex: the waiters wait with priority inheritance")
     taken = _take(kernel, key, count, bitset)
     for waiter in taken:
         waiter.woken = True

@@ -74,8 +74,8 @@ class Scheduler:
 
     def _rank(self, task: Task) -> tuple[int, int, int]:
         attributes = task.attributes
-        if attributes.policy in {SCHED_FIFO, SCHED_RR}:
-            return (-attributes.rt_priority, 0, self.queue[task])
+        if task.pi_priority or attributes.policy in {SCHED_FIFO, SCHED_RR}:
+            return (-max(attributes.rt_priority, task.pi_priority), 0, self.queue[task])
         return (1, task.vruntime, self.queue[task])
 
     def slice_of(self, task: Task, longest: int) -> int:
@@ -172,4 +172,4 @@ class Scheduler:
 
 
 def _is_realtime(task: Task) -> bool:
-    return task.attributes.policy in {SCHED_FIFO, SCHED_RR}
+    return task.pi_priority != 0 or task.attributes.policy in {SCHED_FIFO, SCHED_RR}

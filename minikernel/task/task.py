@@ -155,6 +155,7 @@ class Task:
         "pdeath_signal",
         "pending",
         "personality",
+        "pi_priority",
         "pid",
         "process",
         "real_blocked",
@@ -214,6 +215,7 @@ class Task:
         self.woken: bool | None = None  # what the last wait ended with
         self.interrupted = False
         self.uninterruptible = False  # only SIGKILL ends the sleep
+        self.pi_priority = 0  # real-time priority of those who wait for a lock of this task
         self.vruntime = 0  # instructions, weighted: the fair scheduler's clock
         # What the kernel keeps for user space.
         self.clear_child_tid = 0

@@ -141,7 +141,7 @@ ERRORS = [
     (BAD, WAKE, EFAULT),
     (BAD + 1, WAKE, EINVAL),
     (1 << 63, WAKE | PRIVATE, EFAULT),
-    (BAD, LOCK_PI, ENOSYS),
+    (BAD, LOCK_PI, EFAULT),
     (BAD, 77, ENOSYS),
 ]
 
