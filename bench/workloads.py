@@ -32,6 +32,10 @@ select count(*), sum(value), min(name), max(name) from t;
 select substr(name, 1, 6), count(*), avg(value) from t group by 1 order by 2 desc, 1 limit 5;
 select count(*) from t a join t b on a.id = b.id * 2 where a.name < b.name;
 """
+TASKS: Final = frozenset(
+    ("fork_wait", "fork_exec", "task_switch", "pipe_round_trip", "futex_round_trip", "signal_return", "sleepers")
+)
+SHELL_LOOP: Final = "i=0; while [ $i -lt 100 ]; do (:); i=$((i+1)); done; echo $i"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +59,12 @@ def qemu(arch: str) -> tuple[str, ...]:
 
 
 def _guest(arch: str, name: str, *args: str, base: str = "hello", per: str = "", count: int = 0) -> Workload:
-    """A program of guest/bench."""
+    """A program of guest/bench; those of several tasks are too much for bare Unicorn."""
     program = (str(OUTPUT / arch / "bench" / name), *args)
     commands = {"native": program, "minikernel": (*MINIKERNEL, "--", *program)}
     if qemu(arch):
         commands["qemu-user"] = (*qemu(arch), *program)
-    if not name.endswith(".dynamic"):
+    if not name.endswith(".dynamic") and name not in TASKS:
         commands["bare Unicorn"] = (*BARE, *program)
     return Workload(name, arch, base, commands, per, count)
 
@@ -96,7 +100,15 @@ def workloads() -> Iterator[Workload]:
         yield _guest(arch, "first_touch", per="anonymous fault", count=64 << 20 >> 12)
         yield _guest(arch, "null_call", per="null system call", count=200_000)
         yield _guest(arch, "file_read", str(INPUTS / "16MiB"), per="4 KiB read", count=4096)
+        yield _guest(arch, "fork_wait", per="fork, 64 writes, exit, wait", count=200)
+        yield _guest(arch, "fork_exec", per="fork, exec, exit, wait", count=100)
+        yield _guest(arch, "task_switch", per="task switch (sched_yield)", count=40_000)
+        yield _guest(arch, "pipe_round_trip", per="pipe round trip", count=10_000)
+        yield _guest(arch, "futex_round_trip", per="futex round trip", count=10_000)
+        yield _guest(arch, "signal_return", per="signal and return", count=20_000)
+        yield _guest(arch, "sleepers", per="process that sleeps", count=1000)
         if debian:
+            yield _debian(arch, "shell_forks", "usr/bin/dash", "-c", SHELL_LOOP, base="hello.dynamic")
             yield _debian(arch, "sha256", "usr/bin/busybox", "sha256sum", str(INPUTS / "4MiB"), base="hello")
             yield _debian(arch, "lua", "usr/bin/lua5.4", str(INPUTS / "script.lua"), base="hello.dynamic")
             yield _debian(arch, "sqlite3", "usr/bin/sqlite3", ":memory:", SQL, base="hello.dynamic")
