@@ -21,11 +21,12 @@ _TAKE_A_VALUE = frozenset(
     f"--{name}"
     for name in (
         *("root", "cwd", "env", "bind", "ram", "cpu", "paging", "seed", "schedule-seed", "clock"),
-        *("max-instructions", "max-processes", "max-memory", "timeout"),
+        *("max-instructions", "max-processes", "max-memory", "timeout", "output"),
     )
-)
+) | {"-o"}
 _LONGEST = 1e9  # seconds
 _RUN_USAGE = "minikernel run [OPTIONS] [--] PROGRAM [ARGS...]"
+_RECORD_USAGE = "minikernel record -o TRACE [OPTIONS] [--] PROGRAM [ARGS...]"
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -105,12 +106,38 @@ def _parser() -> argparse.ArgumentParser:
             "run", help="run a Linux program", usage=_RUN_USAGE, formatter_class=_Formatter, allow_abbrev=False
         )
     )
+    record = commands.add_parser(
+        "record",
+        help="run a program and write its trace",
+        usage=_RECORD_USAGE,
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    record.add_argument("-o", "--output", metavar="TRACE", required=True, help="the file to write")
+    _add_run(record)
+    _add_trace_commands(commands)
     table = commands.add_parser(
         "syscalls", formatter_class=_Formatter, help="list the system calls and how far each goes"
     )
     table.add_argument("--json", action="store_true", help="print the table as JSON")
     table.add_argument("--abi", choices=("x86-64", "i386"), help="only this table")
     return parser
+
+
+def _add_trace_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    show = commands.add_parser("show", formatter_class=_Formatter, help="print a trace, one event a line")
+    show.add_argument("trace", metavar="TRACE")
+    show.add_argument("--pid", metavar="N", type=count, action="append", default=[], help="only of this task")
+    show.add_argument("--event", metavar="NAME", action="append", default=[], help="only events of this name")
+    show.add_argument("--from", dest="start", metavar="N", type=position, default=0, help="from this instruction on")
+    show.add_argument("--to", dest="end", metavar="N", type=position, default=None, help="up to this instruction")
+    stats = commands.add_parser("stats", formatter_class=_Formatter, help="count what is in a trace")
+    stats.add_argument("trace", metavar="TRACE")
+
+
+def position(text: str) -> int:
+    """A count of instructions; underscores allowed."""
+    return 0 if text == "0" else count(text)
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:
@@ -150,10 +177,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = _parser().parse_args(_protect_stats(words))
-        if options.command == "run":
+        if options.command in {"run", "record"}:
             from minikernel.runner import run_command
 
             return run_command(_config(options), options)
+        if options.command != "syscalls":
+            from minikernel.tracing import trace_command
+
+            return trace_command(options)
         from minikernel.syscalls.listing import print_table
 
         print_table(sys.stdout, json=options.json, abi=options.abi)

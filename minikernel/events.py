@@ -8,7 +8,7 @@ One event is one line of ``key=value``; names are Linux's tracepoints where Linu
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import Enum
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 from emu.x86 import Pfn, VirtAddr
 
@@ -52,6 +52,20 @@ class Event:
         return " ".join(parts)
 
 
+def _call_name(abi: str, nr: int) -> str:
+    """The name of system call *nr*."""
+    from minikernel.abi.syscall_numbers import NUMBERS
+
+    names = _CALL_NAMES.get(abi)
+    if names is None:
+        names = _CALL_NAMES[abi] = {number: name for name, number in NUMBERS.get(abi, {}).items()}
+    return names.get(nr, f"syscall_{nr:#x}")
+
+
+_CALL_NAMES: dict[str, dict[int, str]] = {}  # filled when the first is asked for
+_SMALL_RESULT: Final = 1 << 16
+
+
 @dataclass(slots=True)
 class PageFaultUser(Event):
     """A fault reached the kernel: exceptions:page_fault_user.  *ip* is the faulting instruction."""
@@ -93,6 +107,11 @@ class SysEnter(Event):
     nr: int
     args: tuple[int, ...]
 
+    def text(self) -> str:
+        """The call's name in front: ``sys_enter write(0x1, ...) abi=x86-64 nr=1``."""
+        args = ", ".join(hex(arg) for arg in self.args)
+        return f"sys_enter {_call_name(self.abi, self.nr)}({args}) abi={self.abi} nr={self.nr}"
+
 
 @dataclass(slots=True)
 class SysExit(Event):
@@ -102,6 +121,11 @@ class SysExit(Event):
     abi: str
     nr: int
     ret: int
+
+    def text(self) -> str:
+        """The call's name in front, and a result that is no small number in hexadecimal."""
+        ret = str(self.ret) if self.ret < _SMALL_RESULT else hex(self.ret)
+        return f"sys_exit {_call_name(self.abi, self.nr)} ret={ret} abi={self.abi} nr={self.nr}"
 
 
 @dataclass(slots=True)

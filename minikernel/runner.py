@@ -57,19 +57,24 @@ def _boot(config: Config) -> System | int:
 
 def _run_program(system: System, options: argparse.Namespace) -> int:
     config = system.kernel.config
-    listeners = _Listeners(system, options)
+    listeners = Listeners(system, options)
     try:
         program = find_program(system, config.argv[0])
         system.exec_init(program)
     except LinuxError as error:
         status = EXIT_NOT_FOUND if error.errno in {Errno.ENOENT, Errno.ENOTDIR} else EXIT_NOT_EXECUTABLE
         return _complain(f"{os.fsdecode(config.argv[0])}: {_text(error)}", status)
+    try:
+        listeners.start(program)
+    except OSError as error:
+        return _complain(f"{options.output}: {error.strerror}", EXIT_FAILURE)
     gc.freeze()
     gc.enable()
-    return listeners.finish(_run(system))
+    return listeners.finish(run_to_status(system))
 
 
-def _run(system: System) -> int:
+def run_to_status(system: System) -> int:
+    """Run the loaded program to its end, or until it may not go on; the exit status of a process of ours."""
     try:
         code = system.run()
     except Deadlock as error:
@@ -105,7 +110,7 @@ def find_program(system: System, name: bytes) -> bytes:
     raise failure
 
 
-class _Listeners:
+class Listeners:
     """Who hears the events of the run, and what they print at the end."""
 
     def __init__(self, system: System, options: argparse.Namespace) -> None:
@@ -127,6 +132,13 @@ class _Listeners:
             from minikernel.report.explain import ExplainSink
 
             sinks.append(ExplainSink(kernel, sys.stderr))
+        self._recorder = None
+        self._trace_file: str | None = getattr(options, "output", None)
+        if self._trace_file is not None:
+            from minikernel.trace.record import Recorder
+
+            self._recorder = Recorder(kernel)
+            sinks.append(self._recorder.sink)
         if sinks:
             from minikernel.report.sinks import combine
 
@@ -145,8 +157,19 @@ class _Listeners:
                 f"{name} (process {task.pid}) was killed: out of memory (the machine has {ram} MiB, see --ram)", 0
             )
 
+    def start(self, program: bytes) -> None:
+        """*program* is loaded.  Raises OSError: the trace cannot be written."""
+        if self._recorder is not None:
+            assert self._trace_file is not None, "Listeners.start: a recorder without a file"
+            self._recorder.start(self._trace_file, program)
+
     def finish(self, status: int) -> int:
-        """Print what was asked for; *status*, or 125 if it cannot be written."""
+        """Write what was asked for; *status*, or 125 if that fails."""
+        if self._recorder is not None:
+            self._recorder.finish(status)
+            if (failure := self._recorder.failure) is not None:
+                words = f"{failure.strerror}: the trace ends after {self._recorder.events} events"
+                status = _complain(f"{self._trace_file}: {words}", EXIT_FAILURE)
         if self._stats is None:
             return status
         if self._stats_file == "-":
@@ -154,7 +177,7 @@ class _Listeners:
             return status
         import json
 
-        assert self._stats_file is not None, "_Listeners.finish: statistics without a place for them"
+        assert self._stats_file is not None, "Listeners.finish: statistics without a place for them"
         try:
             with open(self._stats_file, "w", encoding="utf-8") as file:  # noqa: PTH123 - no pathlib in a plain run
                 json.dump(self._stats.as_json(self._kernel), file, indent=1)

@@ -29,11 +29,15 @@ class HostNode:
         self.dev = dev
         self.ino = ino
 
+    def path(self) -> bytes:
+        """Its name from the root of the door, which is ""."""
+        return self.parent.path() + b"/" + self.name if self.parent is not None else b""
+
 
 class HostDoor:
     """Access to the host's tree below *root*, a directory."""
 
-    __slots__ = ("_dirs", "_files", "_root_fd", "root")
+    __slots__ = ("_dirs", "_files", "_root_fd", "opened", "root")
 
     def __init__(self, root: bytes) -> None:
         self._root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -41,6 +45,7 @@ class HostDoor:
         self.root = HostNode(None, b"", st.st_dev, st.st_ino)
         self._dirs: OrderedDict[HostNode, int] = OrderedDict()
         self._files: OrderedDict[tuple[HostNode, bool], int] = OrderedDict()
+        self.opened: dict[HostNode, None] = {}  # every file whose contents were asked for: what a run depends on
 
     def close(self) -> None:
         """Close every descriptor."""
@@ -118,6 +123,7 @@ class HostDoor:
             self._files.move_to_end(key)
             return fd
         fd = self.open_file(node, os.O_RDWR if write else os.O_RDONLY)
+        self.opened[node] = None
         self._files[key] = fd
         if len(self._files) > _MAX_FILES:
             os.close(self._files.popitem(last=False)[1])

@@ -9,7 +9,8 @@ import fcntl
 import os
 import select
 import stat
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.fcntl import O_ACCMODE, O_APPEND, O_LARGEFILE, O_NONBLOCK, SEEK_CUR
@@ -57,6 +58,18 @@ _WRITE_SIZES: Final = {
 }
 
 
+class InputTap(Protocol):
+    """Who stands between the host's streams and the guest: a recorder, or the record itself."""
+
+    def read(self, count: int, host: Callable[[int], bytes]) -> bytes:
+        """What the guest reads; *host* asks the host for so many bytes, or raises WouldBlock."""
+        ...
+
+    def poll(self, events: int) -> int:
+        """What the guest is told where the host says *events*."""
+        ...
+
+
 class HostInode(Inode):
     """A file of the host that is already open as *host_fd*.  Changed attributes stay here (copy-up)."""
 
@@ -66,7 +79,9 @@ class HostInode(Inode):
         "can_wait",
         "foreground",
         "host_fd",
+        "input",
         "is_tty",
+        "pinned",
         "queue",
         "room",
         "saved_termios",
@@ -87,12 +102,14 @@ class HostInode(Inode):
         self.room = WaitQueue()  # who waits until output is taken
         self.announced = False  # epoll has been told that there is input
         self.saved_termios: bytes | None = None
+        self.input: InputTap | None = None  # a recorder or a replayer stands here
+        self.pinned: os.stat_result | None = None  # what stat(2) says whatever the host says now
         self.foreground = 0  # the terminal's process group in the guest (tcsetpgrp); 0: nobody has said
         self._changed: Attributes | None = None
 
     def stat(self) -> Kstat:
         """What the host says now, with what the guest changed."""
-        host = os.fstat(self.host_fd)
+        host = self.pinned or os.fstat(self.host_fd)
         self.atime, self.mtime, self.ctime = host.st_atime_ns, host.st_mtime_ns, host.st_ctime_ns
         self.btime = None
         self.size = host.st_size
@@ -103,6 +120,12 @@ class HostInode(Inode):
         st.blocks = host.st_blocks
         st.blksize = host.st_blksize
         return st
+
+    def pin(self, st: os.stat_result) -> None:
+        """From now on be the file that *st* describes, so that runs are alike."""
+        self.pinned = st
+        self.ino, self.dev, self.rdev = st.st_ino, st.st_dev, st.st_rdev
+        self.mode, self.uid, self.gid, self.nlink = st.st_mode, st.st_uid, st.st_gid, max(st.st_nlink, 1)
 
     def setattr(self, attrs: Attributes) -> None:
         """Kept in memory; the size alone is the host file's."""
@@ -196,6 +219,10 @@ class HostStream(OpenFile):
 
     def read(self, count: int) -> bytes:
         """Read from the host."""
+        tap = self.inode.input
+        return self._host_read(count) if tap is None else tap.read(count, self._host_read)
+
+    def _host_read(self, count: int) -> bytes:
         if self.inode.can_wait and not self._host_poll() & (READABLE | POLLHUP | POLLERR):
             raise WouldBlock(self.inode.queue, "the host is not ready")
         try:
@@ -284,7 +311,8 @@ class HostStream(OpenFile):
         wanted = POLLERR | POLLHUP
         wanted |= READABLE if self.readable else 0
         wanted |= WRITABLE if self.writable else 0
-        return self._host_poll() & wanted
+        events = self._host_poll()
+        return (events if self.inode.input is None else self.inode.input.poll(events)) & wanted
 
     def poll_queues(self) -> tuple[WaitQueue, ...]:
         """Woken by whoever polls the host; none for what is always ready."""

@@ -1,0 +1,119 @@
+"""The machine's state in a few bytes: registers, page tables, and the RAM that is in use.
+
+Two runs whose digests agree are, as far as the guest and the kernel's tables go, the same run.  The FPU's registers
+and the contents of free frames are not looked at.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import compress
+from typing import TYPE_CHECKING, Any, Final
+
+from emu.x86 import PAGE_SHIFT
+from minikernel.mm.page import PG_table
+from minikernel.trace.codec import TraceError
+
+if TYPE_CHECKING:
+    from minikernel.kernel import Kernel
+
+REGISTERS: Final = (
+    *("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"),
+    *("rip", "rflags", "fs_base", "gs_base"),
+)
+_SIZE: Final = 16  # bytes of a hash
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """The state after event number *after* (from 1), *pid* being in the CPU."""
+
+    after: int
+    icount: int
+    pid: int
+    registers: tuple[int, ...]  # REGISTERS
+    tables: str
+    ram: str
+    frames: int  # in use, tables among them
+
+    def as_json(self) -> dict[str, Any]:
+        """For a ``DGST`` chunk."""
+        return {
+            "after": self.after,
+            "icount": self.icount,
+            "pid": self.pid,
+            "registers": list(self.registers),
+            "tables": self.tables,
+            "ram": self.ram,
+            "frames": self.frames,
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Digest":
+        """What ``as_json`` made.
+
+        Raises:
+            TraceError: it did not.
+        """
+        try:
+            registers = tuple(int(number) for number in value["registers"])
+            numbers = (int(value["after"]), int(value["icount"]), int(value["pid"]))
+            found = cls(*numbers, registers, str(value["tables"]), str(value["ram"]), int(value["frames"]))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise TraceError("a digest is damaged") from None
+        if len(registers) != len(REGISTERS):
+            raise TraceError("a digest of other registers")
+        return found
+
+    def differences(self, other: "Digest") -> list[str]:
+        """What is not the same, in words; *other* is the run that is compared with this one."""
+        words = []
+        if self.pid != other.pid:
+            words.append(f"the task in the CPU: {self.pid}, now {other.pid}")
+        words += [
+            f"register {name}: {ours:#x}, now {theirs:#x}"
+            for name, ours, theirs in zip(REGISTERS, self.registers, other.registers, strict=True)
+            if ours != theirs
+        ]
+        if self.frames != other.frames:
+            words.append(f"frames in use: {self.frames}, now {other.frames}")
+        if self.tables != other.tables:
+            words.append("the page tables")
+        if self.ram != other.ram:
+            words.append("the contents of RAM")
+        return words
+
+
+def take_digest(kernel: "Kernel", after: int) -> Digest:
+    """The state of *kernel* now.  About a millisecond, and one for each MiB in use."""
+    cpu, node = kernel.cpu, kernel.node
+    mem_map, flags = node.mem_map, node.mem_map.flags
+    used = list(compress(range(mem_map.nr_frames), mem_map.refcount))
+    tables = [pfn for pfn in used if flags[pfn] & PG_table]
+    others = [pfn for pfn in used if not flags[pfn] & PG_table]
+    registers = (*cpu.regs[:17], cpu.rflags, cpu.fs_base, cpu.gs_base)
+    return Digest(
+        after=after,
+        icount=cpu.icount,
+        pid=kernel.tracer.pid,
+        registers=registers,
+        tables=_hash(kernel, tables),
+        ram=_hash(kernel, others),
+        frames=len(used),
+    )
+
+
+def _hash(kernel: "Kernel", pfns: Iterable[int]) -> str:
+    """A hash of the frames' numbers and contents; runs of neighbours are taken at once."""
+    digest = blake2b(digest_size=_SIZE)
+    view = kernel.physmem.view8
+    start = end = -1
+    for pfn in (*pfns, -1):
+        if pfn == end:
+            end += 1
+            continue
+        if start >= 0:
+            digest.update(b"%d-%d" % (start, end))
+            digest.update(view[start << PAGE_SHIFT : end << PAGE_SHIFT])
+        start, end = pfn, pfn + 1
+    return digest.hexdigest()

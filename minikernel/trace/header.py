@@ -1,0 +1,177 @@
+"""What a trace's header says: everything that is needed to run the program again."""
+
+import os
+import stat
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any, Final
+
+from minikernel.abi.errno import LinuxError
+from minikernel.config import Bind, Config
+from minikernel.fs.hostfs import HostFs
+from minikernel.trace.codec import TraceError, schema
+
+if TYPE_CHECKING:
+    from minikernel.kernel import Kernel
+
+LEVEL: Final = "events"
+_PACKAGE: Final = "minikernel"
+_STAT: Final = (
+    *("st_mode", "st_ino", "st_dev", "st_nlink", "st_uid", "st_gid", "st_size"),
+    *("st_atime_ns", "st_mtime_ns", "st_ctime_ns", "st_blocks", "st_blksize", "st_rdev"),
+)
+_READ_SIZE: Final = 1 << 20
+
+
+def make_header(kernel: "Kernel", program: bytes) -> dict[str, Any]:
+    """The header of a run of *program*, which has just been loaded."""
+    return {
+        "made_by": f"{_PACKAGE} {_version()}",
+        "level": LEVEL,
+        "program": os.fsdecode(program),
+        "config": config_to_json(kernel.config),
+        "streams": streams_to_json(kernel),
+        "files": host_files(kernel),
+        "outside": outside(kernel),
+        "events": schema(),
+    }
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(_PACKAGE)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def outside(kernel: "Kernel") -> list[str]:
+    """Why this run may go another way next time; empty for one that cannot."""
+    reasons = []
+    if kernel.config.host_clock:
+        reasons.append("the clock is the host's")
+    for fd, inode in kernel.vfs.streams.items():
+        if inode.is_tty:
+            reasons.append(f"descriptor {fd} is a terminal")
+    if any(bind.writable for bind in kernel.config.binds):
+        reasons.append("a host directory is writable")
+    return reasons
+
+
+# ---- the configuration
+
+
+def config_to_json(config: Config) -> dict[str, Any]:
+    """Bytes become text (os.fsdecode), tuples lists."""
+    return {name: _plain(value) for name, value in asdict(config).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return os.fsdecode(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def config_from_json(value: Any) -> Config:
+    """The Config of a header.
+
+    Raises:
+        TraceError: it is not one.
+    """
+    if not isinstance(value, dict) or set(value) != {field.name for field in fields(Config)}:
+        raise TraceError("the header's configuration is not one of this version's")
+    read: dict[str, Any] = dict(value)
+    try:
+        read["argv"] = tuple(os.fsencode(word) for word in value["argv"])
+        read["env"] = tuple(os.fsencode(word) for word in value["env"])
+        read["root"], read["cwd"] = os.fsencode(value["root"]), os.fsencode(value["cwd"])
+        read["binds"] = tuple(
+            Bind(host=os.fsencode(b["host"]), guest=os.fsencode(b["guest"]), writable=bool(b["writable"]))
+            for b in value["binds"]
+        )
+        read["groups"] = tuple(int(group) for group in value["groups"])
+    except (TypeError, KeyError, ValueError) as error:
+        raise TraceError(f"the header's configuration is damaged: {error}") from None
+    numbers = ("ram", "seed", "slice", "uid", "gid", "umask")
+    optional = ("max_instructions", "max_processes", "max_memory", "schedule_seed")
+    good = (
+        all(type(read[name]) is int for name in numbers)
+        and all(read[name] is None or type(read[name]) is int for name in optional)
+        and all(type(read[name]) is bool for name in ("aslr", "host_clock"))
+        and (read["cpu"], read["paging"]) in {("x86-64", "pae"), ("i386", "pae"), ("i386", "2level")}
+        and bool(read["argv"])
+    )
+    if not good:
+        raise TraceError("the header's configuration is damaged")
+    return Config(**{**read, "timeout": None})  # a limit of the host's time is no part of the run
+
+
+# ---- standard input, output and error
+
+
+def stream_kind(mode: int, *, is_tty: bool) -> str:
+    """What a descriptor of the host is."""
+    kinds = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFREG: "file", stat.S_IFCHR: "device"}
+    return "terminal" if is_tty else kinds.get(stat.S_IFMT(mode), "other")
+
+
+def streams_to_json(kernel: "Kernel") -> dict[str, dict[str, Any]]:
+    """What the standard descriptors are, by number; what is no regular file keeps what stat(2) says for the run."""
+    found = {}
+    for fd, inode in kernel.vfs.streams.items():
+        st = os.fstat(inode.host_fd)
+        found[str(fd)] = {
+            "kind": stream_kind(st.st_mode, is_tty=inode.is_tty),
+            "name": os.fsdecode(inode.name()),
+            "stat": [getattr(st, name) for name in _STAT],
+        }
+    return found
+
+
+def recorded_stat(value: Any) -> os.stat_result:
+    """The stat_result that a header keeps.
+
+    Raises:
+        TraceError: it does not.
+    """
+    if not isinstance(value, list) or len(value) != len(_STAT) or not all(type(number) is int for number in value):
+        raise TraceError("the header's streams are damaged")
+    known = dict(zip(_STAT, value, strict=True))
+    seconds = [known[f"st_{which}time_ns"] // 10**9 for which in "amc"]
+    try:
+        return os.stat_result((*(known[name] for name in _STAT[:2]), *value[2:7], *seconds), known)
+    except (TypeError, ValueError, OverflowError):
+        raise TraceError("the header's streams are damaged") from None
+
+
+# ---- host files
+
+
+def host_files(kernel: "Kernel") -> dict[str, str]:
+    """The host's files whose contents were asked for so far, by the guest's name of them: sha256."""
+    prefixes = [b"", *(bind.guest.rstrip(b"/") for bind in kernel.config.binds)]
+    trees = [mount.sb for mount in kernel.vfs.namespace.mounts if isinstance(mount.sb, HostFs)]
+    found: dict[str, str] = {}
+    for prefix, sb in zip(prefixes, trees, strict=False):
+        for node in sb.door.opened:
+            name = prefix + node.path() if sb.root.is_dir else prefix
+            try:
+                fd = sb.door.open_file(node, os.O_RDONLY)
+            except (OSError, LinuxError):
+                found[os.fsdecode(name)] = "gone"
+                continue
+            found[os.fsdecode(name)] = _sha256(fd)
+    return dict(sorted(found.items()))
+
+
+def _sha256(fd: int) -> str:
+    """The hash of what *fd* reads; it is closed."""
+    from hashlib import sha256
+
+    digest = sha256()
+    with open(fd, "rb", buffering=0) as file:
+        while data := file.read(_READ_SIZE):
+            digest.update(data)
+    return digest.hexdigest()

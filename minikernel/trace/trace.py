@@ -1,0 +1,114 @@
+"""A recorded run to look at: its header, events, digests, inputs and end, read as they are wanted."""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+from minikernel.trace.codec import EventType, Told, TraceError, decode_events, types_of
+from minikernel.trace.digest import Digest
+from minikernel.trace.format import DIGEST, EVENTS, INPUT, NOTES, Chunk, Reader
+from minikernel.trace.record import INPUT_HEAD
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """What came in through descriptor *fd* after event number *after*; *data* None: the guest had to wait."""
+
+    after: int
+    fd: int
+    data: bytes | None
+
+
+class Trace:
+    """The trace at *path*.
+
+    Attributes:
+        header: what to run, and how (docs/trace-format.md).
+        notes: how the run ended; None if the recorder was killed.
+
+    Raises:
+        TraceError: from everything, when the file is damaged, of a newer version, or no trace.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._reader = Reader(path)
+        self.path = path
+        self.header = self._reader.header
+        try:
+            self._types: tuple[EventType, ...] = types_of(self.header.get("events"))
+            self._chunks = list(self._reader.of_kind(EVENTS))
+            self.notes = self._read_notes()
+        except TraceError as error:
+            self._reader.close()
+            raise self._named(error) from None
+
+    def _read_notes(self) -> dict[str, Any] | None:
+        for chunk in self._reader.of_kind(NOTES):
+            notes = self._reader.json(chunk)
+            if not isinstance(notes, dict):
+                raise TraceError("the notes are not an object")
+            return notes
+        return None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.close()
+
+    def _named(self, error: TraceError) -> TraceError:
+        text = str(error)
+        return error if text.startswith(f"{self.path}: ") else TraceError(f"{self.path}: {text}")
+
+    @property
+    def complete(self) -> bool:
+        """The trace has its end."""
+        return self._reader.complete and self.notes is not None
+
+    @property
+    def nr_events(self) -> int:
+        """How many events there are, by the heads of the chunks."""
+        return sum(chunk.items for chunk in self._chunks)
+
+    @property
+    def nr_chunks(self) -> int:
+        """Chunks of all kinds."""
+        return len(self._reader.chunks)
+
+    def events(self, *, start: int = 0) -> Iterator[Told]:
+        """The events in their order; with *start*, those from that instruction count on."""
+        # Chunks are looked up by their first event; the one before may end with events of the same count.
+        first = max(bisect_right([chunk.icount for chunk in self._chunks], start - 1) - 1, 0) if start else 0
+        for chunk in self._chunks[first:]:
+            for told in self._decode(chunk):
+                if told[0] >= start:
+                    yield told
+
+    def _decode(self, chunk: Chunk) -> list[Told]:
+        contents = self._reader.contents(chunk)
+        try:
+            events = decode_events(contents, self._types)
+        except TraceError as error:
+            raise TraceError(f"{self.path}: byte {chunk.offset}: {error}") from None
+        if len(events) != chunk.items:
+            raise TraceError(f"{self.path}: byte {chunk.offset}: {len(events)} events instead of {chunk.items}")
+        return events
+
+    def digests(self) -> list[Digest]:
+        """The digests in their order."""
+        try:
+            return [Digest.from_json(self._reader.json(chunk)) for chunk in self._reader.of_kind(DIGEST)]
+        except TraceError as error:
+            raise self._named(error) from None
+
+    def inputs(self) -> list[Input]:
+        """What came from outside, in its order."""
+        found = []
+        for chunk in self._reader.of_kind(INPUT):
+            contents = self._reader.contents(chunk)
+            if len(contents) < INPUT_HEAD.size:
+                raise TraceError(f"{self.path}: byte {chunk.offset}: the input is cut off")
+            after, fd, waited = INPUT_HEAD.unpack_from(contents)
+            found.append(Input(after, fd, None if waited else contents[INPUT_HEAD.size :]))
+        return found
