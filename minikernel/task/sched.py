@@ -22,6 +22,7 @@ NICE_0_WEIGHT: Final = 1024
 IDLE_WEIGHT: Final = 3
 BASE_SLICE: Final = 3_000_000  # instructions: base_slice_ns, 3 ms at one instruction a nanosecond
 RR_SLICE: Final = 100_000_000  # RR_TIMESLICE, 100 ms
+_MAGNITUDES: Final = 11  # of the slices that a seed draws: the shortest are about a thousandth of the longest
 
 
 class Scheduler:
@@ -87,7 +88,9 @@ class Scheduler:
             return longest
         span = min(longest, RR_SLICE if policy == SCHED_RR else BASE_SLICE)
         if self._noise is not None:
-            span = 1 + self._noise.next64() % span
+            # Of every magnitude alike: also what runs for microseconds only is cut in the middle.
+            chance = self._noise.next64()
+            span = 1 + (chance >> 8) % (span >> (chance & 0xFF) % _MAGNITUDES)
         return span
 
     def account(self, task: Task, instructions: int) -> None:

@@ -46,7 +46,7 @@ def streams(stdin: bytes) -> Iterator[tuple[int, int]]:
             os.close(reader)
 
 
-def _all(fd: int) -> bytes:
+def output_of(fd: int) -> bytes:
     os.set_blocking(fd, False)
     try:
         return os.read(fd, _ROOM)
@@ -67,7 +67,7 @@ def run_and_audit(config: Config, program: bytes | None = None, *, stdin: bytes 
             system.power_off()
             assert_nothing_left(kernel, tables)
         system.kernel.cpu.close()
-        return Ended(code, _all(out), _all(err))
+        return Ended(code, output_of(out), output_of(err))
 
 
 def shell(script: str, cwd: Path, **options: object) -> Config:

@@ -157,7 +157,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         source.write_text(f"{_HEAD}int main(int argc, char **argv)\n{{{body}}}\n")
         for arch in ("x86-64", "i386"):
             target = folder / f"{name} {arch}"
-            command = [*compiler_for(arch).command, "-O0", "-static", "-w", "-o", target, source]
+            command = [*compiler_for(arch).command, "-O0", "-static", "-w", "-o", str(target), str(source)]
             subprocess.run(command, check=True)
     return folder
 
