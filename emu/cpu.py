@@ -164,6 +164,10 @@ class Cpu:
         self.regs = memoryview((ctypes.c_uint64 * 17).from_address(env)).cast("B").cast("Q")
         self._state = memoryview((ctypes.c_ubyte * self._words[_ENV_SIZE]).from_address(env)).cast("B")
         self._run = self._native.machine_run
+        self._reg_read, self._reg_write = self._native.machine_reg_read, self._native.machine_reg_write
+        self._word = ctypes.c_uint64(0)  # what passes through the two
+        self._word_pointer = ctypes.byref(self._word)
+        self._image = ctypes.create_string_buffer(512)  # an FXSAVE image on its way
         self._flags = _REG_RFLAGS if self.long_mode else _REG_EFLAGS
         self.root = PhysAddr(0)
         self.at_break = False  # the last run ended in front of a breakpoint: see set_break
@@ -302,8 +306,8 @@ class Cpu:
         """
         assert name != "cs", "Cpu.load_segment: ring 3 cannot be written, only entered"
         assert name != "ss" or not self._native.machine_cpl(self._handle), "Cpu.load_segment: the same goes for SS"
-        word = ctypes.c_uint64(selector)
-        error = self._native.machine_reg_write(self._handle, _SEGMENTS[name], ctypes.byref(word))
+        self._word.value = selector
+        error = self._reg_write(self._handle, _SEGMENTS[name], self._word_pointer)
         if error == _UC_ERR_EXCEPTION:
             return False
         self._check(error)
@@ -311,14 +315,14 @@ class Cpu:
 
     def fxsave(self) -> bytes:
         """The x87 and SSE state: 512 bytes in FXSAVE's layout."""
-        image = ctypes.create_string_buffer(512)
-        self._native.machine_fxsave(self._handle, image)
-        return image.raw
+        self._native.machine_fxsave(self._handle, self._image)
+        return self._image.raw
 
     def fxrstor(self, image: bytes) -> None:
         """Load the x87 and SSE state from 512 bytes in FXSAVE's layout; reserved MXCSR bits are dropped."""
         assert len(image) == 512, "Cpu.fxrstor: an FXSAVE image has 512 bytes"
-        self._native.machine_fxrstor(self._handle, ctypes.create_string_buffer(image, 512))
+        self._image.raw = image
+        self._native.machine_fxrstor(self._handle, self._image)
 
     # -- paging and translations -----------------------------------------------------------------------------
 
@@ -398,13 +402,16 @@ class Cpu:
             raise MachineError(f"the engine refused a register ({error})")
 
     def _read(self, register: int) -> int:
-        value = ctypes.c_uint64(0)
-        self._check(self._native.machine_reg_read(self._handle, register, ctypes.byref(value)))
-        return value.value
+        error = self._reg_read(self._handle, register, self._word_pointer)
+        if error:
+            self._check(error)
+        return self._word.value
 
     def _write(self, register: int, value: int) -> None:
-        word = ctypes.c_uint64(value)
-        self._check(self._native.machine_reg_write(self._handle, register, ctypes.byref(word)))
+        self._word.value = value
+        error = self._reg_write(self._handle, register, self._word_pointer)
+        if error:
+            self._check(error)
 
     def _write_msr(self, index: int, value: int) -> None:
         msr = _Msr(index, value)

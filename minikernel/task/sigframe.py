@@ -69,7 +69,9 @@ def setup_frame(task: Task, info: Siginfo, action: Sigaction) -> None:
     task.saved_sigmask = None
     if task.sigstack.flags & s.SS_AUTODISARM:
         task.sigstack = SignalStack()
-    cpu.rflags = cpu.rflags & ~(FLAG_DF | FLAG_RF | FLAG_TF)
+    flags = cpu.rflags
+    if flags & (FLAG_DF | FLAG_RF | FLAG_TF):
+        cpu.rflags = flags & ~(FLAG_DF | FLAG_RF | FLAG_TF)
     blocked = task.blocked | action.mask
     if not action.flags & s.SA_NODEFER:
         blocked |= sigmask(info.signo)

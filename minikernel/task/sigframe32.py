@@ -6,6 +6,7 @@
 Above either lies the floating point state: 112 bytes in FSAVE's layout, then 512 in FXSAVE's, 64-byte aligned.
 """
 
+from functools import lru_cache
 from struct import Struct
 from typing import Final
 
@@ -25,6 +26,8 @@ _SIGCONTEXT: Final = Struct("<22I")
 _ORDER: Final = (RDI, RSI, RBP, RSP, RBX, RDX, RCX, RAX)
 _SEGMENTS: Final = ("gs", "fs", "es", "ds")
 _FPSTATE_UNUSED: Final = 624
+_HEAD: Final = Struct("<2I")
+_RT_HEAD: Final = Struct("<4I")
 _FRAME_SIZE: Final = 8 + _SIGCONTEXT.size + _FPSTATE_UNUSED + 4 + 8
 _UCONTEXT_SIZE: Final = 4 + 4 + 12 + _SIGCONTEXT.size + 8
 _RT_INFO: Final = 16
@@ -49,20 +52,22 @@ def build(request: FrameRequest) -> None:
         pretcode = action.restorer
     else:
         pretcode = task.kernel.vdso_symbol(task, "__kernel_rt_sigreturn" if rt else "__kernel_sigreturn")
-    mcontext = _mcontext(task, request.mask, fpstate)
+    data_segments = tuple(cpu.segment(name) for name in _SEGMENTS)
+    mcontext = _mcontext(task, request.mask, fpstate, data_segments)
     if rt:
-        head = Struct("<4I").pack(pretcode, request.info.signo, frame + _RT_INFO, frame + _RT_UC)
+        head = _RT_HEAD.pack(pretcode, request.info.signo, frame + _RT_INFO, frame + _RT_UC)
         ucontext = bytes(8) + task.sigstack.pack(I386) + mcontext + request.mask.to_bytes(8, "little")
         data = head + request.info.pack(I386) + ucontext + _RT_RETCODE
     else:
         extramask = (request.mask >> 32).to_bytes(4, "little")
-        head = Struct("<2I").pack(pretcode, request.info.signo)
+        head = _HEAD.pack(pretcode, request.info.signo)
         data = head + mcontext + bytes(_FPSTATE_UNUSED) + extramask + _RETCODE
     copy_to_user(task.mm, VirtAddr(fpstate), fsave_from_fxsave(image) + image)
     copy_to_user(task.mm, VirtAddr(frame), data)
     user_mode.set_code_selector(user_mode.gdt.user_cs32)
-    for name in ("ds", "es"):
-        cpu.load_segment(name, user_mode.gdt.user_ds)
+    for name, selector in zip(_SEGMENTS[2:], data_segments[2:], strict=True):
+        if selector != user_mode.gdt.user_ds:
+            cpu.load_segment(name, user_mode.gdt.user_ds)
     regs = cpu.regs
     regs[RAX] = request.info.signo
     regs[RDX] = frame + _RT_INFO if rt else 0
@@ -71,18 +76,18 @@ def build(request: FrameRequest) -> None:
     regs[RIP] = action.handler
 
 
-def _mcontext(task: Task, mask: int, fpstate: int) -> bytes:
+def _mcontext(task: Task, mask: int, fpstate: int, data_segments: tuple[int, ...]) -> bytes:
     cpu = task.kernel.cpu
-    regs = cpu.regs
+    regs = [value & 0xFFFF_FFFF for value in cpu.regs]
     return _SIGCONTEXT.pack(
-        *(cpu.segment(name) for name in _SEGMENTS),
-        *(regs[index] & 0xFFFF_FFFF for index in _ORDER),
+        *data_segments,
+        *[regs[index] for index in _ORDER],
         task.trap_nr,
         task.error_code & 0xFFFF_FFFF,
-        regs[RIP] & 0xFFFF_FFFF,
+        regs[RIP],
         cpu.segment("cs"),
         cpu.rflags & 0xFFFF_FFFF,
-        regs[RSP] & 0xFFFF_FFFF,
+        regs[RSP],
         cpu.segment("ss"),
         fpstate,
         mask & 0xFFFF_FFFF,
@@ -120,16 +125,20 @@ def _load(task: Task, data: bytes, changeable_flags: int) -> None:
     for name, word in zip(_SEGMENTS, values, strict=False):
         selector = word & 0xFFFF
         user_mode.load_segment(name, selector if selector <= 3 else selector | 3)  # fixup_rpl
+    regs = cpu.regs
     for index, value in zip(_ORDER, values[4:], strict=False):
-        cpu.regs[index] = value
-    cpu.regs[RIP] = values[14]
-    cpu.rflags = (cpu.rflags & ~changeable_flags) | (values[16] & changeable_flags)
+        regs[index] = value
+    regs[RIP] = values[14]
+    flags = cpu.rflags
+    if (flags ^ values[16]) & changeable_flags:
+        cpu.rflags = (flags & ~changeable_flags) | (values[16] & changeable_flags)
     cpu.fxrstor(image if image is not None else user_mode.init_fpstate)
 
 
 _FSAVE_HEAD: Final = Struct("<7I")
 
 
+@lru_cache(maxsize=32)  # the x87 state rarely changes between two signals
 def fsave_from_fxsave(image: bytes) -> bytes:
     """An FXSAVE *image* as the 112 bytes of struct _fpstate_32's head (convert_from_fxsr, fpu/regset.c)."""
     fcw, fsw = int.from_bytes(image[0:2], "little"), int.from_bytes(image[2:4], "little")
@@ -146,6 +155,7 @@ def fsave_from_fxsave(image: bytes) -> bytes:
     return head + registers + fsw.to_bytes(4, "little")  # status, and magic 0: FXSAVE data follows
 
 
+@lru_cache(maxsize=32)
 def fxsave_with_fsave(image: bytes, fsave: bytes) -> bytes:
     """FXSAVE *image* with the x87 part taken from *fsave*, which handlers may have edited (convert_to_fxsr)."""
     fcw, fsw, tags, *_ = _FSAVE_HEAD.unpack_from(fsave)

@@ -12,7 +12,7 @@ sp ->  pretcode        8  return address: the restorer
 from struct import Struct
 from typing import Final
 
-from emu.cpu import R8, R9, R10, R11, R12, R13, R14, R15, RAX, RBP, RBX, RCX, RDI, RDX, RIP, RSI, RSP
+from emu.cpu import RAX, RDI, RDX, RIP, RSI, RSP
 from emu.x86 import VirtAddr
 from minikernel.abi.abi import X86_64
 from minikernel.abi.errno import Errno, LinuxError
@@ -28,7 +28,7 @@ _UC_STRICT_RESTORE_SS: Final = 4
 _HEADER: Final = Struct("<QQQ")  # pretcode, uc_flags, uc_link
 # r8..r15 di si bp bx dx ax cx sp ip flags, cs gs fs ss, err trapno oldmask cr2, fpstate, reserved
 _SIGCONTEXT: Final = Struct("<18Q4H4QQ64x")
-_ORDER: Final = (R8, R9, R10, R11, R12, R13, R14, R15, RDI, RSI, RBP, RBX, RDX, RAX, RCX, RSP)
+_REGISTERS: Final = Struct("<17Q")
 _UC_OFFSET: Final = 8
 _STACK_OFFSET: Final = 24
 _SIGCONTEXT_OFFSET: Final = 48
@@ -48,13 +48,14 @@ def build(request: FrameRequest) -> None:
     frame = ((fpstate - FRAME_SIZE) & ~15) - 8
     request.check(frame)
     stack = task.sigstack
+    ax, cx, dx, bx, sp, bp, si, di, r8, r9, r10, r11, r12, r13, r14, r15, ip = regs.tolist()
     mcontext = _SIGCONTEXT.pack(
-        *(regs[index] for index in _ORDER),
-        regs[RIP],
+        *(r8, r9, r10, r11, r12, r13, r14, r15, di, si, bp, bx, dx, ax, cx, sp),
+        ip,
         cpu.rflags,
         cpu.segment("cs"),
-        cpu.segment("gs"),
-        cpu.segment("fs"),
+        0,  # gs and fs: Linux stores nothing there
+        0,
         cpu.segment("ss"),
         task.error_code,
         task.trap_nr,
@@ -96,9 +97,11 @@ def restore(task: Task, changeable_flags: int) -> tuple[int, SignalStack]:
     fpstate = values[26]
     image = copy_from_user(task.mm, VirtAddr(fpstate), FXSAVE_SIZE) if fpstate else None
     task.kernel.user_mode.set_code_selector(values[18] | 3)
-    for index, value in zip(_ORDER, values, strict=False):
-        regs[index] = value
-    regs[RIP] = values[16]
-    cpu.rflags = (cpu.rflags & ~changeable_flags) | (values[17] & changeable_flags)
+    r8, r9, r10, r11, r12, r13, r14, r15, di, si, bp, bx, dx, ax, cx, sp, ip = values[:17]
+    in_cpu_order = _REGISTERS.pack(ax, cx, dx, bx, sp, bp, si, di, r8, r9, r10, r11, r12, r13, r14, r15, ip)
+    regs[:] = memoryview(in_cpu_order).cast("Q")
+    flags = cpu.rflags
+    if (flags ^ values[17]) & changeable_flags:
+        cpu.rflags = (flags & ~changeable_flags) | (values[17] & changeable_flags)
     cpu.fxrstor(image if image is not None else task.kernel.user_mode.init_fpstate)
     return mask, stack
