@@ -133,6 +133,13 @@ def _add_trace_commands(commands: "argparse._SubParsersAction[_Parser]") -> None
     show.add_argument("--to", dest="end", metavar="N", type=position, default=None, help="up to this instruction")
     stats = commands.add_parser("stats", formatter_class=_Formatter, help="count what is in a trace")
     stats.add_argument("trace", metavar="TRACE")
+    verify = commands.add_parser(
+        "verify", formatter_class=_Formatter, help="run a trace's program again and compare: 0 same, 1 different"
+    )
+    verify.add_argument("trace", metavar="TRACE")
+    diff = commands.add_parser("diff", formatter_class=_Formatter, help="where two traces part: 0 same, 1 different")
+    diff.add_argument("first", metavar="A")
+    diff.add_argument("second", metavar="B")
 
 
 def position(text: str) -> int:

@@ -58,11 +58,15 @@ _WRITE_SIZES: Final = {
 }
 
 
-class InputTap(Protocol):
+class StreamTap(Protocol):
     """Who stands between the host's streams and the guest: a recorder, or the record itself."""
 
     def read(self, count: int, host: Callable[[int], bytes]) -> bytes:
         """What the guest reads; *host* asks the host for so many bytes, or raises WouldBlock."""
+        ...
+
+    def write(self, data: bytes) -> int | None:
+        """How many bytes were taken; None: the host is to take them."""
         ...
 
     def poll(self, events: int) -> int:
@@ -79,12 +83,12 @@ class HostInode(Inode):
         "can_wait",
         "foreground",
         "host_fd",
-        "input",
         "is_tty",
         "pinned",
         "queue",
         "room",
         "saved_termios",
+        "tap",
     )
 
     def __init__(self, sb: SuperBlock, host_fd: int) -> None:
@@ -102,7 +106,7 @@ class HostInode(Inode):
         self.room = WaitQueue()  # who waits until output is taken
         self.announced = False  # epoll has been told that there is input
         self.saved_termios: bytes | None = None
-        self.input: InputTap | None = None  # a recorder or a replayer stands here
+        self.tap: StreamTap | None = None  # a recorder or a replayer stands here
         self.pinned: os.stat_result | None = None  # what stat(2) says whatever the host says now
         self.foreground = 0  # the terminal's process group in the guest (tcsetpgrp); 0: nobody has said
         self._changed: Attributes | None = None
@@ -219,7 +223,7 @@ class HostStream(OpenFile):
 
     def read(self, count: int) -> bytes:
         """Read from the host."""
-        tap = self.inode.input
+        tap = self.inode.tap
         return self._host_read(count) if tap is None else tap.read(count, self._host_read)
 
     def _host_read(self, count: int) -> bytes:
@@ -235,6 +239,8 @@ class HostStream(OpenFile):
 
     def write(self, data: bytes) -> int:
         """Write to the host what it takes without waiting."""
+        if self.inode.tap is not None and (taken := self.inode.tap.write(data)) is not None:
+            return taken
         try:
             if self.inode.can_wait:
                 return self._write_nowait(data)
@@ -312,7 +318,7 @@ class HostStream(OpenFile):
         wanted |= READABLE if self.readable else 0
         wanted |= WRITABLE if self.writable else 0
         events = self._host_poll()
-        return (events if self.inode.input is None else self.inode.input.poll(events)) & wanted
+        return (events if self.inode.tap is None else self.inode.tap.poll(events)) & wanted
 
     def poll_queues(self) -> tuple[WaitQueue, ...]:
         """Woken by whoever polls the host; none for what is always ready."""

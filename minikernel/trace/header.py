@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from minikernel.abi.errno import LinuxError
 from minikernel.config import Bind, Config
 from minikernel.fs.hostfs import HostFs
+from minikernel.fs.hostio import host_flags
 from minikernel.trace.codec import TraceError, schema
 
 if TYPE_CHECKING:
@@ -125,9 +126,19 @@ def streams_to_json(kernel: "Kernel") -> dict[str, dict[str, Any]]:
         found[str(fd)] = {
             "kind": stream_kind(st.st_mode, is_tty=inode.is_tty),
             "name": os.fsdecode(inode.name()),
+            "flags": host_flags(fd),
+            "offset": _offset(fd),
             "stat": [getattr(st, name) for name in _STAT],
         }
     return found
+
+
+def _offset(fd: int) -> int:
+    """Where the next byte is read or written; 0 where there is no such place."""
+    try:
+        return os.lseek(fd, 0, os.SEEK_CUR)
+    except OSError:
+        return 0
 
 
 def recorded_stat(value: Any) -> os.stat_result:

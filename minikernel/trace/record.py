@@ -4,6 +4,7 @@ recorder = Recorder(kernel);  kernel.tracer.sink = recorder.sink;  ...load the p
 recorder.start(path, program);  ...run...;  recorder.finish(status)
 """
 
+import os
 from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING, Final
@@ -49,7 +50,7 @@ class Recorder:
         self.sink: Sink = self._make_sink()
         for fd, inode in kernel.vfs.streams.items():
             _pin(inode)
-            inode.input = _Tap(self, fd)
+            inode.tap = _Tap(self, fd)
 
     def _make_sink(self) -> Sink:
         """A closure: attributes of ``self`` would cost twice as much, and this is called for every event."""
@@ -145,8 +146,6 @@ class Recorder:
 def _pin(inode: "HostInode") -> None:
     """What is no regular file says the same about itself to the end of the run."""
     if inode.mapping is None:
-        import os
-
         inode.pin(os.fstat(inode.host_fd))
 
 
@@ -166,6 +165,10 @@ class _Tap:
             raise
         self._recorder.input(self._fd, data)
         return data
+
+    def write(self, _data: bytes) -> None:
+        """The host takes it."""
+        return
 
     def poll(self, events: int) -> int:
         """As the host says."""
