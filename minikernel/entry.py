@@ -10,7 +10,7 @@ from typing import Final, assert_never
 
 from emu.cpu import RAX, RBP, RIP, RSP
 from emu.exits import BudgetSpent, CpuException, PageFault, Syscall, SyscallInsn
-from emu.x86 import VirtAddr
+from emu.x86 import PAGE_SHIFT, VirtAddr
 from minikernel.abi import signal as s
 from minikernel.abi.abi import I386, X86_64, Abi
 from minikernel.abi.errno import Errno, LinuxError
@@ -19,7 +19,9 @@ from minikernel.events import PageFaultUser, SchedSwitch, SysEnter, SysExit
 from minikernel.kernel import Kernel
 from minikernel.mm.fault import BusError, OutOfMemory, Segv, Served, handle_mm_fault, user_error_code
 from minikernel.mm.uaccess import get_user
+from minikernel.mm.vsyscall import VSYSCALL_PAGE
 from minikernel.syscalls.table import TABLE_32, TABLE_64, SyscallTable, advance
+from minikernel.syscalls.vsyscall import emulate_vsyscall
 from minikernel.task.exit import do_group_exit
 from minikernel.task.rseq import rseq_handle_notify_resume
 from minikernel.task.sigframe import setup_frame
@@ -388,6 +390,8 @@ def exc_page_fault(kernel: Kernel, task: Task, fault: PageFault) -> None:
         kernel.tracer.emit(PageFaultUser(address, VirtAddr(kernel.cpu.regs[RIP]), error_code))
     outcome = handle_mm_fault(task.mm, address, error_code)
     if type(outcome) is Served:
+        return
+    if address >> PAGE_SHIFT == VSYSCALL_PAGE and emulate_vsyscall(kernel, task, address, error_code):
         return
     task.trap_nr, task.cr2 = 14, address
     task.error_code = user_error_code(task.mm, address, error_code)

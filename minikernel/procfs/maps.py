@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from typing import Final
 
-from emu.x86 import PAGE_SHIFT, PTE_A, PTE_D, PTE_P
+from emu.x86 import PAGE_SHIFT, PAGE_SIZE, PTE_A, PTE_D, PTE_P
 from minikernel.abi.stat import dev_major, dev_minor
 from minikernel.mm import vma as v
 from minikernel.mm.mm_struct import MmStruct, vma_name
 from minikernel.mm.page import PG_anon
 from minikernel.mm.vma import Vma
+from minikernel.mm.vsyscall import VSYSCALL_ADDR
 from minikernel.task.task import Task
 
 _FRAME: Final = (1 << 40) - 1
@@ -119,7 +120,15 @@ def maps(task: Task) -> bytes:
         return b""
     mm = task.mm
     width = 72 if mm.node.layout.mode.va_bits > 32 else 48
-    return b"".join(_map_line(mm, vma, width) for vma in mm.vmas)
+    return b"".join(_map_line(mm, vma, width) for vma in mm.vmas) + _gate_line(mm)
+
+
+def _gate_line(mm: MmStruct) -> bytes:
+    """The vsyscall page, which every 64-bit program has and no table maps (get_gate_vma)."""
+    if not mm.layout.is_64bit:
+        return b""
+    head = b"%08x-%08x --xp 00000000 00:00 0 " % (VSYSCALL_ADDR, VSYSCALL_ADDR + PAGE_SIZE)
+    return head.ljust(73) + b"[vsyscall]\n"
 
 
 def _map_line(mm: MmStruct, vma: Vma, width: int) -> bytes:
@@ -153,15 +162,22 @@ def smaps(task: Task) -> bytes:
     for vma in mm.vmas:
         usage = _Usage()
         usage.add(mm, vma)
-        parts.append(_map_line(mm, vma, width))
-        parts.append(kb_line(b"Size", (vma.end - vma.start) >> 10))
-        parts.append(kb_line(b"KernelPageSize", _PAGE_KB))
-        parts.append(kb_line(b"MMUPageSize", _PAGE_KB))
-        parts.extend(usage.lines())
-        parts.append(b"THPeligible:           0\n")
         names = [name for bit, name in _FLAG_NAMES if vma.flags & bit]
-        parts.append(b"VmFlags: " + b"".join(name + b" " for name in names) + b"\n")
+        parts += _smap(_map_line(mm, vma, width), (vma.end - vma.start) >> 10, usage, names)
+    if mm.layout.is_64bit:
+        parts += _smap(_gate_line(mm), _PAGE_KB, _Usage(), [b"ex"])
     return b"".join(parts)
+
+
+def _smap(head: bytes, size: int, usage: _Usage, flags: list[bytes]) -> Iterator[bytes]:
+    """One mapping of *size* KiB (show_smap)."""
+    yield head
+    yield kb_line(b"Size", size)
+    yield kb_line(b"KernelPageSize", _PAGE_KB)
+    yield kb_line(b"MMUPageSize", _PAGE_KB)
+    yield from usage.lines()
+    yield b"THPeligible:           0\n"
+    yield b"VmFlags: " + b"".join(name + b" " for name in flags) + b"\n"
 
 
 def smaps_rollup(task: Task) -> bytes:
