@@ -46,6 +46,7 @@ TOPICS: Final = (
     "time",
     "abi",
     "stress",
+    "process",
     "thread",
 )
 # -w: the programs do wrong things on purpose, and every compiler has its own idea of which.

@@ -155,7 +155,6 @@ ENTRIES: tuple[Entry, ...] = (
     absent("mq_getsetattr", _NO_MQ),
     absent("swapon", _NO_SWAP),
     absent("swapoff", _NO_SWAP),
-    absent("unshare", _ONE_NAMESPACE),
     absent("setns", _ONE_NAMESPACE),
     absent("pivot_root", _ONE_NAMESPACE),
     absent("mount", _ONE_NAMESPACE),

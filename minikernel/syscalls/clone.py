@@ -14,7 +14,7 @@ from minikernel.mm.uaccess import copy_from_user, copy_to_user, put_user
 from minikernel.syscalls.args import CloneFlags, Int, Pid, Ptr, Size, ULong, WaitOptions, WaitStatusOut
 from minikernel.syscalls.entry_types import Entry, Result, full, partial
 from minikernel.syscalls.sigaction import call_abi
-from minikernel.task.fork import CloneArgs, kernel_clone
+from minikernel.task.fork import CloneArgs, kernel_clone, unshare
 from minikernel.task.reap import Reaped, Selector, do_wait
 from minikernel.task.task import Task
 from minikernel.wait import Interrupted
@@ -181,6 +181,12 @@ async def _waitid(task: Task, selector: Selector, options: int, info: int, usage
     return 0
 
 
+def sys_unshare(kernel: Kernel, task: Task, flags: CloneFlags) -> int:
+    """unshare(2)."""
+    unshare(task, flags)
+    return 0
+
+
 def _put_waitid_info(task: Task, abi: Abi, where: int, reaped: Reaped | None) -> None:
     """The six fields of siginfo_t that waitid(2) writes, whatever its result; the rest stays as it was."""
     if where:
@@ -219,4 +225,5 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     full("wait4", sys_wait4),
     full("waitpid", sys_waitpid, abi="i386"),
     partial("waitid", sys_waitid, "no pidfds"),
+    partial("unshare", sys_unshare, "one set of namespaces"),
 )

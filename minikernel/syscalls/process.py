@@ -59,16 +59,19 @@ def sys_execveat(
         raise LinuxError(Errno.EINVAL, f"flags {flags:#x}")
     name = strncpy_from_user(task.mm, VirtAddr(filename), _PATH_MAX)
     arguments, environment = _strings(task, argv), _strings(task, envp)
+    closes = dirfd in task.files.cloexec
     if not name and flags & AT_EMPTY_PATH:
         path = task.files.get_raw(dirfd).f_path
-        exec_file(task, b"/dev/fd/%d" % dirfd, open_exec_path(path, task.cred), arguments, environment)
+        file = open_exec_path(path, task.cred)
+        exec_file(task, b"/dev/fd/%d" % dirfd, file, arguments, environment, path_inaccessible=closes)
         return 0
     start = start_of(task, dirfd, name)
     file = open_exec(
         task.fs, task.cred, name, start=start, flags=0 if flags & AT_SYMLINK_NOFOLLOW else LOOKUP_FOLLOW
     )  # fmt: skip
     shown = name if start is None else b"/dev/fd/%d/%s" % (dirfd, name)
-    exec_file(task, shown, file, arguments, environment)
+    inaccessible = start is not None and closes
+    exec_file(task, shown, file, arguments, environment, path_inaccessible=inaccessible)
     return 0
 
 

@@ -15,6 +15,8 @@ def load_script(task: Task, bprm: BinPrm) -> None:
     if bprm.head[:2] != b"#!":
         raise LinuxError(Errno.ENOEXEC, "not a script")
     interpreter, argument = parse_shebang(bprm.head)
+    if bprm.path_inaccessible:
+        raise LinuxError(Errno.ENOENT, "the interpreter could not open the script: its descriptor closes on exec")
     bprm.argv = [interpreter, *([argument] if argument else []), bprm.path, *bprm.argv[1:]]
     bprm.path = interpreter
     file = open_exec(task.fs, task.cred, interpreter)

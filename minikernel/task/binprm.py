@@ -37,6 +37,7 @@ class BinPrm:
     cred: Cred  # what the new program will be
     secure: bool = False  # AT_SECURE: it is more than its caller
     per_clear: int = 0  # personality bits it does not inherit
+    path_inaccessible: bool = False  # *path* leads through a descriptor that the new program does not have
 
 
 @dataclass(slots=True)

@@ -53,10 +53,22 @@ def do_execve(task: Task, filename: bytes, argv: list[bytes], envp: list[bytes])
     exec_file(task, filename, open_exec(task.fs, task.cred, filename), argv, envp)
 
 
-def exec_file(task: Task, filename: bytes, file: OpenFile, argv: list[bytes], envp: list[bytes]) -> None:
-    """Replace the program of *task* by *file*, whose reference is handed over; *filename* is what scripts are told."""
+def exec_file(
+    task: Task,
+    filename: bytes,
+    file: OpenFile,
+    argv: list[bytes],
+    envp: list[bytes],
+    *,
+    path_inaccessible: bool = False,
+) -> None:
+    """Replace the program of *task* by *file*, whose reference is handed over; *filename* is what scripts are told.
+
+    *path_inaccessible*: the new program cannot open *filename*.
+    """
     kernel = task.kernel
     bprm = BinPrm(filename, filename, file, b"", argv or [b""], envp, task.cred)
+    bprm.path_inaccessible = path_inaccessible
     try:
         image = _search_binary_handler(task, bprm)
         _commit(task, bprm, image.abi, image.mm)

@@ -22,6 +22,7 @@ from minikernel.abi.clone import (
     CLONE_PIDFD,
     CLONE_SETTLS,
     CLONE_SIGHAND,
+    CLONE_SYSVSEM,
     CLONE_THREAD,
     CLONE_VFORK,
     CLONE_VM,
@@ -37,6 +38,9 @@ from minikernel.task.task import Process, Task
 from minikernel.wait import WaitQueue
 
 MIN_THREADS: Final = 20
+_UNSHARE_FLAGS: Final = (
+    CLONE_NAMESPACES | CLONE_THREAD | CLONE_FS | CLONE_SIGHAND | CLONE_VM | CLONE_FILES | CLONE_SYSVSEM
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,10 +103,40 @@ def _check_flags(task: Task, args: CloneArgs) -> None:
         raise LinuxError(Errno.EINVAL, "pidfds are not there")
     if flags & CLONE_SIGHAND and flags & CLONE_CLEAR_SIGHAND:
         raise LinuxError(Errno.EINVAL, "CLONE_SIGHAND with CLONE_CLEAR_SIGHAND")
+    _check_namespaces(task, flags)
+
+
+def _check_namespaces(task: Task, flags: int) -> None:
     if flags & CLONE_NAMESPACES:
         if not task.cred.capable(CAP_SYS_ADMIN) and flags & CLONE_NAMESPACES != CLONE_NEWUSER:
             raise LinuxError(Errno.EPERM, "namespaces need CAP_SYS_ADMIN")
         raise LinuxError(Errno.EINVAL, "one set of namespaces on this machine")
+
+
+def unshare(task: Task, flags: int) -> None:
+    """Give *task* what it shared with others: ksys_unshare.
+
+    Errors:
+        EINVAL: unknown flags, or what threads cannot give up; namespaces, of which there is one set.  EPERM: those.
+    """
+    if flags & CLONE_VM:
+        flags |= CLONE_SIGHAND
+    if flags & CLONE_SIGHAND:
+        flags |= CLONE_THREAD
+    if flags & CLONE_NEWUSER:
+        flags |= CLONE_THREAD | CLONE_FS
+    if flags & ~_UNSHARE_FLAGS:
+        raise LinuxError(Errno.EINVAL, f"unshare: {flags:#x}")
+    if flags & CLONE_THREAD and len(task.process.threads) > 1:
+        raise LinuxError(Errno.EINVAL, "unshare: of a process with threads")
+    if flags & CLONE_VM and task.mm.users > 1:
+        raise LinuxError(Errno.EINVAL, "unshare: the memory of several processes")
+    _check_namespaces(task, flags)
+    if flags & CLONE_FS:
+        task.fs = task.fs.copy()
+    if flags & CLONE_FILES and task.files.users > 1:
+        shared, task.files = task.files, task.files.copy()
+        shared.put()
 
 
 def _check_limits(task: Task) -> None:
