@@ -22,6 +22,7 @@ def zap_range(mm: "MmStruct", start: int, end: int, *, even_cows: bool = True) -
     pgtable = mm.pgtable
     mem_map = mm.mem_map
     mapcount = mem_map.mapcount
+    refcount = mem_map.refcount
     flags = mem_map.flags
     put_page = mm.node.put_page
     anon = file = shmem = 0
@@ -41,7 +42,11 @@ def zap_range(mm: "MmStruct", start: int, end: int, *, even_cows: bool = True) -
         else:
             file += 1
         mapcount[pfn] -= 1
-        put_page(pfn)
+        users = refcount[pfn]
+        if users > 1:  # put_page() without the call: what the end of a forked child is made of
+            refcount[pfn] = users - 1
+        else:
+            put_page(pfn)
     mm.rss_anon -= anon
     mm.rss_file -= file
     mm.rss_shmem -= shmem

@@ -57,6 +57,8 @@ def assert_nothing_left(kernel: Kernel, tables: int) -> None:
     assert not kernel.reaper.children, "assert_nothing_left: processes nobody waits for"
     assert not kernel.scheduler.queue, "assert_nothing_left: the run queue is not empty"
     assert not kernel.futexes, f"assert_nothing_left: {len(kernel.futexes)} futexes"
+    assert not kernel.pi_states, f"assert_nothing_left: {len(kernel.pi_states)} PI futexes"
+    assert not kernel.pi_blocked, f"assert_nothing_left: {len(kernel.pi_blocked)} tasks that wait for PI futexes"
     assert not kernel.vfs.lock_waits, "assert_nothing_left: somebody waits for a file lock"
     gc.collect()
     files = [file for file in _open_files(kernel) if not file.released]
