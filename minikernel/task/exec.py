@@ -23,7 +23,7 @@ from minikernel.task.binfmt_script import load_script
 from minikernel.task.binprm import BINPRM_BUF_SIZE, BinPrm
 from minikernel.task.creds import commit_exec_creds, creds_from_file
 from minikernel.task.exec_mm import Image
-from minikernel.task.exit import do_exit, end_vfork
+from minikernel.task.exit import do_exit, release_memory
 from minikernel.task.task import Task
 
 _MAX_DEPTH: Final = 5  # interpreters of interpreters
@@ -100,10 +100,9 @@ def _search_binary_handler(task: Task, bprm: BinPrm) -> Image:
 
 def _commit(task: Task, bprm: BinPrm, abi: Abi, mm: MmStruct) -> None:
     """Give up the old program (begin_new_exec): from here on nothing fails."""
-    kernel, process = task.kernel, task.process
+    process = task.process
     _de_thread(task)
-    kernel.leave_mm(task)
-    end_vfork(task)
+    release_memory(task)
     task.mm = mm
     task.has_mm = True
     task.abi = abi

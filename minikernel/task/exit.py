@@ -33,7 +33,7 @@ def do_exit(task: Task, code: int) -> None:
         task.blocked_call = None
     kernel.scheduler.remove(task)
     task.state = TaskState.ZOMBIE
-    _release_memory(task)
+    release_memory(task)
     task.files.put()
     process.threads.remove(task)
     if task.stop_pending and not process.group_exiting and process.threads:
@@ -67,8 +67,8 @@ def do_group_exit(task: Task, code: int) -> None:
         do_exit(thread, process.exit_code)
 
 
-def _release_memory(task: Task) -> None:
-    """exit_mm, and mm_release before it: tell who waits for this thread through memory."""
+def release_memory(task: Task) -> None:
+    """Leave the address space, and tell who waits for this thread through it: mm_release, then exit_mm or exec_mmap."""
     if not task.has_mm:
         return
     exit_robust_list(task)

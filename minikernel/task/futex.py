@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FutexKey: TypeAlias = tuple[object, int]
 FUTEX_SIZE = 4
+_FUT_OFF_MMSHARED = 2  # in the place of the address's low bits: who waits privately is not woken by who does not
 
 
 class FutexWaiter:
@@ -56,7 +57,7 @@ def futex_key(mm: MmStruct, address: int, *, shared: bool) -> FutexKey:
     vma = mm.vmas.find(address)
     assert vma is not None, "futex_key: get_user found memory where no mapping is"
     if not vma.flags & VM_SHARED or vma.mapping is None:
-        return (mm, address)
+        return (mm, address | _FUT_OFF_MMSHARED)
     return (vma.mapping, address - vma.start + (vma.pgoff << PAGE_SHIFT))
 
 

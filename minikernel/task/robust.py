@@ -6,7 +6,7 @@ Linux: kernel/futex/core.c (exit_robust_list, handle_futex_death); Documentation
 from typing import Final
 
 from emu.x86 import VirtAddr
-from minikernel.abi.errno import LinuxError
+from minikernel.abi.errno import Errno, LinuxError
 from minikernel.mm.uaccess import get_user, put_user
 from minikernel.task.futex import futex_wake
 from minikernel.task.task import Task
@@ -37,18 +37,28 @@ def _walk(task: Task, head: int) -> None:
     for _ in range(_LIST_LIMIT):
         if entry & ~1 == head:
             break
-        following = get_user(task.mm, VirtAddr(entry & ~1), word)
+        # Where the list goes on is read first, and the lock is released even if it goes nowhere.
+        following = _next_entry(task, entry & ~1)
         if entry & ~1 != pending & ~1:
             _handle_death(task, (entry & ~1) + offset, pi=bool(entry & 1), pending=False)
+        if following is None:
+            return
         entry = following
     if pending:
         _handle_death(task, (pending & ~1) + offset, pi=bool(pending & 1), pending=True)
 
 
+def _next_entry(task: Task, entry: int) -> int | None:
+    try:
+        return get_user(task.mm, VirtAddr(entry), task.abi.word)
+    except LinuxError:
+        return None
+
+
 def _handle_death(task: Task, address: int, *, pi: bool, pending: bool) -> None:
     """Mark the lock at *address* if the task owns it, and wake one waiter (handle_futex_death)."""
     if address % 4:
-        return
+        raise LinuxError(Errno.EINVAL, "a robust list with an unaligned lock")
     value = get_user(task.mm, VirtAddr(address), 4)
     if pending and not pi and not value & _TID_MASK:
         futex_wake(task.kernel, task.mm, address, 1, shared=True)
