@@ -52,7 +52,7 @@ class Event:
         return " ".join(parts)
 
 
-def _call_name(abi: str, nr: int) -> str:
+def call_name(abi: str, nr: int) -> str:
     """The name of system call *nr*."""
     from minikernel.abi.syscall_numbers import NUMBERS
 
@@ -110,7 +110,7 @@ class SysEnter(Event):
     def text(self) -> str:
         """The call's name in front: ``sys_enter write(0x1, ...) abi=x86-64 nr=1``."""
         args = ", ".join(hex(arg) for arg in self.args)
-        return f"sys_enter {_call_name(self.abi, self.nr)}({args}) abi={self.abi} nr={self.nr}"
+        return f"sys_enter {call_name(self.abi, self.nr)}({args}) abi={self.abi} nr={self.nr}"
 
 
 @dataclass(slots=True)
@@ -125,7 +125,7 @@ class SysExit(Event):
     def text(self) -> str:
         """The call's name in front, and a result that is no small number in hexadecimal."""
         ret = str(self.ret) if self.ret < _SMALL_RESULT else hex(self.ret)
-        return f"sys_exit {_call_name(self.abi, self.nr)} ret={ret} abi={self.abi} nr={self.nr}"
+        return f"sys_exit {call_name(self.abi, self.nr)} ret={ret} abi={self.abi} nr={self.nr}"
 
 
 @dataclass(slots=True)

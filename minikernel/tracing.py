@@ -35,6 +35,13 @@ def trace_command(options: argparse.Namespace) -> int:
     except TraceError as error:
         sys.stderr.write(f"minikernel: {error}\n")
         return EXIT_CANNOT
+    except BrokenPipeError:
+        raise  # nobody reads our output: __main__ knows
+    except Exception as error:  # noqa: BLE001 - our own bugs end here: 1 would say that runs differ
+        from minikernel.report.panic import panic_report
+
+        sys.stderr.write(panic_report(None, error))
+        return EXIT_CANNOT
 
 
 def _warn_of_no_end(trace: Trace) -> None:

@@ -157,6 +157,14 @@ def recorded_stat(value: Any) -> os.stat_result:
         raise TraceError("the header's streams are damaged") from None
 
 
+def pin_stream(kernel: "Kernel", fd: int, st: os.stat_result) -> None:
+    """From now on the guest's descriptor *fd* is what *st* describes, also by the name that /proc/self/fd shows."""
+    inode, task = kernel.vfs.streams[fd], kernel.init
+    assert task is not None, "pin_stream: nothing is booted"
+    inode.pin(st)
+    task.files.get(fd).f_path.dentry.name = inode.name()
+
+
 # ---- host files
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from minikernel.abi.poll import READABLE, WRITABLE
 from minikernel.fs.file import WouldBlock
 from minikernel.trace.codec import TraceError
-from minikernel.trace.header import recorded_stat
+from minikernel.trace.header import pin_stream, recorded_stat
 from minikernel.trace.trace import Input
 
 if TYPE_CHECKING:
@@ -109,12 +109,10 @@ class RecordedStreams:
 
     def connect(self, kernel: "Kernel") -> None:
         """Make the streams of *kernel*, which booted on ours, say and give what the recorded ones did."""
-        task = kernel.init
-        assert task is not None, "RecordedStreams.connect: nothing is booted"
         for fd, inode in kernel.vfs.streams.items():
             stream = self._streams[fd]
             if stream["kind"] != "file":
-                inode.pin(recorded_stat(stream["stat"]))
+                pin_stream(kernel, fd, recorded_stat(stream["stat"]))
             if stream["kind"] in _REPLAYED:
                 inode.tap = _Tap(inode, [entry for entry in self._inputs if entry.fd == fd])
 
