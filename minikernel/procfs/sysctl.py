@@ -19,6 +19,7 @@ _Knob: TypeAlias = tuple[Callable[[], bytes], Callable[[bytes], None] | None]
 _Tree: TypeAlias = Mapping[str, Union["_Tree", _Knob, int, bytes]]
 
 _UTS_MAX: Final = 64
+_INT_MAX: Final = (1 << 31) - 1
 
 
 def sysctl_dir(sb: ProcFs, ino: int, kernel: Kernel) -> ProcDir:
@@ -33,7 +34,7 @@ def sysctl_dir(sb: ProcFs, ino: int, kernel: Kernel) -> ProcDir:
                 children[name.encode()] = build(what)
                 continue
             make, store = what if isinstance(what, tuple) else _fixed(what)
-            mode = 0o444 if store is None else 0o644
+            mode = 0o444 if store is None else 0o200 if name == "drop_caches" else 0o644
             children[name.encode()] = ProcText(sb, next(numbers), make, mode=mode, store=store)
         return fixed_dir(sb, own, children)
 
@@ -78,7 +79,7 @@ def _tree(kernel: Kernel) -> _Tree:
             "arch": b"x86_64" if kernel.cpu.long_mode else b"i686",
             "cap_last_cap": CAP_LAST_CAP,
             "core_pattern": b"core",
-            "core_uses_pid": 0,
+            "core_uses_pid": _remembered(0, 0, 1),
             "domainname": ((lambda: kernel.domainname + b"\n"), set_domainname),
             "hostname": ((lambda: kernel.hostname + b"\n"), set_hostname),
             "msgmax": 8192,
@@ -91,7 +92,7 @@ def _tree(kernel: Kernel) -> _Tree:
             "overflowgid": 65534,
             "overflowuid": 65534,
             "panic": 0,
-            "panic_on_oops": 0,
+            "panic_on_oops": _remembered(0, 0, 1),
             "perf_event_paranoid": 2,
             "pid_max": PID_MAX,
             "random": {
@@ -115,28 +116,45 @@ def _tree(kernel: Kernel) -> _Tree:
         },
         "net": {"core": {"somaxconn": 4096}},
         "vm": {
-            "admin_reserve_kbytes": 8192,
-            "dirty_background_ratio": 10,
-            "dirty_expire_centisecs": 3000,
-            "dirty_ratio": 20,
-            "dirty_writeback_centisecs": 500,
+            "admin_reserve_kbytes": _remembered(8192, 0, _INT_MAX),
+            "drop_caches": ((lambda: b""), lambda data: _drop_caches(kernel, data)),
+            "dirty_background_ratio": _remembered(10, 0, 100),
+            "dirty_expire_centisecs": _remembered(3000, 0, _INT_MAX),
+            "dirty_ratio": _remembered(20, 0, 100),
+            "dirty_writeback_centisecs": _remembered(500, 0, _INT_MAX),
             "legacy_va_layout": 0,
             "lowmem_reserve_ratio": b"256\t256\t32",
             "min_free_kbytes": sum(zone.watermark[0] for zone in kernel.node.zones) * 4,
             "max_map_count": _number(lambda: vm.max_map_count, set_max_map_count, 0, 1 << 30),
             "mmap_min_addr": 65536,
             "nr_hugepages": 0,
-            "oom_dump_tasks": 1,
-            "oom_kill_allocating_task": 0,
+            "oom_dump_tasks": _remembered(1, 0, 1),
+            "oom_kill_allocating_task": _remembered(0, 0, 1),
             "overcommit_kbytes": 0,
             "overcommit_memory": _number(lambda: vm.overcommit_memory, set_overcommit, 0, 2),
-            "overcommit_ratio": 50,
-            "page-cluster": 3,
-            "panic_on_oom": 0,
-            "swappiness": 60,
-            "vfs_cache_pressure": 100,
+            "overcommit_ratio": _remembered(50, 0, _INT_MAX),
+            "page-cluster": _remembered(3, 0, 31),
+            "panic_on_oom": _remembered(0, 0, 2),
+            "swappiness": _remembered(60, 0, 200),
+            "vfs_cache_pressure": _remembered(100, 0, _INT_MAX),
         },
     }
+
+
+def _remembered(value: int, low: int, high: int) -> _Knob:
+    """A knob that Linux heeds in places that this kernel does not have, such as swap: it keeps what it is told."""
+    box = [value]
+    return _number(lambda: box[0], lambda new: box.__setitem__(0, new), low, high)
+
+
+def _drop_caches(kernel: Kernel, data: bytes) -> None:
+    """Give back every clean page that nobody maps (drop_caches_sysctl_handler).  Errors: EINVAL."""
+    text = data.strip(b" \t\n\0")
+    if text not in {b"1", b"2", b"3", b"4"}:
+        raise LinuxError(Errno.EINVAL, f"drop_caches {data!r}")
+    reclaim = kernel.node.reclaim
+    while int(text) & 1 and reclaim is not None and reclaim(0, 0):
+        pass
 
 
 def _number(get: Callable[[], int], put: Callable[[int], None], low: int, high: int) -> _Knob:

@@ -261,3 +261,20 @@ def test_procps_reads_the_machine(tmp_path: Path) -> None:
     assert lines[3].endswith(b" sh")
     assert lines[4:11] == [b"2", b"3", b"1", b"2", b"1", b"2", b"4"]
     assert ended.stderr == b""
+
+
+def test_knobs_keep_what_they_are_told_and_caches_can_be_dropped(tmp_path: Path) -> None:
+    script = """
+        cd /proc/sys/vm; echo 10 > swappiness; cat swappiness; echo 201 2>/dev/null > swappiness || cat swappiness
+        cat /usr/bin/bash > /dev/null; before=$(awk '/^Cached/ { print $2 }' /proc/meminfo)
+        echo 3 > drop_caches; after=$(awk '/^Cached/ { print $2 }' /proc/meminfo)
+        [ $after -lt $((before - 900)) ] && echo dropped; stat -c %a drop_caches
+    """
+    assert run_and_audit(shell(script, tmp_path)).stdout == b"10\n10\ndropped\n200\n"
+
+
+def test_processor_time_of_tasks_that_have_ended_counts(tmp_path: Path) -> None:
+    script = (
+        "(i=0; while [ $i -lt 6000 ]; do i=$((i+1)); done); read c u n s i r < /proc/stat; [ $u -gt 3 ] && echo yes"
+    )
+    assert run_and_audit(shell(script, tmp_path)).stdout == b"yes\n"
