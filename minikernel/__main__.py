@@ -26,6 +26,7 @@ _TAKE_A_VALUE = frozenset(
 ) | {"-o"}
 _LONGEST = 1e9  # seconds
 _RUN_USAGE = "minikernel run [OPTIONS] [--] PROGRAM [ARGS...]"
+_DEBUG_USAGE = "minikernel debug [OPTIONS] [--] PROGRAM [ARGS...]"
 _RECORD_USAGE = "minikernel record -o TRACE [OPTIONS] [--] PROGRAM [ARGS...]"
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -116,6 +117,12 @@ def _parser() -> argparse.ArgumentParser:
     record.add_argument("-o", "--output", metavar="TRACE", required=True, help="the file to write")
     _add_run(record)
     _add_trace_commands(commands)
+    _add_debug(
+        commands.add_parser(
+            "debug", help="run a Linux program in the debugger", usage=_DEBUG_USAGE, formatter_class=_Formatter,
+            allow_abbrev=False,
+        )
+    )  # fmt: skip
     table = commands.add_parser(
         "syscalls", formatter_class=_Formatter, help="list the system calls and how far each goes"
     )
@@ -148,6 +155,26 @@ def position(text: str) -> int:
 
 
 def _add_run(run: argparse.ArgumentParser) -> None:
+    _add_machine(run)
+    show = run.add_argument_group("what you see (on stderr)")
+    show.add_argument("--strace", action="store_true", help="print every system call")
+    show.add_argument("--explain", action="store_true", help="explain every page fault")
+    show.add_argument("--stats", metavar="FILE.json", nargs="?", const="-", help="print figures at the end")
+    run.add_argument("argv", metavar="PROGRAM [ARGS...]", nargs=argparse.REMAINDER)
+
+
+def _add_debug(debug: argparse.ArgumentParser) -> None:
+    _add_machine(debug)
+    what = debug.add_argument_group("commands, in their order, before the prompt")
+    what.add_argument("-x", metavar="FILE", dest="commands", type=lambda word: ("file", word), action="append",
+                      default=[], help="execute the commands in FILE")  # fmt: skip
+    what.add_argument("-ex", metavar="CMD", dest="commands", type=lambda word: ("command", word), action="append",
+                      help="execute CMD")  # fmt: skip
+    what.add_argument("--batch", action="store_true", help="leave after them; status 1 if one failed")
+    debug.add_argument("argv", metavar="PROGRAM [ARGS...]", nargs=argparse.REMAINDER)
+
+
+def _add_machine(run: argparse.ArgumentParser) -> None:
     what = run.add_argument_group("what the program sees")
     what.add_argument("--root", metavar="DIR", help="host directory that is / (default: the host's own /, read-only)")
     what.add_argument("--cwd", metavar="DIR", help="working directory, a path in the guest")
@@ -170,11 +197,6 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     bounds.add_argument("--timeout", metavar="SECONDS", type=seconds, default=None, help="stop after this time: 124")
     bounds.add_argument("--max-processes", metavar="N", type=count, default=None, help="tasks at one time: EAGAIN")
     bounds.add_argument("--max-memory", metavar="SIZE", type=size, default=None, help="RAM is at most SIZE: ENOMEM")
-    show = run.add_argument_group("what you see (on stderr)")
-    show.add_argument("--strace", action="store_true", help="print every system call")
-    show.add_argument("--explain", action="store_true", help="explain every page fault")
-    show.add_argument("--stats", metavar="FILE.json", nargs="?", const="-", help="print figures at the end")
-    run.add_argument("argv", metavar="PROGRAM [ARGS...]", nargs=argparse.REMAINDER)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -188,6 +210,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from minikernel.runner import run_command
 
             return run_command(_config(options), options)
+        if options.command == "debug":
+            from minikernel.debug import debug_command
+
+            return debug_command(_config(options), options)
         if options.command != "syscalls":
             from minikernel.tracing import trace_command
 

@@ -98,6 +98,10 @@ class Machine:
         """Pause soon, at the latest when the slice is over.  For signal handlers of the host."""
         self._interrupted = True
 
+    def forget_interrupt(self) -> None:
+        """An interrupt that came while nothing ran is not meant for the next run."""
+        self._interrupted = False
+
     # ---- going on
 
     def step(self) -> Pause:

@@ -80,7 +80,7 @@ class _Report:
         self._info = info
         self._mm: MmStruct = task.mm
         self._is_current = kernel.current is task
-        self._regs = tuple(kernel.cpu.regs) if self._is_current else _saved_registers(task)
+        self._regs = tuple(kernel.cpu.regs) if self._is_current else saved_registers(task)
         self._mask = task.abi.mask
         self._ip = self._regs[RIP] & self._mask
         self._symbols = Symbols(kernel.vdso)
@@ -265,7 +265,7 @@ def _mapping_words(place: "Place") -> str:
     return f"{place.short} in {place.vma.start:#x}-{place.vma.end:#x} {rights(place.vma.flags)} {place.name}"
 
 
-def _saved_registers(task: "Task") -> tuple[int, ...]:
+def saved_registers(task: "Task") -> tuple[int, ...]:
     """The registers of a task that is not in the CPU."""
     if len(task.context) < _REGS.size:
         return (0,) * 17

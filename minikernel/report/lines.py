@@ -56,6 +56,17 @@ class LineTable:
         _, inside, file, line = self._rows[at]
         return SourceLine(file, line) if inside and line else None
 
+    def addresses(self, file: str, line: int) -> list[int]:
+        """Where the code of *line* of *file* begins: once for each run of rows that name it, ascending."""
+        found = []
+        before = False
+        for address, inside, name, number in self._rows:
+            here = bool(inside) and name == file and number == line
+            if here and not before:
+                found.append(address)
+            before = here
+        return found
+
 
 def line_table(program: bytes, line_str: bytes, strings: bytes) -> LineTable:
     """Decode .debug_line with the strings of .debug_line_str and .debug_str; what is damaged is left out."""

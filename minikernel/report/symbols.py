@@ -65,6 +65,11 @@ class Found:
         """The source line of the instruction there."""
         return self._image.line(self.vaddr) if self._image is not None else None
 
+    @property
+    def size(self) -> int:
+        """Bytes of the function or variable; 0 where the file does not say."""
+        return self._image.symbol_size(self.vaddr) if self._image is not None else 0
+
 
 @dataclass(frozen=True, slots=True)
 class _Segment:
@@ -98,6 +103,39 @@ class Symbols:
             vaddr = image.vaddr(vma, address)
             return Found(vma, vaddr, image.section(vaddr), image.symbol(vaddr), image) if vaddr is not None else None
         return self._find_bss(mm, vma, address)
+
+    def addresses(self, mm: "MmStruct", name: str) -> list[int]:
+        """Where *name* is in *mm*: the program's own first, then in the order of addresses; [] for nowhere."""
+        return [
+            bias + value
+            for image, bias in self._loaded_images(mm)
+            for value in image.values(name)
+            if mm.vmas.find(bias + value) is not None
+        ]
+
+    def line_addresses(self, mm: "MmStruct", file: str, line: int) -> list[int]:
+        """Where the code of *line* of *file* (without its directory) begins in *mm*."""
+        return [bias + value for image, bias in self._loaded_images(mm) for value in image.line_addresses(file, line)]
+
+    def names(self, mm: "MmStruct") -> set[str]:
+        """Every name that ``addresses`` knows."""
+        return {name for image, _ in self._loaded_images(mm) for name in image.names}
+
+    def _loaded_images(self, mm: "MmStruct") -> "list[tuple[_Image, int]]":
+        """The files with code in *mm*, the program before libraries, and what to add to their own addresses.
+
+        Their code tells where they are: a page of data may show in two mappings.
+        """
+        exe = mm.exe_file.mapping if mm.exe_file is not None else None
+        mapped = [(vma, vma.mapping) for vma in mm.vmas.items if vma.mapping is not None and vma.flags & VM_EXEC]
+        mapped.sort(key=lambda pair: pair[1] is not exe)
+        found: dict[_Image, int] = {}
+        for vma, mapping in mapped:
+            image = self._image(mapping)
+            start = image.vaddr(vma, vma.start)
+            if start is not None:
+                found.setdefault(image, vma.start - start)
+        return list(found.items())
 
     def _find_bss(self, mm: "MmStruct", vma: "Vma", address: int) -> "Found | None":
         """Anonymous memory right behind a file's mapping may be the rest of a segment: .bss."""
@@ -206,6 +244,21 @@ class _Image:
                 found = rank, segment.vaddr + offset - segment.offset
         return found[1] if found is not None else None
 
+    @property
+    def names(self) -> list[str]:
+        """The names of all symbols."""
+        return [name for _, _, name in self._symbols]
+
+    def values(self, name: str) -> list[int]:
+        """The addresses, as the file counts, of the symbols called *name*."""
+        return [value for value, _, other in self._symbols if other == name]
+
+    def line_addresses(self, file: str, line: int) -> list[int]:
+        """The first instruction, as the file counts, of every stretch of code that *line* of *file* became."""
+        self.line(0)
+        assert self._lines is not None, "_Image.line_addresses: line() has read them"
+        return self._lines.addresses(file, line)
+
     def in_bss(self, vaddr: int) -> bool:
         """Whether *vaddr* lies in a segment's memory behind its part of the file."""
         return any(s.vaddr + s.filesz <= vaddr < s.vaddr + s.memsz for s in self._segments)
@@ -217,6 +270,11 @@ class _Image:
             return None
         value, size, name = self._symbols[at]
         return Symbol(name, vaddr - value) if vaddr - value < (size or _MAX_GAP) else None
+
+    def symbol_size(self, vaddr: int) -> int:
+        """Bytes of the symbol that contains *vaddr*; 0: not said."""
+        at = bisect_right(self._starts, vaddr) - 1
+        return self._symbols[at][1] if at >= 0 else 0
 
     def section(self, vaddr: int) -> str:
         """The section that contains *vaddr*."""

@@ -1,0 +1,176 @@
+"""Commands that let the program run: run, continue, stepi, nexti, finish, until."""
+
+from typing import TYPE_CHECKING, Final
+
+from emu.cpu import RIP, RSP
+from minikernel.kdb.command import CommandError, command
+from minikernel.kdb.going import Goal, go_on, step_once, tell_end
+from minikernel.kdb.machine import Pause, Why
+
+if TYPE_CHECKING:
+    from minikernel.kdb.session import Session
+
+_GROUP: Final = "running"
+_CALLS: Final = ("call", "rep")
+
+
+def count_of(session: "Session", arguments: str) -> int:
+    """A number of times: an expression, 1 without one."""
+    return session.evaluate(arguments) if arguments else 1
+
+
+@command("run", "r", group=_GROUP)
+def run(session: "Session", arguments: str) -> None:
+    """Run the program from its beginning.
+
+    The same program, arguments and files give the same run, to the last instruction.  Breakpoints stay.
+    """
+    _no(arguments)
+    starti(session, "", quiet=True)
+    if _at_start(session):
+        go_and_show(session)
+
+
+@command("starti", group=_GROUP)
+def _starti(session: "Session", arguments: str) -> None:
+    """Start the program anew and stop in front of its first instruction."""
+    _no(arguments)
+    starti(session, "", quiet=False)
+
+
+def starti(session: "Session", arguments: str, *, quiet: bool) -> None:
+    """Boot anew unless that has just been done."""
+    _no(arguments)
+    if session.machine.icount or session.kernel.exit_code is not None:
+        session.close()
+        session.start()
+    if not quiet:
+        session.show_position()
+
+
+def _at_start(session: "Session") -> bool:
+    """Stop at once where a breakpoint is at the first instruction."""
+    pc = session.registers()[RIP]
+    return not any(point.enabled and point.address == pc for point in session.breakpoints) or _shown(session)
+
+
+def _shown(session: "Session") -> bool:
+    session.show_position()
+    return False
+
+
+@command("continue", "c", group=_GROUP)
+def cont(session: "Session", arguments: str) -> None:
+    """Go on until something stops the program: continue [N].
+
+    With N, the breakpoint where it stands is gone by N - 1 times.
+    """
+    if arguments:
+        times = session.evaluate(arguments)
+        pc = session.registers()[RIP]
+        for point in session.breakpoints:
+            if point.address == pc and times > 0:
+                point.ignore = times - 1
+    go_and_show(session)
+
+
+def go_and_show(session: "Session", *, goals: tuple[Goal, ...] = (), until: int | None = None) -> None:
+    """Go on, and show where the program is then."""
+    if session.kernel.exit_code is not None:
+        raise CommandError("The program is not being run.")
+    reached = go_on(session, goals=goals, until=until)
+    if session.kernel.exit_code is not None:
+        if reached:
+            tell_end(session, Pause(Why.EXITED))
+        return
+    if session.kernel.current is not None and session.kernel.current.has_mm:
+        session.show_position()
+
+
+@command("stepi [N]", "si", group=_GROUP)
+def stepi(session: "Session", arguments: str) -> None:
+    """Run one instruction of the current task, or N.
+
+    A system call is served inside its instruction.  If it blocks, the other tasks run until it has come back.
+    """
+    for _ in range(count_of(session, arguments)):
+        session.task  # noqa: B018 - raises when the program has ended
+        if not step_once(session):
+            break
+    if session.kernel.exit_code is None and session.kernel.current is not None and session.kernel.current.has_mm:
+        session.show_position()
+
+
+@command("nexti [N]", "ni", group=_GROUP)
+def nexti(session: "Session", arguments: str) -> None:
+    """Run one instruction, or N, but the whole of a function that is called, and of a repeated string instruction."""
+    for _ in range(count_of(session, arguments)):
+        regs = session.registers()
+        insns = session.disassemble(regs[RIP], 1)
+        if insns and insns[0].mnemonic.startswith(_CALLS):
+            goal = Goal(regs[RIP] + insns[0].size, session.task, regs[RSP])
+            if not go_on(session, goals=(goal,)):
+                break
+        elif not step_once(session):
+            break
+    if session.kernel.exit_code is None and session.kernel.current is not None and session.kernel.current.has_mm:
+        session.show_position()
+
+
+@command("finish", "fin", group=_GROUP)
+def finish(session: "Session", arguments: str) -> None:
+    """Run until the current function returns, and show what it returns."""
+    _no(arguments)
+    frames = session.frames()
+    if len(frames) < 2:
+        raise CommandError('"finish" not meaningful in the outermost frame.')
+    session.print(f"Run till exit from #0  {session.place_words(frames[0].pc)}")
+    goal = Goal(frames[1].pc, session.task, frames[0].cfa)
+    reached = go_on(session, goals=(goal,))
+    if session.kernel.exit_code is None and session.kernel.current is not None and session.kernel.current.has_mm:
+        session.show_position()
+        if reached:
+            value = session.registers()[0]
+            session.print(f"Value returned (in {'rax' if session.word == 8 else 'eax'}): {value:#x} ({value})")
+
+
+@command("until LOCATION", "u", "advance", group=_GROUP)
+def until(session: "Session", arguments: str) -> None:
+    """Run until LOCATION is reached in the current task: until FUNCTION | FILE:LINE | *ADDRESS | @COUNT.
+
+    @COUNT is a number of instructions since boot, @+N that many more.
+    """
+    if arguments.startswith("@"):
+        text = arguments[1:]
+        target = session.evaluate(text.removeprefix("+")) + (session.machine.icount if text[:1] == "+" else 0)
+        if target < session.machine.icount:
+            raise CommandError(f"{session.machine.icount:,} instructions have been run: that point is past.")
+        go_and_show(session, until=target)
+        return
+    if not arguments:
+        raise CommandError("until wants a location: FUNCTION, FILE:LINE, *ADDRESS or @COUNT.")
+    address = session.locate(arguments)
+    if address is None:
+        raise CommandError(f'Function "{arguments}" not defined.')
+    go_and_show(session, goals=(Goal(address, session.task),))
+
+
+@command("kill", "k", group=_GROUP)
+def kill(session: "Session", arguments: str) -> None:
+    """Give the program up.  ``run`` starts it again."""
+    _no(arguments)
+    pid = session.task.tgid
+    session.kernel.exit_code = 9
+    session.print(f"[Inferior 1 (process {pid}) killed]")
+
+
+@command("quit", "q", "exit", group=_GROUP)
+def quit_(session: "Session", arguments: str) -> None:
+    """Leave the debugger."""
+    _no(arguments)
+    session.done = True
+
+
+def _no(arguments: str) -> None:
+    if arguments:
+        raise CommandError("This command takes no arguments.")

@@ -1,0 +1,322 @@
+"""A debugging session: one machine, what stops it, what it has told so far, and where its output goes.
+
+Commands are in control.py, stops.py, look.py and inside.py; they print through ``Session.print`` and nothing else does.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from emu.cpu import GPR_NAMES, RIP, RSP
+from emu.paging import walk_steps
+from emu.x86 import VirtAddr
+from minikernel.abi.signal import signal_name
+from minikernel.boot import System
+from minikernel.events import Event, MmapRegion, SchedProcessExec, SignalGenerate
+from minikernel.kdb import points as p
+from minikernel.kdb.command import CommandError, find
+from minikernel.kdb.expr import ExprError, evaluate
+from minikernel.kdb.machine import Machine
+from minikernel.kdb.unwind import Frame, unwind
+from minikernel.report.crash import saved_registers
+from minikernel.report.explain import Explainer
+from minikernel.report.paint import PLAIN, Paint
+from minikernel.report.peek import peek
+from minikernel.report.place import locate
+from minikernel.report.strace import CurrentMemory
+from minikernel.syscalls.strace import Strace
+
+if TYPE_CHECKING:
+    from emu.disasm import Instruction
+    from minikernel.events import Sink
+    from minikernel.kernel import Kernel
+    from minikernel.mm.mm_struct import MmStruct
+    from minikernel.report.explanation import Explanation
+    from minikernel.task.task import Task
+
+_KEPT_EVENTS: Final = 100_000
+_KEPT_CALLS: Final = 10_000
+_FULL: Final = {name: index for index, name in enumerate(GPR_NAMES)}
+_HALF: Final = {("e" + name[1:] if index < 8 else name + "d"): index for name, index in _FULL.items()}
+_SEGMENTS: Final = ("cs", "ss", "ds", "es", "fs", "gs")
+_MAX_INSN: Final = 15
+
+Launch = Callable[[Callable[["Kernel"], "Sink"]], System]
+"""Boots a machine, attaches the listener that is made for its kernel, and loads the program."""
+
+
+class Session:
+    """Everything that a command may ask about or change."""
+
+    def __init__(self, launch: Launch, write: Callable[[str], object], paint: Paint = PLAIN) -> None:
+        """Boot the machine and stand in front of the program's first instruction.
+
+        Raises:
+            What *launch* raises.
+        """
+        self._launch = launch
+        self._write = write
+        self.paint = paint
+        self.points: dict[int, p.Point] = {}
+        self.last_number = 0
+        self.values: list[int] = []  # of print: $1 is the first
+        self.stopping = dict.fromkeys(p.NO_STOP, False)  # signal -> whether it stops the program
+        self.done = False  # the user has had enough
+        self.repeat = ""  # what an empty line means
+        self.machine: Machine
+        self.start()
+
+    def start(self) -> None:
+        """Boot, from the beginning; the points stay."""
+        self.events: deque[tuple[int, int, Event]] = deque(maxlen=_KEPT_EVENTS)
+        self.calls: deque[str] = deque(maxlen=_KEPT_CALLS)
+        self.explanations: list[Explanation] = []
+        self.caught: list[tuple[p.Catchpoint | None, str]] = []
+        self.maps_changed = False
+        self.selected: Task | None = None
+        self.next_address: int | None = None  # where x goes on
+        self.explainer: Explainer
+        self._loaded = False
+        system = self._launch(self._listen)
+        self.machine = Machine(system)
+        self._loaded = True
+        self.resolve()
+
+    # ---- what the kernel tells
+
+    def _listen(self, kernel: "Kernel") -> "Sink":
+        explainer = self.explainer = Explainer(kernel)
+        calls = Strace(self.calls.append, CurrentMemory(kernel))
+
+        def hear(icount: int, pid: int, event: Event) -> None:
+            self.events.append((icount, pid, event))
+            calls(icount, pid, event)
+            explanation = explainer.feed(icount, pid, event)
+            if explanation is not None:
+                self.explanations.append(explanation)
+            if self._loaded:
+                self._consider(event, explanation)
+
+        return hear
+
+    def _consider(self, event: Event, explanation: "Explanation | None") -> None:
+        """Stop for *event*, if somebody wants that."""
+        before = len(self.caught)
+        if isinstance(event, SignalGenerate) and self.stopping.get(signal_name(event.sig), True):
+            self.caught.append((None, signal_name(event.sig)))
+        for point in self.points.values():
+            if isinstance(point, p.Catchpoint) and point.enabled:
+                words = point.catches(event, explanation)
+                if words is not None:
+                    self.caught.append((point, words))
+        if isinstance(event, SchedProcessExec | MmapRegion) and self.breakpoints:
+            self.maps_changed = True
+        if len(self.caught) > before or self.maps_changed:
+            self.machine.ask_stop()
+
+    # ---- the machine
+
+    @property
+    def kernel(self) -> "Kernel":
+        """The machine's kernel."""
+        return self.machine.kernel
+
+    @property
+    def task(self) -> "Task":
+        """The task that commands are about.
+
+        Raises:
+            CommandError: the program has ended.
+        """
+        task = self.selected or self.kernel.current
+        if task is None or not task.has_mm or self.kernel.exit_code is not None:
+            raise CommandError("The program is not being run.")
+        return task
+
+    @property
+    def mm(self) -> "MmStruct":
+        """Its memory."""
+        return self.task.mm
+
+    def registers(self) -> tuple[int, ...]:
+        """The general registers and RIP of the task, cut to its word."""
+        task = self.task
+        raw = tuple(self.kernel.cpu.regs) if self.kernel.current is task else saved_registers(task)
+        return tuple(value & task.abi.mask for value in raw)
+
+    def frames(self) -> list[Frame]:
+        """The frames of the task, the innermost first."""
+        regs, mm = self.registers(), self.mm
+
+        def entry(pc: int) -> int | None:
+            symbol = locate(mm, self.explainer.symbols, pc).symbol
+            return pc - symbol.offset if symbol is not None else None
+
+        return unwind(mm, self.word, regs[RIP], regs[RSP], regs[_FULL["rbp"]], entry, self.symbol("_start"))
+
+    def disassemble(self, address: int, count: int) -> "list[Instruction]":
+        """Instructions from *address* on, as the task would run them."""
+        from emu.disasm import disassemble
+
+        bits = self.kernel.cpu.code_bits if self.kernel.current is self.task else self.word * 8
+        return disassemble(peek(self.mm, address, count * _MAX_INSN), VirtAddr(address), bits=bits, count=count)
+
+    # ---- expressions: what names mean (expr.Scope)
+
+    @property
+    def word(self) -> int:
+        """Bytes of an address of the task."""
+        return self.task.abi.word
+
+    def register(self, name: str) -> int | None:
+        """A register by its full or 32-bit name, pc sp fp, or a value of ``print``."""
+        if name == "icount":
+            return self.machine.icount
+        if name.isdecimal() or not name:
+            index = int(name or len(self.values)) if len(name) < 8 else 0
+            return self.values[index - 1] if 0 < index <= len(self.values) else None
+        regs, cpu = self.registers(), self.kernel.cpu
+        name = {"pc": "rip", "sp": "rsp", "fp": "rbp"}.get(name, name)
+        if name in {"rip", "eip"}:
+            return regs[RIP]
+        if name in _FULL:
+            return regs[_FULL[name]]
+        if name in _HALF:
+            return regs[_HALF[name]] & 0xFFFF_FFFF
+        if self.kernel.current is not self.task:
+            return None
+        if name in {"rflags", "eflags"}:
+            return cpu.rflags
+        if name in _SEGMENTS:
+            return cpu.segment(name)
+        if name in {"fs_base", "gs_base"} and cpu.long_mode:
+            return cpu.fs_base if name == "fs_base" else cpu.gs_base
+        return None
+
+    def symbol(self, name: str) -> int | None:
+        """The address of a symbol."""
+        return next(iter(self.explainer.symbols.addresses(self.mm, name)), None)
+
+    def read(self, address: int, size: int) -> bytes:
+        """Memory of the task, read without touching it."""
+        return peek(self.mm, address, size)
+
+    def physical(self, address: int) -> int | None:
+        """The physical address behind a virtual one."""
+        mm = self.mm
+        mode = mm.pgtable.mode
+        steps = walk_steps(self.kernel.physmem, mode, mm.pgtable.root, VirtAddr(address))
+        if not steps or not steps[-1].leaf:
+            return None
+        return steps[-1].page_address(mode) + (address & ((1 << steps[-1].level.shift) - 1))
+
+    def evaluate(self, text: str) -> int:
+        """The value of an expression.
+
+        Raises:
+            CommandError.
+        """
+        try:
+            return evaluate(text, self)
+        except ExprError as error:
+            raise CommandError(str(error)) from None
+
+    # ---- points
+
+    @property
+    def breakpoints(self) -> list[p.Breakpoint]:
+        """Those that are at an address, or want one."""
+        return [point for point in self.points.values() if isinstance(point, p.Breakpoint)]
+
+    def add(self, point: p.Point) -> None:
+        """Keep *point*, which has ``next_number``."""
+        self.points[point.number] = point
+        self.last_number = point.number
+
+    @property
+    def next_number(self) -> int:
+        """The number of the next point."""
+        return self.last_number + 1
+
+    def locate(self, location: str) -> int | None:
+        """The address of ``*EXPR``, ``FILE:LINE`` or a function; None: nothing is called that now.
+
+        Raises:
+            CommandError: an expression that cannot be evaluated.
+        """
+        if location.startswith("*"):
+            return self.evaluate(location[1:]) & self.task.abi.mask
+        file, colon, line = location.rpartition(":")
+        if colon and line.isdecimal() and len(line) < 8:
+            return next(iter(self.explainer.symbols.line_addresses(self.mm, file, int(line))), None)
+        return self.symbol(location)
+
+    def resolve(self) -> None:
+        """Give addresses to the breakpoints that wait for a program or library to be mapped."""
+        self.maps_changed = False
+        task = self.kernel.current
+        if task is None or not task.has_mm:
+            return
+        for point in self.breakpoints:
+            if point.what.startswith("*") or (point.address is not None and point.applies_to(task.mm)):
+                continue
+            address = next(iter(self._addresses(task.mm, point.what)), None)
+            if address is not None:
+                point.place_in(task.mm, address)
+
+    def _addresses(self, mm: "MmStruct", location: str) -> list[int]:
+        file, colon, line = location.rpartition(":")
+        symbols = self.explainer.symbols
+        if colon and line.isdecimal():
+            return symbols.line_addresses(mm, file, int(line))
+        return symbols.addresses(mm, location)
+
+    # ---- words
+
+    def print(self, text: str = "") -> None:
+        """Show a line, or several."""
+        self._write(text + "\n")
+
+    def name_of(self, address: int) -> str:
+        """``<main+4>``, or whatever else is known about the place; may be empty."""
+        place = locate(self.mm, self.explainer.symbols, address)
+        if place.symbol is not None:
+            return f"<{place.symbol}>"
+        return f"<{place.short}>" if place.vma is not None else ""
+
+    def place_words(self, pc: int) -> str:
+        """``0x401136 in main () at story.c:12``, as gdb says it."""
+        place = locate(self.mm, self.explainer.symbols, pc)
+        digits = self.word * 2
+        words = f"{pc:#0{digits + 2}x} in "
+        words += f"{place.symbol.name} ()" if place.symbol is not None else "?? ()"
+        if place.line is not None:
+            return f"{words} at {place.line}"
+        return words if place.vma is None or place.symbol is not None else f"{words} from {place.name}"
+
+    def show_position(self) -> None:
+        """The next instruction of the task."""
+        pc = self.registers()[RIP]
+        insns = self.disassemble(pc, 1)
+        text = insns[0].text if insns else "cannot be read"
+        self.print(f"=> {pc:#x} {self.name_of(pc)}:\t{text}")
+
+    # ---- commands
+
+    def execute(self, line: str) -> bool:
+        """Run the command *line*; False if it could not be done, which one line has said."""
+        stripped = line.strip()
+        if not stripped or stripped.startswith("#"):
+            return True
+        try:
+            found, arguments = find(stripped)
+            found.run(self, arguments)
+        except CommandError as error:
+            self.print(str(error))
+            return False
+        return True
+
+    def close(self) -> None:
+        """Switch the machine off."""
+        self.machine.system.__exit__(None, None, None)
+        self.kernel.cpu.close()

@@ -1,0 +1,87 @@
+"""What an access would lead to if it were made now: the decisions of mm/fault.py, asked and not taken."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from emu.x86 import PAGE_SHIFT, PF_I, PF_W, PTE_P, PTE_RW, PTE_XD
+from minikernel.abi.signal import BUS_ADRERR, SEGV_ACCERR, SEGV_MAPERR, SIGBUS, SIGSEGV
+from minikernel.events import FaultKind
+from minikernel.mm.page import PG_anon
+from minikernel.mm.pgtable import PTE_SPECIAL, pte_pfn
+from minikernel.mm.vma import VM_ACCESS_FLAGS, VM_EXEC, VM_GROWSDOWN, VM_SHARED, VM_WRITE
+from minikernel.report.place import NEAR_STACK, neighbours
+
+if TYPE_CHECKING:
+    from minikernel.mm.mm_struct import MmStruct
+    from minikernel.mm.vma import Vma
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What would come: a fault of *kind*, or *signal* with *code*, or, with neither, no fault at all."""
+
+    kind: FaultKind | None
+    signal: int
+    code: int
+    words: str
+
+
+def foresee(mm: "MmStruct", address: int, access: int) -> Foreseen:
+    """What user code would meet that makes *access* (PF_W, PF_I or 0, a read) to *address* now."""
+    if address >= mm.layout.task_size:
+        return Foreseen(None, SIGSEGV, SEGV_MAPERR, "SIGSEGV: the address is not a user's")
+    vma = mm.vmas.find(address)
+    if vma is None:
+        return _unmapped(mm, address)
+    flags = vma.flags
+    refused = not flags & VM_WRITE if access & PF_W else not flags & (VM_EXEC if access & PF_I else VM_ACCESS_FLAGS)
+    if refused:
+        return Foreseen(None, SIGSEGV, SEGV_ACCERR, "SIGSEGV (SEGV_ACCERR): the mapping forbids it")
+    pte = mm.pgtable.get(address)
+    return _present(mm, vma, pte, access) if pte & PTE_P else _absent(vma, address, access)
+
+
+def _unmapped(mm: "MmStruct", address: int) -> Foreseen:
+    _, above = neighbours(mm, address)
+    if above is not None and above.vma.flags & VM_GROWSDOWN and above.distance <= NEAR_STACK:
+        return Foreseen(
+            FaultKind.STACK_GROWTH, 0, 0, f"{above.name} grows down to it, if its limits and the gap below it allow"
+        )
+    return Foreseen(None, SIGSEGV, SEGV_MAPERR, "SIGSEGV (SEGV_MAPERR): nothing is mapped there")
+
+
+def _present(mm: "MmStruct", vma: "Vma", pte: int, access: int) -> Foreseen:
+    """The entry is there; a write or a fetch may still need more than it grants."""
+    if access & PF_I and pte & PTE_XD:
+        return Foreseen(FaultKind.CODE, 0, 0, "a fault: the frame was data, and becomes code")
+    if not access & PF_W or pte & PTE_RW:
+        return Foreseen(None, 0, 0, "no fault: the entry allows it")
+    if pte & PTE_SPECIAL:
+        return Foreseen(FaultKind.COW_COPY, 0, 0, "a copy of the shared zero page")
+    if vma.flags & VM_SHARED:
+        return Foreseen(FaultKind.FILE_SHARED, 0, 0, "the file's page becomes writable, and dirty")
+    pfn = pte_pfn(pte)
+    if not mm.mem_map.flags[pfn] & PG_anon:
+        return Foreseen(FaultKind.FILE_COW, 0, 0, "a private copy of the file's page")
+    if mm.mem_map.refcount[pfn] == 1:
+        return Foreseen(FaultKind.COW_REUSE, 0, 0, "made writable: nobody else has the page any more")
+    return Foreseen(FaultKind.COW_COPY, 0, 0, f"a copy: {mm.mem_map.mapcount[pfn]} entries map the page")
+
+
+def _absent(vma: "Vma", address: int, access: int) -> Foreseen:
+    """First touch."""
+    if vma.special is not None:
+        return Foreseen(FaultKind.FILE_READ, 0, 0, f"the kernel's own page of {vma.special.name}")
+    if vma.mapping is None:
+        if access & PF_W:
+            return Foreseen(FaultKind.ANON, 0, 0, "a new page of zeroes")
+        return Foreseen(FaultKind.ZERO_PAGE, 0, 0, "the shared zero page")
+    index = vma.index(address)
+    if index << PAGE_SHIFT >= vma.mapping.size:
+        return Foreseen(None, SIGBUS, BUS_ADRERR, "SIGBUS (BUS_ADRERR): the file ends before it")
+    cached = "in the page cache already" if index in vma.mapping.pages else "read from the file first"
+    if not access & PF_W:
+        return Foreseen(FaultKind.FILE_READ, 0, 0, f"the file's page {index:,}, {cached}")
+    if vma.flags & VM_SHARED:
+        return Foreseen(FaultKind.FILE_SHARED, 0, 0, f"the file's page {index:,}, {cached}, which becomes dirty")
+    return Foreseen(FaultKind.FILE_COW, 0, 0, f"a private copy of the file's page {index:,}, {cached}")

@@ -1,0 +1,87 @@
+"""What each frame of RAM is used for, in a word and in a sentence."""
+
+from typing import TYPE_CHECKING, Final
+
+from emu.x86 import Pfn
+from minikernel.mm import page as pg
+from minikernel.mm.page import MemMap
+
+if TYPE_CHECKING:
+    from minikernel.kernel import Kernel
+
+SIGNS: Final = {
+    "table": ("T", "yellow"),
+    "anonymous": ("a", "green"),
+    "file": ("f", "cyan"),
+    "kernel": ("K", "red"),
+    "reserved": ("R", "magenta"),
+    "free": (".", "dim"),
+}
+"""Use -> sign and colour of a map; where one sign stands for several frames, the first use here counts."""
+
+_FLAGS: Final = {
+    value: name.removeprefix("PG_")
+    for name, value in vars(pg).items()
+    if name.startswith("PG_") and name != "PG_CHECK_AT_FREE"
+}
+
+
+def page_flags(flags: int) -> str:
+    """The PG_* of *flags* by their names."""
+    return " ".join(name for bit, name in sorted(_FLAGS.items()) if flags & bit)
+
+
+def frame_use(kernel: "Kernel", pfn: int) -> str:
+    """A key of SIGNS."""
+    mem_map = kernel.node.mem_map
+    flags = mem_map.flags[pfn]
+    if flags & pg.PG_table:
+        return "table"
+    if flags & pg.PG_reserved or pfn == kernel.node.zero_pfn:
+        return "reserved"
+    if not mem_map.refcount[pfn]:
+        return "free"
+    if flags & pg.PG_anon:
+        return "anonymous"
+    return "file" if mem_map.owner[pfn] is not None else "kernel"
+
+
+def describe(kernel: "Kernel", pfn: int) -> str:
+    """What frame *pfn* holds, in a sentence."""
+    mem_map = kernel.node.mem_map
+    if pfn == kernel.node.zero_pfn:
+        return f"frame {pfn:#x}: the shared zero page"
+    match frame_use(kernel, pfn):
+        case "table":
+            return f"frame {pfn:#x}: a page table"
+        case "free":
+            return f"frame {pfn:#x}: free{_block(kernel, mem_map, pfn)}"
+        case "anonymous":
+            return f"frame {pfn:#x}: anonymous memory, page {mem_map.index[pfn]:#x} of its mapping's address space"
+        case "file":
+            return f"frame {pfn:#x}: page {mem_map.index[pfn]:,} of a file{_file_name(kernel, mem_map, pfn)}"
+        case "reserved":
+            return f"frame {pfn:#x}: reserved at boot"
+        case _:
+            return f"frame {pfn:#x}: the kernel's own"
+
+
+def _block(kernel: "Kernel", mem_map: MemMap, pfn: int) -> str:
+    """The free block that a frame is part of."""
+    zone = kernel.node.zone_of(Pfn(pfn))
+    block = zone.buddy.find_block(pfn)
+    if block is None:
+        return ", on its zone's list of single frames"
+    start, order = block
+    del mem_map
+    return f", in a block of order {order} at {start:#x}"
+
+
+def _file_name(kernel: "Kernel", mem_map: MemMap, pfn: int) -> str:
+    """The path under which somebody maps the file that owns the frame."""
+    owner = mem_map.owner[pfn]
+    for task in kernel.tasks.values():
+        for vma in task.mm.vmas.items if task.has_mm else ():
+            if vma.mapping is owner and vma.file is not None:
+                return f", {vma.file.path.decode(errors='backslashreplace')}"
+    return ""
