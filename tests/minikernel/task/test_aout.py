@@ -1,6 +1,9 @@
 """a.out programs, made by hand: all four kinds, on both machines."""
 
+import random
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from tests.minikernel.machine import run_and_audit
 from tests.minikernel.task.programs import Machine
 
 _TEXT = 0x1000
+_TOO_LONG = 2.0  # seconds; they take a millisecond
 _MACHINES = ("x86-64", "i386")
 
 # write(1, message, 6); then add the byte in bss (0), argc and **argv[0], and exit with the sum.
@@ -110,3 +114,54 @@ def test_rlimit_data_counts(machine: Machine) -> None:
     with pytest.raises(LinuxError) as caught:
         do_execve(machine.task, machine.write("old", image(QMAGIC)), [b"old"], [])
     assert caught.value.errno == Errno.ENOMEM
+
+
+_SIZES = (
+    0,
+    1,
+    31,
+    0xFFF,
+    0x1000,
+    0x1001,
+    0x2000,
+    0x7FFF_F000,
+    0x8000_0000,
+    0xBFFF_F000,
+    0xF7FF_F000,
+    0xFFFF_F000,
+    0xFFFF_FFFF,
+)
+
+
+def test_hostile_headers_end_in_an_errno_or_a_program(machine: Machine) -> None:
+    """Whatever the header says: at once, and the books of the machine are right."""
+    rng = random.Random(7)
+    for number in range(250):
+        data = bytearray(image(rng.choice(sorted(MAGICS))))
+        for _ in range(rng.choice((1, 1, 2, 3))):
+            at = rng.randrange(1, 8) * 4
+            data[at : at + 4] = rng.choice((*_SIZES, rng.getrandbits(32))).to_bytes(4, "little")
+        path = machine.write(f"hostile{number}", bytes(data))
+        began = time.monotonic()
+        with suppress(LinuxError):
+            do_execve(machine.task, path, [path], [])
+        assert time.monotonic() - began < _TOO_LONG
+    machine.validate()
+
+
+@pytest.mark.parametrize("magic", [OMAGIC, QMAGIC])
+def test_whichever_allocation_fails_the_caller_goes_on(machine: Machine, magic: int) -> None:
+    path = machine.write("old", image(magic))
+    node = machine.kernel.node
+    for n in range(40):
+        before = machine.task.mm
+        node.fail_allocation(n)
+        with suppress(LinuxError):
+            do_execve(machine.task, path, [b"old"], [])
+        node.fail_allocation(None)
+        machine.validate()
+        if machine.task.mm is not before:
+            break
+    else:
+        pytest.fail("it needs more than 40 allocations")
+    assert n > 3
