@@ -5,6 +5,7 @@ import stat
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, Final
 
+from minikernel import __version__
 from minikernel.abi.errno import LinuxError
 from minikernel.config import Bind, Config
 from minikernel.fs.hostfs import HostFs
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from minikernel.kernel import Kernel
 
 LEVEL: Final = "events"
-_PACKAGE: Final = "minikernel"
 _STAT: Final = (
     *("st_mode", "st_ino", "st_dev", "st_nlink", "st_uid", "st_gid", "st_size"),
     *("st_atime_ns", "st_mtime_ns", "st_ctime_ns", "st_blocks", "st_blksize", "st_rdev"),
@@ -26,7 +26,7 @@ _READ_SIZE: Final = 1 << 20
 def make_header(kernel: "Kernel", program: bytes) -> dict[str, Any]:
     """The header of a run of *program*, which has just been loaded."""
     return {
-        "made_by": f"{_PACKAGE} {_version()}",
+        "made_by": f"minikernel {__version__}",
         "level": LEVEL,
         "program": os.fsdecode(program),
         "config": config_to_json(kernel.config),
@@ -35,15 +35,6 @@ def make_header(kernel: "Kernel", program: bytes) -> dict[str, Any]:
         "outside": outside(kernel),
         "events": schema(),
     }
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(_PACKAGE)
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def outside(kernel: "Kernel") -> list[str]:

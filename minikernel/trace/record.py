@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 BATCH: Final = 4096
 """Events of one chunk: at 100,000 a second, what a crash can lose is 40 ms."""
 
-DIGEST_EVERY: Final = 200_000_000
-"""Instructions between two digests: some seconds of a busy program."""
+DIGEST_EVERY: Final = 1_000_000_000
+"""Instructions between two digests, at least: half a second of a busy program."""
+
+_DIGEST_PAUSE: Final = 400_000  # instructions for each frame in use: taking digests is 2 % of the time at most
 
 _FLUSH_EVERY: Final = 20_000_000  # instructions, however few events there were
 INPUT_HEAD: Final = Struct("<IIB")  # events before it, descriptor, 1: the guest had to wait, nothing was read
@@ -81,8 +83,8 @@ class Recorder:
         if icount >= self._next_digest or (
             type(event) is SchedProcessExit and init is not None and pid == init.pid and self._writer is not None
         ):
-            self._digest()
-            self._next_digest = icount - icount % self._digest_every + self._digest_every
+            frames = self._digest()
+            self._next_digest = icount + max(self._digest_every, frames * _DIGEST_PAUSE)
         return min(icount + _FLUSH_EVERY, max(self._next_digest, icount + 1))
 
     def _flush(self) -> None:
@@ -108,9 +110,11 @@ class Recorder:
             self._writer.close()
             self._writer = None
 
-    def _digest(self) -> None:
+    def _digest(self) -> int:
+        """Note the machine's state; the frames in use."""
         digest = take_digest(self._kernel, self.events)
         self._add(DIGEST, digest.icount, 1, to_json(digest.as_json()))
+        return digest.frames
 
     def input(self, fd: int, data: bytes | None) -> None:
         """The guest has read *data* from the host's descriptor *fd*; None: it had to wait."""

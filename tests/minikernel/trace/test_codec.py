@@ -1,13 +1,16 @@
 """Events as columns: every event comes back as it was, and no bytes make the decoder do anything but refuse."""
 
+import tomllib
 from dataclasses import fields
 from enum import Enum
+from pathlib import Path
 from typing import Any, get_origin
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minikernel import __version__
 from minikernel.events import Event, FaultKind, MmFaultResolved, SchedProcessExec, SysEnter, SysExit
 from minikernel.trace.codec import OUR_TYPES, Told, TraceError, decode_events, encode_events, schema, types_of
 
@@ -103,3 +106,9 @@ def test_a_name_that_is_no_utf8_and_an_enum_survive() -> None:
         (2, 2, MmFaultResolved(0x1000, FaultKind.COW_COPY, 7, major=True)),  # type: ignore[arg-type]  # same
     ]
     assert decode_events(encode_events(batch)) == batch
+
+
+def test_the_version_in_headers_is_the_packages() -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
+
+    assert project["project"]["version"] == __version__
