@@ -43,7 +43,6 @@ _TEXTS: Final[tuple[tuple[bytes, _Maker, int], ...]] = (
     (b"personality", _private(pid_text.personality), 0o400),
     (b"syscall", _private(pid_more.syscall), 0o400),
     (b"wchan", lambda t: pid_more.wchan(t) if ptrace_may_access(t.kernel.current, t) else b"0", 0o444),
-    (b"io", _private(pid_text.io), 0o400),
     (b"cgroup", lambda _: b"0::/\n", 0o444),
     (b"cpuset", lambda _: b"/\n", 0o444),
     (b"oom_score", pid_more.oom_score, 0o444),
@@ -92,6 +91,8 @@ class _Pid:
         for number, (name, make, mode) in enumerate(_TEXTS, 1):
             makers[name] = self._text_maker(base + number, make, mode)
         at = base + len(_TEXTS) + 1
+        io = _private(pid_text.tgid_io if self.threads else pid_text.io)
+        makers[b"io"] = self._text_maker(at + 12, io, 0o400)
         makers[b"stat"] = self._text_maker(at + 11, pid_text.tgid_stat if self.threads else pid_text.stat, 0o444)
         makers[b"comm"] = lambda: ProcText(
             self.sb, at, lambda: pid_text.comm(self.task), mode=0o644, owner=self.owner, store=self._set_comm

@@ -95,10 +95,20 @@ def personality(task: Task) -> bytes:
     return b"%08x\n" % task.personality
 
 
-def io(_task: Task) -> bytes:
-    """I/O counters, which are not kept."""
+def io(task: Task) -> bytes:
+    """What calls of one thread have read and written; bytes of disks are not counted (do_io_accounting)."""
+    return _io_text(task.io)
+
+
+def tgid_io(task: Task) -> bytes:
+    """The same of a whole process."""
+    counts = zip(task.process.dead_io, *(thread.io for thread in task.process.threads), strict=True)
+    return _io_text([sum(column) for column in counts])
+
+
+def _io_text(counts: list[int]) -> bytes:
     names = (b"rchar", b"wchar", b"syscr", b"syscw", b"read_bytes", b"write_bytes", b"cancelled_write_bytes")
-    return b"".join(b"%s: 0\n" % name for name in names)
+    return b"".join(b"%s: %d\n" % row for row in zip(names, (*counts, 0, 0, 0), strict=True))
 
 
 def statm(task: Task) -> bytes:

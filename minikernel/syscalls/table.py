@@ -42,6 +42,7 @@ from minikernel.syscalls import (
 )
 from minikernel.syscalls.decode import Caller, compile_caller
 from minikernel.syscalls.entry_types import Entry, Result, absent
+from minikernel.syscalls.io_accounting import counted
 from minikernel.task.task import Task
 from minikernel.wait import Interrupted, Wait
 
@@ -117,7 +118,7 @@ class SyscallTable:
         """The caller of *nr*, remembered if the table has the number."""
         entry = self.entries.get(nr)
         if entry is not None and entry.handler is not None:
-            caller = compile_caller(self.abi, entry.handler)
+            caller = counted(entry.name, compile_caller(self.abi, entry.handler))
         else:
             caller = self._missing(nr)
         if entry is not None:

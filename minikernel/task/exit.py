@@ -43,6 +43,7 @@ def do_exit(task: Task, code: int) -> None:
     dead.stime += task.stime
     dead.nvcsw += task.nr_voluntary_switches
     dead.nivcsw += task.nr_involuntary_switches
+    process.dead_io = [mine + others for mine, others in zip(task.io, process.dead_io, strict=True)]
     if task is not process.leader:
         task.state = TaskState.DEAD
         del kernel.tasks[task.pid]

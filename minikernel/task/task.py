@@ -66,6 +66,7 @@ class Process:
         "cld_notify",
         "continued",
         "cpu_timers",
+        "dead_io",
         "dead_usage",
         "exit_code",
         "exit_signal",
@@ -105,6 +106,7 @@ class Process:
         self.stop_signal = 0  # what stopped it; 0: not stopped, or the parent has been told by wait(2)
         self.continued = False  # SIGCONT came, and the parent has not seen that
         self.cld_notify = 0  # CLD_* that a thread is to tell the parent on its way to user mode; 0: nothing
+        self.dead_io = [0, 0, 0, 0]  # Task.io of threads that have ended
         self.dead_usage = Rusage()  # of threads that have ended, and of memory that was given up
         self.actions = [Sigaction()] * (NSIG + 1)  # by signal number; 0 is not used
         self.shared_pending = Sigpending()
@@ -146,6 +148,7 @@ class Task:
         "has_mm",
         "in_call",
         "interrupted",
+        "io",
         "io_context",
         "kernel",
         "mm",
@@ -224,6 +227,7 @@ class Task:
         self.pdeath_signal = 0
         self.personality = 0
         self.attributes = Attributes()
+        self.io = [0, 0, 0, 0]  # rchar, wchar, syscr, syscw: syscalls/io_accounting.py
         self.io_context = 0  # ioprio_set(2)
         self.utime = self.stime = 0  # ns
         self.start_time = 0  # CLOCK_MONOTONIC ns

@@ -278,3 +278,15 @@ def test_processor_time_of_tasks_that_have_ended_counts(tmp_path: Path) -> None:
         "(i=0; while [ $i -lt 6000 ]; do i=$((i+1)); done); read c u n s i r < /proc/stat; [ $u -gt 3 ] && echo yes"
     )
     assert run_and_audit(shell(script, tmp_path)).stdout == b"yes\n"
+
+
+def test_io_counts_what_calls_moved(ours: Emulated) -> None:
+    """Calls on descriptors that are not open do not count; a blocked one does when it is over."""
+    null = ours.call("open", ours.put(b"/dev/null\0"), os.O_RDWR, 0)
+    ours.call("write", null, ours.memory(), 1000)
+    ours.call("write", 99, ours.memory(), 10)
+    ours.call("read", null, ours.memory(), 10)
+    fd = ours.call("open", ours.put(b"/file\0"), os.O_RDONLY, 0)
+    ours.call("pread64", fd, ours.memory(), 5, 2)
+
+    assert read(ours, b"/proc/self/io").startswith(b"rchar: 5\nwchar: 1000\nsyscr: 2\nsyscw: 1\nread_bytes: 0\n")
