@@ -84,6 +84,7 @@ class Turns:
         kernel.clock.run_expired()
         if kernel.cpu.icount >= self._next_check:
             self._next_check = kernel.cpu.icount + _HOST_CHECK
+            kernel.load.update(kernel.clock.now_ns(), len(kernel.scheduler.queue))
             kernel.vfs.doorbell.check()
         if kernel.host_signals:
             _pass_on_host_signals(kernel)
@@ -114,6 +115,7 @@ def _idle(kernel: Kernel) -> None:
     elif deadline is not None:
         if not doorbell.check():
             clock.skip_to(deadline)
+            kernel.load.update(clock.now_ns(), 0)
     elif doorbell.is_awaited():
         doorbell.sleep(None)
     else:

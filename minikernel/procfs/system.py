@@ -133,8 +133,9 @@ def _filesystems(kernel: Kernel) -> bytes:
 
 
 def _loadavg(kernel: Kernel) -> bytes:
+    """loadavg_proc_show."""
     running = sum(task.state.value == "R" for task in kernel.tasks.values())
-    return b"0.00 0.00 0.00 %d/%d %d\n" % (running, len(kernel.tasks), max(kernel.tasks, default=0))
+    return b"%s %d/%d %d\n" % (kernel.load.text(), running, len(kernel.tasks), kernel.last_pid)
 
 
 def cached_pages(kernel: Kernel) -> tuple[int, int]:

@@ -86,7 +86,7 @@ def sys_sysinfo(kernel: Kernel, task: Task, info: SysinfoOut) -> int:
     high = [zone for zone in node.zones if zone.is_highmem]
     told = Sysinfo(
         uptime=-(-kernel.clock.now_ns() // NSEC_PER_SEC),
-        loads=(0, 0, 0),
+        loads=kernel.load.sysinfo(),
         totalram=sum(zone.managed_pages for zone in node.zones) << PAGE_SHIFT,
         freeram=node.nr_free << PAGE_SHIFT,
         sharedram=0,

@@ -91,6 +91,10 @@ def _set_policy(task: Task, target: Task, policy: int, priority: int, nice: int 
     now.policy, now.rt_priority, now.reset_on_fork = policy, priority, reset
     if policy in _FAIR:
         now.nice = wanted
+    if task.kernel.pi_states:
+        from minikernel.task.futex_pi import adjust_priority
+
+        adjust_priority(task.kernel, target)
 
 
 def sys_sched_setscheduler(kernel: Kernel, task: Task, pid: Pid, policy: SchedPolicy, param: Ptr) -> int:

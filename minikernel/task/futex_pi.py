@@ -144,6 +144,15 @@ def _inherit(kernel: Kernel, task: Task) -> None:
         task = waiter.state.owner
 
 
+def adjust_priority(kernel: Kernel, task: Task) -> None:
+    """*task* has a new priority of its own: its place in line, and what owners inherit (rt_mutex_adjust_pi)."""
+    waiter = kernel.pi_blocked.get(task)
+    if waiter is not None and waiter.state is not None:
+        waiter.state.waiters.remove(waiter)
+        _insert(waiter.state, waiter)
+        _inherit(kernel, waiter.state.owner)
+
+
 async def wait_for_lock(kernel: Kernel, waiter: PiWaiter, deadline: int | None, *, realtime: bool) -> int:
     """Wait until the lock is handed over (rt_mutex_wait_proxy_lock).
 

@@ -91,6 +91,21 @@ def test_the_owner_inherits_through_a_chain_and_only_for_so_long() -> None:
     assert locks.is_clean()
 
 
+def test_a_waiter_with_a_new_priority_gets_another_place() -> None:
+    locks = Locks()
+    owner, early, late = locks.thread(10), locks.thread(11, 3), locks.thread(12, 2)
+    locks.take(owner, 0)
+    calls = [locks.wait(early, 0), locks.wait(late, 0)]
+    param = locks.caller.put((40).to_bytes(4, "little"), 64)
+
+    assert locks.caller.call("sched_setscheduler", 12, SCHED_FIFO, param) == 0
+    assert priority(owner) == 40
+    locks.give(owner, 0)
+    assert advance(calls[1], True) == 0
+    assert (priority(owner), priority(late)) == (0, 40)
+    calls[0].close()
+
+
 def test_a_circle_is_refused() -> None:
     locks = Locks()
     first, second, third = (locks.thread(pid) for pid in (10, 11, 12))
