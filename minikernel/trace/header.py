@@ -20,6 +20,8 @@ _STAT: Final = (
     *("st_mode", "st_ino", "st_dev", "st_nlink", "st_uid", "st_gid", "st_size"),
     *("st_atime_ns", "st_mtime_ns", "st_ctime_ns", "st_blocks", "st_blksize", "st_rdev"),
 )
+_MACHINES: Final = (("x86-64", "pae"), ("i386", "pae"), ("i386", "2level"))
+_MAX_NUMBER: Final = 1 << 63
 _READ_SIZE: Final = 1 << 20
 
 
@@ -83,21 +85,29 @@ def config_from_json(value: Any) -> Config:
             Bind(host=os.fsencode(b["host"]), guest=os.fsencode(b["guest"]), writable=bool(b["writable"]))
             for b in value["binds"]
         )
-        read["groups"] = tuple(int(group) for group in value["groups"])
+        read["groups"] = tuple(value["groups"])
     except (TypeError, KeyError, ValueError) as error:
         raise TraceError(f"the header's configuration is damaged: {error}") from None
-    numbers = ("ram", "seed", "slice", "uid", "gid", "umask")
-    optional = ("max_instructions", "max_processes", "max_memory", "schedule_seed")
+    optional = ("max_instructions", "max_processes", "max_memory")
     good = (
-        all(type(read[name]) is int for name in numbers)
-        and all(read[name] is None or type(read[name]) is int for name in optional)
+        all(_is_number(read[name], 0xFFFF_FFFF) for name in ("ram", "uid", "gid", "umask"))
+        and all(_is_number(group, 0xFFFF_FFFF) for group in read["groups"])
+        and _is_number(read["slice"], _MAX_NUMBER)
+        and read["slice"]
+        and type(read["seed"]) is int
+        and (read["schedule_seed"] is None or type(read["schedule_seed"]) is int)
+        and all(read[name] is None or _is_number(read[name], _MAX_NUMBER) for name in optional)
         and all(type(read[name]) is bool for name in ("aslr", "host_clock"))
-        and (read["cpu"], read["paging"]) in {("x86-64", "pae"), ("i386", "pae"), ("i386", "2level")}
+        and any((read["cpu"], read["paging"]) == machine for machine in _MACHINES)
         and bool(read["argv"])
     )
     if not good:
         raise TraceError("the header's configuration is damaged")
     return Config(**{**read, "timeout": None})  # a limit of the host's time is no part of the run
+
+
+def _is_number(value: Any, largest: int) -> bool:
+    return type(value) is int and 0 <= value <= largest
 
 
 # ---- standard input, output and error
