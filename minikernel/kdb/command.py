@@ -98,5 +98,5 @@ def _matching_below(first: str, second: str) -> list[str]:
 def _one(typed: str, names: list[str]) -> Command:
     found = {_BY_WORD[name].name: _BY_WORD[name] for name in names}
     if len(found) > 1:
-        raise CommandError(f'Ambiguous command "{typed}": {", ".join(sorted(found))}.')
+        raise CommandError(f'Ambiguous command "{typed}": {", ".join(sorted(names))}.')
     return next(iter(found.values()))

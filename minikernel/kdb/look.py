@@ -101,6 +101,9 @@ def x(session: "Session", arguments: str) -> None:
     count, letter, size, text = split_format(arguments)
     if not text and session.next_address is None:
         raise CommandError("Argument required (starting display address).")
+    if not arguments.startswith("/"):
+        letter, size = session.x_format
+    session.x_format = letter, size
     address = session.evaluate(text) & session.task.abi.mask if text else session.next_address or 0
     if letter == "i":
         session.next_address = _show_code(session, address, count)

@@ -62,6 +62,7 @@ class Session:
         self.values: list[int] = []  # of print: $1 is the first
         self.stopping = dict.fromkeys(p.NO_STOP, False)  # signal -> whether it stops the program
         self.done = False  # the user has had enough
+        self.x_format = "x", 0  # of the last x: letter, bytes
         self.repeat = ""  # what an empty line means
         self.machine: Machine
         self.start()

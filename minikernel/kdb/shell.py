@@ -112,11 +112,12 @@ def _line_editor(session: "Session") -> Callable[[], str]:
     )
 
     def read() -> str:
-        # The editor's event loop takes the wakeup descriptor, which tells the machine of the host's signals.
-        wakeup = signal.set_wakeup_fd(-1)
+        # The editor's event loop takes SIGINT and the wakeup descriptor, which tells the machine of the host's signals.
+        wakeup, handler = signal.set_wakeup_fd(-1), signal.getsignal(signal.SIGINT)
         try:
-            return editor.prompt(_PROMPT)
+            return editor.prompt(_PROMPT, handle_sigint=False)
         finally:
+            signal.signal(signal.SIGINT, handler)
             signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
 
     return read

@@ -17,15 +17,17 @@ from minikernel.kdb.machine import Machine, Pause, Why
 @contextmanager
 def nowhere() -> Iterator[None]:
     """The guest asks for fstat of its output, and has the answer in memory: a pipe would have changed its times."""
-    kept = os.dup(1)
+    kept = [os.dup(fd) for fd in range(3)]
     null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 1)
+    for fd in range(3):
+        os.dup2(null, fd)
     try:
         yield
     finally:
-        os.dup2(kept, 1)
+        for fd, copy in enumerate(kept):
+            os.dup2(copy, fd)
+            os.close(copy)
         os.close(null)
-        os.close(kept)
 
 
 def config(program: Path, *, slice_: int = 2_000_000) -> Config:
