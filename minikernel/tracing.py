@@ -105,6 +105,9 @@ def verify_trace(trace: Trace) -> Verification:
         TraceError: it cannot be run again.
     """
     config = config_from_json(trace.header.get("config"))
+    doors = [os.fsdecode(bind.host) for bind in config.binds if bind.writable]
+    if doors:  # nobody said so this time, and the trace may be a stranger's
+        raise TraceError(f"{trace.path}: the program could write to the host's {doors[0]}, so it is not run again")
     found = Verification()
     streams = RecordedStreams(trace.header, trace.inputs())
     with streams.in_place():

@@ -125,6 +125,14 @@ def test_what_cannot_run_again_is_refused(tmp_path: Path) -> None:
     assert done.stderr.count(b"\n") == 1
 
 
+def test_a_trace_does_not_open_a_door_to_the_host(tmp_path: Path) -> None:
+    trace = record(tmp_path / "t", "--bind", f"{tmp_path}:/mnt:rw", TRUE)
+    done = run("verify", str(trace))
+
+    assert (done.returncode, done.stdout) == (125, b"")
+    assert f"could write to the host's {tmp_path}".encode() in done.stderr
+
+
 def test_a_damaged_trace_is_refused(tmp_path: Path) -> None:
     trace = record(tmp_path / "t", TRUE)
     data = bytearray(trace.read_bytes())
