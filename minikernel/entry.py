@@ -15,11 +15,11 @@ from minikernel.abi import signal as s
 from minikernel.abi.abi import I386, X86_64, Abi
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.siginfo import Siginfo
+from minikernel.abi.vsyscall import VSYSCALL_PAGE
 from minikernel.events import PageFaultUser, SchedSwitch, SysEnter, SysExit
 from minikernel.kernel import Kernel
 from minikernel.mm.fault import BusError, OutOfMemory, Segv, Served, handle_mm_fault, user_error_code
 from minikernel.mm.uaccess import get_user
-from minikernel.mm.vsyscall import VSYSCALL_PAGE
 from minikernel.syscalls.table import TABLE_32, TABLE_64, SyscallTable, advance
 from minikernel.syscalls.vsyscall import emulate_vsyscall
 from minikernel.task.exit import do_group_exit

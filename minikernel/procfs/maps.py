@@ -5,11 +5,11 @@ from typing import Final
 
 from emu.x86 import PAGE_SHIFT, PAGE_SIZE, PTE_A, PTE_D, PTE_P
 from minikernel.abi.stat import dev_major, dev_minor
+from minikernel.abi.vsyscall import VSYSCALL_ADDR
 from minikernel.mm import vma as v
 from minikernel.mm.mm_struct import MmStruct, vma_name
 from minikernel.mm.page import PG_anon
 from minikernel.mm.vma import Vma
-from minikernel.mm.vsyscall import VSYSCALL_ADDR
 from minikernel.task.task import Task
 
 _FRAME: Final = (1 << 40) - 1

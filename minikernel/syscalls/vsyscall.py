@@ -13,9 +13,9 @@ from minikernel.abi import signal as s
 from minikernel.abi.abi import X86_64
 from minikernel.abi.errno import LinuxError
 from minikernel.abi.siginfo import Siginfo
+from minikernel.abi.vsyscall import VSYSCALL_ADDR
 from minikernel.kernel import Kernel
 from minikernel.mm.uaccess import get_user
-from minikernel.mm.vsyscall import VSYSCALL_ADDR
 from minikernel.syscalls.ident import sys_getcpu
 from minikernel.syscalls.time import sys_gettimeofday, sys_time
 from minikernel.task.signal import force_signal
