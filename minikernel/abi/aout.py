@@ -54,10 +54,11 @@ class Exec:
     @property
     def data_address(self) -> int:
         """N_DATADDR."""
-        end = self.text_address + self.a_text
+        end: int = self.text_address + self.a_text
         return end if self.magic == OMAGIC else (end + SEGMENT_SIZE - 1) & -SEGMENT_SIZE
 
     @property
     def bss_address(self) -> int:
         """N_BSSADDR."""
-        return self.data_address + self.a_data
+        address: int = self.data_address + self.a_data
+        return address
