@@ -1,5 +1,6 @@
 """``minikernel debug`` as a person or a script meets it: a command line, a pipe, a terminal."""
 
+import contextlib
 import os
 import pty
 import select
@@ -105,6 +106,9 @@ class Terminal:
         os.write(self.fd, text.encode())
 
     def close(self) -> int:
+        with contextlib.suppress(OSError):  # EIO: the other end is closed
+            while os.read(self.fd, 1 << 16):
+                pass
         os.close(self.fd)
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 

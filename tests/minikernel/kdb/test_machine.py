@@ -30,8 +30,8 @@ def nowhere() -> Iterator[None]:
         os.close(null)
 
 
-def config(program: Path, *, slice_: int = 2_000_000) -> Config:
-    return Config(argv=(bytes(program),), env=(b"LANG=C",), ram=16 << 20, slice=slice_)
+def config(program: Path, *, slice_: int = 2_000_000, arguments: tuple[bytes, ...] = ()) -> Config:
+    return Config(argv=(bytes(program), *arguments), env=(b"LANG=C",), ram=16 << 20, slice=slice_)
 
 
 @contextmanager
