@@ -55,6 +55,10 @@ static void try(const char *name, int flags, int options)
         return;
     }
     int status = wait_for(pid, options);
+    if (status < 0) { /* it may still run */
+        printf("%s: errno %d\n", name, -status);
+        return;
+    }
     struct sigaction action;
     char where[PATH_MAX];
     sigaction(SIGUSR1, NULL, &action);

@@ -1,3 +1,4 @@
+// guest: machines=4level
 /* execve: what the new program keeps and what it does not, scripts, execveat, and every error. */
 #include "guest.h"
 #include <sys/prctl.h>

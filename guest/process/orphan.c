@@ -1,3 +1,4 @@
+// guest: machines=4level
 /* Children whose parent ends first: subreapers, signals at the parent's death, sessions and groups. */
 #include "guest.h"
 #include <sys/prctl.h>
@@ -78,13 +79,15 @@ int main(void)
         signal(SIGTERM, SIG_IGN);
         CHECK(kill(0, SIGTERM) == 0 && waitpid(inner, &status, 0) == inner && status == SIGTERM);
         fflush(stdout);
-        _exit(0);
+        if (write(ends[1], "r", 1) != 1)
+            _exit(1);
+        for (;;)
+            pause();
     }
-    while (getsid(pid) != pid)
-        usleep(1000);
+    CHECK(read(ends[0], &byte, 1) == 1 && getsid(pid) == pid);
     SHOW(setpgid(pid, pid));
     SHOW(setpgid(0, pid));
-    CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+    CHECK(kill(pid, SIGKILL) == 0 && waitpid(pid, &status, 0) == pid && status == SIGKILL);
     pid = fork();
     if (pid == 0) {
         char *args[] = {"sh", "-c", "read line; exit 3", NULL};

@@ -1,3 +1,4 @@
+// guest: machines=4level
 /* vfork: the parent waits, memory is one; the child ends by exec, exit or a signal; unshare's little part. */
 #include "guest.h"
 #include <sched.h>

@@ -1,4 +1,4 @@
-// guest: cflags=-pthread
+// guest: cflags=-pthread machines=4level
 /* Robust mutexes: whoever dies with one leaves word of it, a thread or a process; and the raw list. */
 #include "guest.h"
 #include <linux/futex.h>

@@ -89,7 +89,6 @@ int main(void)
     printf("handled by %s\n", who(handled_by[SIGHUP]));
     pthread_join(thread, NULL);
     printf("-- errors\n");
-    SHOW(syscall(SYS_tgkill, getpid(), worker_tid, 0));
     SHOW(syscall(SYS_tgkill, getpid() + 1000000, main_tid, 0));
     SHOW(syscall(SYS_tgkill, 0, main_tid, 0));
     SHOW(syscall(SYS_tgkill, getpid(), 0, 0));
