@@ -7,6 +7,7 @@ The programs are assembled without a linker (elf64.inc), so that every machine h
 import io
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from elftools.elf.elffile import ELFFile
@@ -19,11 +20,11 @@ HERE = Path(__file__).parent
 SIGSEGV, SIGTERM = 11, 15
 
 
-def build(name: str, folder: Path) -> None:
+def build(name: str, folder: Path, arch: str) -> None:
     """Assemble NAME.S into the executable *folder*/NAME."""
     target = folder / "a.o"
     source = HERE / f"{name}.S"
-    command = [*compiler_for("x86-64").command, "-c", "-Wa,-I" + str(HERE), "-o", str(target), str(source)]
+    command = [*compiler_for(arch).command, "-c", "-Wa,-I" + str(HERE), "-o", str(target), str(source)]
     subprocess.run(command, check=True, capture_output=True)
     elf = ELFFile(io.BytesIO(target.read_bytes()))
     target.unlink()
@@ -34,12 +35,12 @@ def build(name: str, folder: Path) -> None:
     program.chmod(0o755)
 
 
-def run(guest: Guest, name: str, folder: Path) -> GuestRun:
+def run(guest: Guest, name: str, folder: Path, arch: str = "x86-64", **machine: Any) -> GuestRun:
     """Build NAME.S, and run it in a tree that has nothing else."""
     tree = folder / "tree"
     tree.mkdir()
-    build(name, tree)
-    return guest.run(f"/{name}", root=tree, ram=16 << 20, env={}, uid=1000, gid=1000, groups=())
+    build(name, tree, arch)
+    return guest.run(f"/{name}", root=tree, ram=16 << 20, env={}, uid=1000, gid=1000, groups=(), **machine)
 
 
 def kinds(done: GuestRun) -> list[FaultKind]:
@@ -55,6 +56,15 @@ def test_fork_shares_pages_until_somebody_writes(guest: Guest, tmp_path: Path) -
     assert FaultKind.COW_COPY in kinds(done)
     assert FaultKind.COW_REUSE in kinds(done)
     assert [call.name for call in done.syscalls] == ["fork", "wait4", "exit_group", "exit_group"]
+
+
+@pytest.mark.golden_trace("fork_cow32.trace")
+def test_fork_on_the_i386_with_two_levels_of_tables(guest: Guest, tmp_path: Path) -> None:
+    done = run(guest, "fork_cow32", tmp_path, "i386", cpu="i386", paging="2level")
+
+    assert done.status == 2
+    assert {FaultKind.FILE_COW, FaultKind.COW_COPY, FaultKind.COW_REUSE} <= set(kinds(done))
+    assert [call.name for call in done.syscalls] == ["fork", "waitpid", "exit_group", "exit_group"]
 
 
 @pytest.mark.golden_trace("mmap.trace")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from minikernel.trace.trace import Trace
+
 TRUE, SH = "/bin/true", "/bin/sh"
 
 
@@ -53,6 +55,17 @@ def test_show_filters(recorded: Path) -> None:
     late = run("show", str(recorded), "--from", str(middle + 1)).stdout.decode().splitlines()
     assert early
     assert early + late == lines
+
+
+def test_show_finds_its_place_among_many_chunks(tmp_path: Path) -> None:
+    path = str(tmp_path / "t")
+    run("record", "-o", path, "--", SH, "-c", "i=0; while [ $i -lt 90 ]; do i=$((i+1)); (exit 3); done")
+    with Trace(path) as trace:
+        told = list(trace.events())
+        assert trace.nr_chunks > 5
+        for at in range(0, len(told), 997):
+            start = told[at][0]
+            assert list(trace.events(start=start)) == [one for one in told if one[0] >= start]
 
 
 def test_stats_counts(recorded: Path) -> None:
