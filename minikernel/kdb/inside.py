@@ -217,7 +217,8 @@ def _explain_address(session: "Session", address: int) -> None:
     page = address & ~PAGE_MASK
     past = [e for e in session.explanations if e.fault.address & ~PAGE_MASK == page and e.fault.root == mm.pgtable.root]
     for explanation in past[-3:]:
-        session.print(f"  fault {explanation.number} was here: {explanation.access}, {explanation.short}")
+        then = explanation.fault.place.name or "no mapping"
+        session.print(f"  fault {explanation.number} was here, in {then}: {explanation.access}, {explanation.short}")
 
 
 @command("faults [N]", group=_GROUP)
