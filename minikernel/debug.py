@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,9 @@ from minikernel.boot import System
 from minikernel.config import Config
 from minikernel.events import Sink, Tracer
 from minikernel.kdb.session import Session
-from minikernel.kdb.shell import interact, run_script
+from minikernel.kdb.shell import Interrupts, interact, run_script
 from minikernel.report.paint import Paint
+from minikernel.report.panic import panic_report
 from minikernel.runner import EXIT_FAILURE, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, find_program
 
 if TYPE_CHECKING:
@@ -24,11 +26,14 @@ if TYPE_CHECKING:
 
 def debug_command(config: Config, options: argparse.Namespace) -> int:
     """Debug the program of *config*; the exit status of the process: 0, or 1 if a command of a batch failed."""
+    interrupts = Interrupts()
+    old = signal.signal(signal.SIGINT, interrupts)
 
     def launch(listen: "Callable[[Kernel], Sink]") -> System:
         system = System(config, Tracer())
         system.kernel.tracer.sink = listen(system.kernel)
         system.__enter__()
+        signal.signal(signal.SIGINT, interrupts)  # Ctrl-C is for us, not for the guest
         system.exec_init(find_program(system, config.argv[0]))
         return system
 
@@ -41,13 +46,18 @@ def debug_command(config: Config, options: argparse.Namespace) -> int:
     except LinuxError as error:
         status = EXIT_NOT_FOUND if error.errno.name in {"ENOENT", "ENOTDIR"} else EXIT_NOT_EXECUTABLE
         return _complain(f"{os.fsdecode(config.argv[0])}: {os.strerror(error.errno)}", status)
+    interrupts.session = session
     try:
-        return _serve(session, options)
+        return _serve(session, interrupts, options)
+    except Exception as error:  # noqa: BLE001 - our own bugs end here: a panic, not a traceback
+        sys.stderr.write(panic_report(session.kernel, error))
+        return EXIT_FAILURE
     finally:
         session.close()
+        signal.signal(signal.SIGINT, old)
 
 
-def _serve(session: Session, options: argparse.Namespace) -> int:
+def _serve(session: Session, interrupts: Interrupts, options: argparse.Namespace) -> int:
     good = True
     for kind, text in options.commands:
         try:
@@ -57,7 +67,7 @@ def _serve(session: Session, options: argparse.Namespace) -> int:
         good = run_script(session, lines) and good
     if not options.batch and not session.done:
         session.execute("x/i $pc")
-        interact(session)
+        interact(session, interrupts)
     return 0 if good else 1
 
 

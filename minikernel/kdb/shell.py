@@ -15,7 +15,7 @@ from minikernel.kdb.command import COMMANDS, CommandError, find
 if TYPE_CHECKING:
     from minikernel.kdb.session import Session
 
-__all__ = ["ROOMS", "complete", "interact", "run_script"]
+__all__ = ["ROOMS", "Interrupts", "complete", "interact", "run_script"]
 
 ROOMS: Final = (control, stops, look, inside, helping)
 _PROMPT: Final = "(kdb) "
@@ -34,35 +34,36 @@ def run_script(session: "Session", lines: Iterable[str]) -> bool:
     return True
 
 
-def interact(session: "Session") -> None:
-    """Read and execute commands until ``quit`` or the end of the input."""
-    at_prompt = False
+class Interrupts:
+    """What Ctrl-C does: at the prompt the line is given up, otherwise the machine pauses.  A handler of SIGINT."""
 
-    def on_interrupt(_number: int, _frame: FrameType | None) -> None:
-        if at_prompt:
+    def __init__(self) -> None:
+        self.session: Session | None = None
+        self.at_prompt = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        """Ctrl-C was pressed."""
+        if self.session is None or self.at_prompt:
             raise KeyboardInterrupt
-        session.machine.interrupt()
+        self.session.machine.interrupt()
 
+
+def interact(session: "Session", interrupts: Interrupts) -> None:
+    """Read and execute commands until ``quit`` or the end of the input."""
     read = _reader(session)
-    old = signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        while not session.done:
-            at_prompt = True
-            try:
-                line = read()
-            except KeyboardInterrupt:
-                session.print("Quit")
-                continue
-            except EOFError:
-                session.print()
-                break
-            finally:
-                at_prompt = False
-            _execute(session, line)
-            # Starting the program anew makes its host signals the guest's again.
-            signal.signal(signal.SIGINT, on_interrupt)
-    finally:
-        signal.signal(signal.SIGINT, old)
+    while not session.done:
+        interrupts.at_prompt = True
+        try:
+            line = read()
+        except KeyboardInterrupt:
+            session.print("Quit")
+            continue
+        except EOFError:
+            session.print()
+            break
+        finally:
+            interrupts.at_prompt = False
+        _execute(session, line)
 
 
 def _execute(session: "Session", line: str) -> None:

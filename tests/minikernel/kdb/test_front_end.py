@@ -134,6 +134,30 @@ def test_ctrl_c_stops_a_running_program_and_the_line_editor_completes(loop: str,
         terminal.type("continue\r")
         terminal.expect("Interrupt.", press="\x03")
         terminal.expect("(kdb)")
+        terminal.type("run\r")  # a new machine
+        terminal.expect("Interrupt.", press="\x03")
+        terminal.expect("(kdb)")
+        terminal.type("quit\r")
+    except BaseException:
+        os.kill(terminal.pid, signal.SIGKILL)
+        raise
+    finally:
+        code = terminal.close()
+    assert code == 0
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_a_program_that_waits_for_input(tmp_path: Path) -> None:
+    terminal = Terminal("/bin/cat", tmp_path)
+    try:
+        terminal.expect("(kdb)")
+        terminal.type("run\r")
+        terminal.expect("Interrupt.", press="\x03")
+        terminal.expect("(kdb)")
+        terminal.type("ps\r")
+        terminal.expect("S ")
+        terminal.expect("read")
+        terminal.expect("(kdb)")
         terminal.type("quit\r")
     except BaseException:
         os.kill(terminal.pid, signal.SIGKILL)

@@ -1,6 +1,5 @@
 """Scripted sessions on a program of both architectures; the texts are in sessions/golden/ (UPDATE_GOLDEN=1 records)."""
 
-import contextlib
 import os
 import re
 import subprocess
@@ -14,7 +13,7 @@ from guest.toolchain import ARCHES, compiler_for
 from minikernel.boot import System
 from minikernel.config import Config
 from minikernel.events import Sink, Tracer
-from minikernel.kdb.command import COMMANDS, CommandError, find
+from minikernel.kdb.command import COMMANDS, find
 from minikernel.kdb.session import Session
 from minikernel.kdb.shell import ROOMS, complete, run_script
 from minikernel.kernel import Kernel
