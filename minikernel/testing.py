@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import stat
 import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 _MARK: Final = "golden_trace"
 _ENV: Final = {"PATH": "/usr/bin:/bin", "LANG": "C"}
 _CONTEXT: Final = 3  # equal lines to show before the first that is not
-_PIPE_INO: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,12 +211,11 @@ def _pipes() -> Iterator[None]:
 
 def _connect(kernel: Kernel, taps: dict[int, _Tap]) -> None:
     """Put *taps* in place of the host's streams; the pipes say the same about themselves in every run."""
-    from minikernel.trace.header import pin_stream, recorded_stat
+    from minikernel.trace.header import pin_streams
 
+    pin_streams(kernel)
     for fd, inode in kernel.vfs.streams.items():
         inode.tap = taps[fd]
-        numbers = [stat.S_IFIFO | 0o600, _PIPE_INO + fd, 0, 1, 0, 0, 0, 0, 0, 0, 0, 4096, 0]
-        pin_stream(kernel, fd, recorded_stat(numbers))
 
 
 # ---- pytest

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from minikernel import __version__
 from minikernel.abi.errno import LinuxError
+from minikernel.clock import VIRTUAL_EPOCH_NS
 from minikernel.config import Bind, Config
 from minikernel.fs.hostfs import HostFs
 from minikernel.fs.hostio import host_flags
@@ -20,6 +21,7 @@ _STAT: Final = (
     *("st_mode", "st_ino", "st_dev", "st_nlink", "st_uid", "st_gid", "st_size"),
     *("st_atime_ns", "st_mtime_ns", "st_ctime_ns", "st_blocks", "st_blksize", "st_rdev"),
 )
+_FIRST_INO: Final = 100
 _MACHINES: Final = (("x86-64", "pae"), ("i386", "pae"), ("i386", "2level"))
 _MAX_NUMBER: Final = 1 << 63
 _READ_SIZE: Final = 1 << 20
@@ -123,7 +125,7 @@ def streams_to_json(kernel: "Kernel") -> dict[str, dict[str, Any]]:
     """What the standard descriptors are, by number; what is no regular file keeps what stat(2) says for the run."""
     found = {}
     for fd, inode in kernel.vfs.streams.items():
-        st = os.fstat(inode.host_fd)
+        st = inode.pinned or os.fstat(inode.host_fd)
         found[str(fd)] = {
             "kind": stream_kind(st.st_mode, is_tty=inode.is_tty),
             "name": os.fsdecode(inode.name()),
@@ -156,6 +158,21 @@ def recorded_stat(value: Any) -> os.stat_result:
         return os.stat_result((*(known[name] for name in _STAT[:2]), *value[2:7], *seconds), known)
     except (TypeError, ValueError, OverflowError):
         raise TraceError("the header's streams are damaged") from None
+
+
+def pin_streams(kernel: "Kernel") -> None:
+    """What is no regular file says the same about itself to the end of the run; pipes and sockets, in every run."""
+    first: dict[tuple[int, int], int] = {}  # by what they are on the host: two descriptors may be one pipe
+    for fd, inode in kernel.vfs.streams.items():
+        st = os.fstat(inode.host_fd)
+        if stat.S_ISREG(st.st_mode):
+            continue
+        if stat.S_ISFIFO(st.st_mode) or stat.S_ISSOCK(st.st_mode):
+            ino = _FIRST_INO + first.setdefault((st.st_dev, st.st_ino), fd)
+            times = (VIRTUAL_EPOCH_NS,) * 3
+            numbers = (st.st_mode, ino, kernel.vfs.hostio.dev, 1, kernel.config.uid, kernel.config.gid, 0)
+            st = recorded_stat([*numbers, *times, 0, st.st_blksize, 0])
+        pin_stream(kernel, fd, st)
 
 
 def pin_stream(kernel: "Kernel", fd: int, st: os.stat_result) -> None:

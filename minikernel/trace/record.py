@@ -4,7 +4,6 @@ recorder = Recorder(kernel);  kernel.tracer.sink = recorder.sink;  ...load the p
 recorder.start(path, program);  ...run...;  recorder.finish(status)
 """
 
-import os
 from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING, Final
@@ -14,10 +13,9 @@ from minikernel.fs.file import WouldBlock
 from minikernel.trace.codec import Told, encode_events
 from minikernel.trace.digest import take_digest
 from minikernel.trace.format import DIGEST, EVENTS, INPUT, NOTES, Writer, to_json
-from minikernel.trace.header import host_files, make_header, outside
+from minikernel.trace.header import host_files, make_header, outside, pin_streams
 
 if TYPE_CHECKING:
-    from minikernel.fs.hostio import HostInode
     from minikernel.kernel import Kernel
 
 BATCH: Final = 4096
@@ -50,8 +48,8 @@ class Recorder:
         self.events = 0  # written so far
         self.failure: OSError | None = None
         self.sink: Sink = self._make_sink()
+        pin_streams(kernel)
         for fd, inode in kernel.vfs.streams.items():
-            _pin(inode)
             inode.tap = _Tap(self, fd)
 
     def _make_sink(self) -> Sink:
@@ -145,12 +143,6 @@ class Recorder:
             self._writer.finish()
         except OSError as error:
             self.failure = error
-
-
-def _pin(inode: "HostInode") -> None:
-    """What is no regular file says the same about itself to the end of the run."""
-    if inode.mapping is None:
-        inode.pin(os.fstat(inode.host_fd))
 
 
 class _Tap:

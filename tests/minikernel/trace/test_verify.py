@@ -157,6 +157,14 @@ def test_diff_names_the_first_difference_and_counts(tmp_path: Path) -> None:
     assert run("diff", str(first), "/no/such").returncode == 125
 
 
+def test_two_recordings_have_the_same_digests(tmp_path: Path) -> None:
+    words = ["--seed", "3", SH, "-c", "read x; echo $x | cat; ls -l /proc/self/fd; stat -L /dev/stdin"]
+    traces = [record(tmp_path / name, *words, stdin=b"in\n") for name in "ab"]
+    done = run("diff", *map(str, traces))
+
+    assert (done.returncode, done.stdout.startswith(b"the same: ")) == (0, True), done.stdout
+
+
 def test_host_clocks_are_noted(tmp_path: Path) -> None:
     trace = record(tmp_path / "t", "--clock", "host", TRUE)
 
