@@ -44,7 +44,7 @@ def go_on(session: "Session", *, goals: tuple[Goal, ...] = (), until: int | None
                 if _at_goal(session, goals):
                     _tell_switch(session, before)
                     return True
-                if _at_breakpoint(session):
+                if at_breakpoint(session):
                     break
             case Why.ASKED:
                 if _caught(session):
@@ -71,6 +71,8 @@ def step_once(session: "Session") -> bool:
     if pause.why in {Why.EXITED, Why.STUCK}:
         tell_end(session, pause)
         return False
+    if pause.why is Why.INTERRUPTED:
+        session.print("\nProgram received signal SIGINT, Interrupt.")
     if pause.why is not Why.STEPPED:
         return False
     watched = [point for point in session.points.values() if isinstance(point, p.Watchpoint) and point.enabled]
@@ -91,7 +93,7 @@ def wait_for(session: "Session", task: "Task") -> bool:
         if pause.why is Why.INTERRUPTED:
             session.print("\nProgram received signal SIGINT, Interrupt.")
             return False
-        if (pause.why is Why.BREAK and _at_breakpoint(session)) or (pause.why is Why.ASKED and _caught(session)):
+        if (pause.why is Why.BREAK and at_breakpoint(session)) or (pause.why is Why.ASKED and _caught(session)):
             return False
 
 
@@ -147,7 +149,7 @@ def _counts(session: "Session", point: p.Point) -> bool:
     return True
 
 
-def _at_breakpoint(session: "Session") -> bool:
+def at_breakpoint(session: "Session") -> bool:
     """Whether a breakpoint wants to stop here; says so."""
     task = session.kernel.current
     if task is None or not task.has_mm:
