@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Final
 
 from emu.cpu import RIP, RSP
+from minikernel.abi.errno import LinuxError
 from minikernel.kdb.command import CommandError, command
 from minikernel.kdb.going import Goal, go_on, step_once, tell_end
 from minikernel.kdb.machine import Pause, Why
@@ -43,7 +44,11 @@ def starti(session: "Session", arguments: str, *, quiet: bool) -> None:
     _no(arguments)
     if session.machine.icount or session.kernel.exit_code is not None:
         session.close()
-        session.start()
+        try:
+            session.start()
+        except (LinuxError, OSError) as error:
+            session.done = True  # there is no machine any more to ask about
+            raise CommandError(f"The program cannot be started again: {error}.") from None
     if not quiet:
         session.show_position()
 

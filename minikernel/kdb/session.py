@@ -319,5 +319,8 @@ class Session:
 
     def close(self) -> None:
         """Switch the machine off."""
+        if not self._loaded:
+            return
+        self._loaded = False
         self.machine.system.__exit__(None, None, None)
         self.kernel.cpu.close()

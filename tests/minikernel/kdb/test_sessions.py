@@ -175,6 +175,17 @@ def test_ctrl_c_stops_a_program_that_never_ends(bare: tuple[str, Path]) -> None:
         assert "received signal SIGINT" in "".join(printed)
 
 
+def test_a_program_that_is_gone_is_not_started_again(tmp_path: Path, bare: tuple[str, Path]) -> None:
+    (tmp_path / "it").write_bytes((bare[1] / "bare").read_bytes())
+    (tmp_path / "it").chmod(0o755)
+    with session(tmp_path, program="it") as (it, printed):
+        it.execute("stepi")
+        (tmp_path / "it").unlink()
+        assert not it.execute("run")
+        assert "cannot be started again" in printed[-1]
+        assert it.done
+
+
 def test_two_runs_print_the_same(bare: tuple[str, Path]) -> None:
     with session(bare[1]) as (it, printed):
         texts = []
