@@ -1,6 +1,7 @@
 """A machine in this process: boot it, run a program of the guest on it, and look at what is left."""
 
 import fcntl
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,6 +69,17 @@ def run_and_audit(config: Config, program: bytes | None = None, *, stdin: bytes 
             assert_nothing_left(kernel, tables)
         system.kernel.cpu.close()
         return Ended(code, output_of(out), output_of(err))
+
+
+@contextmanager
+def few_objects() -> Iterator[None]:
+    """The collector, and the books of many runs that ask it, look at what is made from now on only."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def shell(script: str, cwd: Path, **options: object) -> Config:

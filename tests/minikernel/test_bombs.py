@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +11,7 @@ import pytest
 from guest.toolchain import compiler_for
 from minikernel.abi.signal import SIGKILL
 from minikernel.config import Config
-from tests.minikernel.machine import run_and_audit
+from tests.minikernel.machine import few_objects, run_and_audit
 
 _HEAD: Final = r"""
 #define _GNU_SOURCE
@@ -146,6 +147,12 @@ CODES: Final = {
     "pipes": {0, SIGKILL},
     "files": {0, SIGKILL},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_objects() -> Iterator[None]:
+    with few_objects():
+        yield
 
 
 @pytest.fixture(scope="module")

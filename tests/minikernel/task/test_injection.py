@@ -1,7 +1,7 @@
 """Whichever allocation of fork, clone, exec or mmap fails: ENOMEM or the OOM path, and nothing is left behind."""
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +20,7 @@ from minikernel.mm.uaccess import clear_user
 from minikernel.report.audit import assert_nothing_left, table_frames, validate_machine
 from minikernel.task.exec import do_execve
 from minikernel.task.fork import CloneArgs, kernel_clone
-from tests.minikernel.machine import streams
+from tests.minikernel.machine import few_objects, streams
 from tests.minikernel.task.programs import Machine, program
 
 _MOST: Final = 500  # allocations that one call makes, at the very most
@@ -77,6 +77,12 @@ def _call(machine: Machine, name: str) -> Errno | None:
     except LinuxError as error:
         return error.errno
     return None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_objects() -> Iterator[None]:
+    with few_objects():
+        yield
 
 
 @pytest.mark.parametrize("name", CALLS)
