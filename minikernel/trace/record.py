@@ -75,15 +75,17 @@ class Recorder:
         self._writer = Writer(path, make_header(self._kernel, program))
 
     def _full(self, icount: int, pid: int, event: Event) -> int:
-        """It is time to write; the instruction count when it is so again."""
-        self._flush()
+        """It is time to write, or a process ends; the instruction count when it is time again."""
         init = self._kernel.init
-        if icount >= self._next_digest or (
-            type(event) is SchedProcessExit and init is not None and pid == init.pid and self._writer is not None
-        ):
+        last = type(event) is SchedProcessExit and init is not None and pid == init.pid
+        if not last and len(self._batch) < self._batch_size and icount < self._deadline:
+            return self._deadline  # another process ends: nothing to do
+        self._flush()
+        if self._writer is not None and (last or icount >= self._next_digest):
             frames = self._digest()
             self._next_digest = icount + max(self._digest_every, frames * _DIGEST_PAUSE)
-        return min(icount + _FLUSH_EVERY, max(self._next_digest, icount + 1))
+        self._deadline = min(icount + _FLUSH_EVERY, max(self._next_digest, icount + 1))
+        return self._deadline
 
     def _flush(self) -> None:
         """Write the batch.  Before there is a file it is kept."""

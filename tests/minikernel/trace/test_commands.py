@@ -59,11 +59,11 @@ def test_show_filters(recorded: Path) -> None:
 
 def test_show_finds_its_place_among_many_chunks(tmp_path: Path) -> None:
     path = str(tmp_path / "t")
-    run("record", "-o", path, "--", SH, "-c", "i=0; while [ $i -lt 90 ]; do i=$((i+1)); (exit 3); done")
+    run("record", "-o", path, "--", SH, "-c", "i=0; while [ $i -lt 150 ]; do i=$((i+1)); (exit 3); done")
     with Trace(path) as trace:
         told = list(trace.events())
-        assert trace.nr_chunks > 5
-        for at in range(0, len(told), 997):
+        assert trace.nr_chunks > 4
+        for at in range(0, len(told), 1997):
             start = told[at][0]
             assert list(trace.events(start=start)) == [one for one in told if one[0] >= start]
 
@@ -131,14 +131,14 @@ def test_a_killed_recorder_leaves_a_trace_up_to_its_last_chunk(tmp_path: Path, d
 
     assert done.returncode == 0
     assert b"the trace has no end" in done.stderr
-    assert done.stdout.count(b"\n") >= 4096
+    assert done.stdout.count(b"\n") >= 1000
     assert b"its recorder was killed" in run("stats", str(path)).stdout
 
 
 def test_a_disk_that_fills_up_does_not_stop_the_program(tmp_path: Path) -> None:
-    """The largest file is 12 KiB: the trace ends there, the program does not."""
-    script = "i=0; while [ $i -lt 60 ]; do i=$((i+1)); (exit 3); done; echo done"
-    limited = f"ulimit -f 24; exec {sys.executable} -m minikernel record -o {tmp_path}/t {SH} -c '{script}'"
+    """The largest file is 10 KiB: the trace ends there, the program does not."""
+    script = "i=0; while [ $i -lt 200 ]; do i=$((i+1)); (exit 3); done; echo done"
+    limited = f"ulimit -f 20; exec {sys.executable} -m minikernel record -o {tmp_path}/t {SH} -c '{script}'"
     done = subprocess.run(
         [SH, "-c", f"trap '' XFSZ; {limited}"], capture_output=True, check=False, timeout=120, env=dict(os.environ)
     )
