@@ -43,6 +43,7 @@ def debug(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *words], input=stdin, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.slow
 def test_commands_from_files_and_the_command_line_run_in_their_order(leave: str, tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text("# a comment\nprint 2\n\nprint 3\n")
@@ -53,12 +54,14 @@ def test_commands_from_files_and_the_command_line_run_in_their_order(leave: str,
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_batch_whose_command_fails_says_so(leave: str) -> None:
     done = debug("--batch", "-ex", "nonsense", "-ex", "print 1", leave)
 
     assert (done.returncode, done.stdout) == (1, 'Undefined command: "nonsense".  Try "help".\n$1 = 1\n')
 
 
+@pytest.mark.slow
 def test_commands_come_from_a_pipe(leave: str) -> None:
     done = debug(leave, stdin="tbreak last\nrun\nstepi\n\nprint 5\n")
 
@@ -68,6 +71,7 @@ def test_commands_come_from_a_pipe(leave: str) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.slow
 def test_what_is_not_there_is_not_debugged(leave: str, tmp_path: Path) -> None:
     assert debug("--batch", str(tmp_path / "nothing")).returncode == 127
     assert debug("--batch", str(tmp_path)).returncode == 126

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from emu.cpu import RIP
 from minikernel.boot import System
 from minikernel.config import Config
 from minikernel.kdb.machine import Machine, Pause, Why
+from tests.minikernel.kdb.conftest import build
 
 
 @contextmanager
@@ -125,3 +127,19 @@ def test_a_run_is_stopped_from_outside(story: Path) -> None:
         assert it.run().why is Why.INTERRUPTED
         assert it.run().why is Why.EXITED
         assert it.run().why is Why.EXITED
+
+
+@pytest.mark.parametrize("paging", ["pae", "2level"])
+def test_an_i386_machine_pauses_as_exactly(paging: str) -> None:
+    program = build("i386", "story")
+    ends = []
+    for every in (None, 333):
+        settings = replace(config(program, slice_=997), cpu="i386", paging=paging)
+        with nowhere(), System(settings) as system:
+            system.exec_init()
+            it = Machine(system)
+            while it.run(until=it.icount + every if every else None).why is not Why.EXITED:
+                pass
+            ends.append(left(it))
+        system.kernel.cpu.close()
+    assert ends[0] == ends[1]
