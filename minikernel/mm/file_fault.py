@@ -10,7 +10,7 @@ from minikernel.mm.gfp import GFP_HIGHUSER
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.outcome import FaultOutcome, bus_error, failed, oom, served_file
 from minikernel.mm.rmap import anon_vma_prepare
-from minikernel.mm.set_pte import YOUNG_DIRTY, copy_page, map_anon, map_file_page, note_pte
+from minikernel.mm.set_pte import YOUNG_DIRTY, copy_page, map_anon, map_file_page, map_file_pages, note_pte
 from minikernel.mm.vma import VM_ACCESS_FLAGS, VM_SHARED, Vma
 
 FAULT_AROUND_PAGES: Final = 16  # fault_around_bytes, 64 KiB
@@ -28,7 +28,7 @@ def do_fault(mm: MmStruct, vma: Vma, address: int, error_code: int) -> FaultOutc
     if index << PAGE_SHIFT >= cache.size:
         # Linux finds out late: it has looked around, or prepared for the copy, by then.
         if not error_code & PF_W:
-            _map_around(mm, vma, cache, *_around(vma, address, cache))
+            map_file_pages(mm, vma, cache, *_around(vma, address, cache))
         elif not vma.flags & VM_SHARED and vma.anon_vma is None:
             anon_vma_prepare(mm, vma)
         return bus_error(mm, address, "the page lies beyond the end of the mapped file")
@@ -54,7 +54,7 @@ def do_read_fault(mm: MmStruct, vma: Vma, address: int, cache: PageCache, index:
     first, last = _around(vma, address, cache)
     if major:
         _read_around(mm, cache, first, last)
-    _map_around(mm, vma, cache, first, last)
+    map_file_pages(mm, vma, cache, first, last)
     return served_file(mm, FaultKind.FILE_READ, address, pfn, major=major)
 
 
@@ -64,20 +64,6 @@ def _around(vma: Vma, address: int, cache: PageCache) -> tuple[int, int]:
     start = max(window, vma.start)
     end = min(window + (FAULT_AROUND_PAGES << PAGE_SHIFT), vma.end)
     return vma.index(start), min(vma.index(end), (cache.size + PAGE_MASK) >> PAGE_SHIFT)
-
-
-def _map_around(mm: MmStruct, vma: Vma, cache: PageCache, first: int, last: int) -> None:
-    """Map the cached pages [*first*, *last*) that are not; stops quietly when there is no memory for a table."""
-    pages = cache.pages
-    get = mm.pgtable.get
-    base = vma.start - (vma.pgoff << PAGE_SHIFT)
-    for index in range(first, last):
-        pfn = pages.get(index)
-        if pfn is None:
-            continue
-        address = base + (index << PAGE_SHIFT)
-        if not get(address) and not map_file_page(mm, vma, address, cache, pfn):
-            return
 
 
 def _read_around(mm: MmStruct, cache: PageCache, first: int, last: int) -> None:

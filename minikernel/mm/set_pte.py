@@ -48,6 +48,37 @@ def map_anon(mm: MmStruct, vma: Vma, address: int, new: Pfn) -> bool:
     return True
 
 
+def map_file_pages(mm: MmStruct, vma: Vma, cache: PageCache, first: int, last: int) -> None:
+    """Map the cached pages [*first*, *last*) that are not mapped yet: filemap_map_pages.
+
+    Stops quietly when there is no memory for a table.  It does what map_file_page does for each page: a shell maps
+    170 pages so after each fork, and the calls would be what that costs.
+    """
+    pages = cache.pages
+    base = vma.start - (vma.pgoff << PAGE_SHIFT)
+    prot = mm.prot[vma.flags & VM_ACCESS_FLAGS] | PTE_A
+    executable = not prot & PTE_XD
+    get, set_entry = mm.pgtable.get, mm.pgtable.set
+    refcount, mapcount = mm.mem_map.refcount, mm.mem_map.mapcount
+    for index in range(first, last):
+        pfn = pages.get(index)
+        address = base + (index << PAGE_SHIFT)
+        if pfn is None or get(address):
+            continue
+        if cache.backing is None:
+            if not map_file_page(mm, vma, address, cache, pfn):
+                return
+            continue
+        if executable:
+            note_exec(mm.node, pfn)
+        refcount[pfn] += 1  # from here on, as reclaim may look for pages while a table is made
+        if not set_entry(address, pfn << PAGE_SHIFT | prot):
+            refcount[pfn] -= 1
+            return
+        mapcount[pfn] += 1
+        mm.rss_file += 1
+
+
 def map_file_page(mm: MmStruct, vma: Vma, address: int, cache: PageCache, pfn: Pfn) -> bool:
     """Map a cached page for reading: set_pte_range.  False: no memory for a table.
 

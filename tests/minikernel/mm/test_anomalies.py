@@ -267,10 +267,12 @@ def test_what_was_there_survives_a_fault_without_memory() -> None:
     scene.machine.validate()
 
 
-def test_looking_around_before_a_bus_error_may_find_no_memory() -> None:
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_looking_around_before_a_bus_error_may_find_no_memory(*, on_disk: bool) -> None:
     scene = Scene(LAYOUTS[0])
-    scene.memory.cache.write(7 * PAGE_SIZE, b"x")
-    map_fixed(scene.mm, BASE, 4, PROT_READ, MAP_PRIVATE, scene.memory, 7)
+    file, last = (scene.disk, 19) if on_disk else (scene.memory, 7)
+    file.cache.write(last * PAGE_SIZE, b"x")
+    map_fixed(scene.mm, BASE, 4, PROT_READ, MAP_PRIVATE, file, last)
     scene.machine.node.fail_allocation(0)
 
     assert isinstance(touch(scene.mm, BASE + PAGE_SIZE, READ), BusError)
