@@ -203,6 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the process's exit status."""
     # Nothing made at start-up becomes garbage: looking for some while modules are loaded is a twentieth of a short run.
     gc.disable()
+    _open_closed_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = _parser().parse_args(_protect_stats(words))
@@ -228,6 +229,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILURE
     return 0
+
+
+def _open_closed_streams() -> None:
+    """Let our own messages go nowhere if we were started with a standard stream closed.
+
+    The descriptor itself stays closed: the guest is to find what we were given.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            import fcntl
+
+            low = os.open(os.devnull, os.O_WRONLY)
+            high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 10)
+            os.close(low)
+            setattr(sys, name, os.fdopen(high, "w"))
 
 
 def _protect_stats(words: list[str]) -> list[str]:

@@ -192,7 +192,9 @@ _WORDS: Final = {Errno.ENOENT: "not found", Errno.EACCES: "permission denied", E
 
 def _text(error: LinuxError) -> str:
     words = _WORDS.get(error.errno) or os.strerror(error.errno)
-    return f"{words} ({error.why})" if error.why else words
+    # The path walk's reason is the component it stopped at, as bytes: the name is in the message already.
+    is_component = error.why.startswith(("b'", 'b"'))
+    return words if is_component or not error.why else f"{words} ({error.why})"
 
 
 def _complain(message: str, status: int) -> int:

@@ -19,7 +19,10 @@ def load_script(task: Task, bprm: BinPrm) -> None:
         raise LinuxError(Errno.ENOENT, "the interpreter could not open the script: its descriptor closes on exec")
     bprm.argv = [interpreter, *([argument] if argument else []), bprm.path, *bprm.argv[1:]]
     bprm.path = interpreter
-    file = open_exec(task.fs, task.cred, interpreter)
+    try:
+        file = open_exec(task.fs, task.cred, interpreter)
+    except LinuxError as error:
+        raise LinuxError(error.errno, f"its interpreter {interpreter.decode(errors='replace')}") from None
     bprm.file.put_file()
     bprm.file = file
 

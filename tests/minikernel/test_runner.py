@@ -136,3 +136,21 @@ def test_a_program_that_needs_more_memory_than_there_is_is_killed_and_the_user_t
 
     assert done.returncode == 128 + signal.SIGKILL
     assert "was killed: out of memory (the machine has 16 MiB" in done.stderr
+
+
+def test_a_closed_standard_stream_stays_closed_for_the_guest() -> None:
+    command = f"{sys.executable} -m minikernel run --strace {SH} -c 'echo to stderr >&2 || exit 9' 2>&-"
+    done = subprocess.run([SH, "-c", command], capture_output=True, text=True, check=False, timeout=120)
+
+    assert (done.returncode, done.stdout, done.stderr) == (9, "", "")
+
+
+def test_a_script_without_its_interpreter_names_it(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("#!/no/such/interpreter -x\n")
+    script.chmod(0o755)
+    done = run("run", str(script))
+
+    assert done.returncode == 127
+    assert done.stderr == f"minikernel: {script}: not found (its interpreter /no/such/interpreter)\n"
+    assert run("run", "/no/such").stderr == "minikernel: /no/such: not found\n"
