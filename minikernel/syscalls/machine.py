@@ -10,7 +10,6 @@ from minikernel.abi.abi import I386, X86_64
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.ldt import (
     LM,
-    SEG_32BIT,
     USER_DESC_SIZE,
     UserDesc,
     unpack_user_desc,
@@ -47,6 +46,7 @@ from minikernel.syscalls.entry_types import Entry, full, partial
 from minikernel.syscalls.ident import find_task
 from minikernel.syscalls.sigaction import call_abi
 from minikernel.task.task import Task
+from minikernel.task.tls import tls_desc_okay
 
 _XFEATURE_FP_SSE: Final = 3
 _ANY_FREE: Final = 0xFFFF_FFFF  # entry_number -1
@@ -83,13 +83,6 @@ def sys_arch_prctl(kernel: Kernel, task: Task, code: ArchPrctlCode, addr: ULong)
 # ---- segments of i386 programs
 
 
-def _tls_okay(desc: UserDesc) -> bool:
-    """The descriptor may be used for thread-local storage (tls_desc_okay): 32-bit data, or empty."""
-    if desc.is_empty or desc.is_zero:
-        return True
-    return bool(desc.flags & SEG_32BIT) and desc.contents <= 1
-
-
 def sys_set_thread_area(kernel: Kernel, task: Task, u_info: UserDescIn) -> int:
     """set_thread_area(2), i386.
 
@@ -97,7 +90,7 @@ def sys_set_thread_area(kernel: Kernel, task: Task, u_info: UserDescIn) -> int:
         EINVAL: no TLS entry, or a descriptor that is not for data.  ESRCH: all are taken.
     """
     desc = unpack_user_desc(copy_from_user(task.mm, u_info, USER_DESC_SIZE))
-    if not _tls_okay(desc):
+    if not tls_desc_okay(desc):
         raise LinuxError(Errno.EINVAL, "set_thread_area: not a data segment")
     gdt = kernel.user_mode.gdt
     index = desc.entry_number

@@ -162,7 +162,7 @@ def test_thread_areas_are_handed_out_and_read_back() -> None:
     assert unpack_user_desc(caller.get(16)) == UserDesc(13, 0x1001, 0xFFFFF, 0x51)
 
 
-@pytest.mark.parametrize(("entry", "flags"), [(5, 0x51), (99, 0x51), (12, 0x55), (12, 0x50)])
+@pytest.mark.parametrize(("entry", "flags"), [(5, 0x51), (99, 0x51), (12, 0x55), (12, 0x50), (12, 0x71)])
 def test_other_segments_are_refused(entry: int, flags: int) -> None:
     caller = Caller(I386)
     with_machine(caller)
