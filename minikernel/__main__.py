@@ -15,8 +15,6 @@ from typing import NoReturn
 from minikernel.config import DEFAULT_RAM, Bind, Config
 
 EXIT_FAILURE = 125
-EXIT_NOT_EXECUTABLE = 126
-EXIT_NOT_FOUND = 127
 _TAKE_A_VALUE = frozenset(
     f"--{name}"
     for name in (

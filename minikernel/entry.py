@@ -12,7 +12,7 @@ from emu.cpu import RAX, RBP, RIP, RSP
 from emu.exits import BudgetSpent, CpuException, PageFault, Syscall, SyscallInsn
 from emu.x86 import PAGE_SHIFT, VirtAddr
 from minikernel.abi import signal as s
-from minikernel.abi.abi import I386, X86_64, Abi
+from minikernel.abi.abi import I386, X86_64
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.siginfo import Siginfo
 from minikernel.abi.vsyscall import VSYSCALL_PAGE
@@ -20,7 +20,7 @@ from minikernel.events import PageFaultUser, SchedSwitch, SysEnter, SysExit
 from minikernel.kernel import Kernel
 from minikernel.mm.fault import BusError, OutOfMemory, Segv, Served, handle_mm_fault, user_error_code
 from minikernel.mm.uaccess import get_user
-from minikernel.syscalls.table import TABLE_32, TABLE_64, SyscallTable, advance
+from minikernel.syscalls.table import TABLE_32, TABLE_64, advance
 from minikernel.syscalls.vsyscall import emulate_vsyscall
 from minikernel.task.exit import do_group_exit
 from minikernel.task.rseq import rseq_handle_notify_resume
@@ -36,7 +36,6 @@ _MASK64: Final = (1 << 64) - 1
 _ERESTARTS: Final = frozenset(
     -int(e) for e in (Errno.ERESTARTSYS, Errno.ERESTARTNOINTR, Errno.ERESTARTNOHAND, Errno.ERESTART_RESTARTBLOCK)
 )
-_TABLES: Final[dict[Abi, SyscallTable]] = {X86_64: TABLE_64, I386: TABLE_32}
 
 
 class Deadlock(RuntimeError):  # noqa: N818 - the name says it all

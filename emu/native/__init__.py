@@ -46,7 +46,6 @@ def load() -> ctypes.PyDLL:
         ("machine_nr_sites", word, (pointer,)),
         ("machine_cpl", ctypes.c_uint, (pointer,)),
         ("machine_code_bits", ctypes.c_uint, (pointer,)),
-        ("machine_error_code_offset", ctypes.c_uint, (pointer,)),
         ("machine_fxsave", None, (pointer, pointer)),
         ("machine_fxrstor", None, (pointer, pointer)),
         ("insn_length", ctypes.c_uint, (ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint)),

@@ -471,9 +471,3 @@ unsigned machine_code_bits(struct machine *m)
     memcpy(&hflags, m->env + m->at.hflags, 4);
     return hflags & HF_CS64 ? 64 : hflags & HF_CS32 ? 32 : 16;
 }
-
-/* Offset of `error_code` in the saved state, for tests. */
-unsigned machine_error_code_offset(struct machine *m)
-{
-    return m->at.error_code;
-}
