@@ -39,6 +39,7 @@ def run(
         timeout=timeout,
         cwd=cwd,
         env=dict(environment),
+        start_new_session=True,  # the caller's may lie outside its PID namespace, where getsid says 0
         check=False,
     )
     status = done.returncode if done.returncode >= 0 else 128 - done.returncode
