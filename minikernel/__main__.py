@@ -12,16 +12,31 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from minikernel.config import DEFAULT_RAM, Bind, Config
+from minikernel.config import DEFAULT_RAM, Bind, Config, Swap
 
 EXIT_FAILURE = 125
 _TAKE_A_VALUE = frozenset(
     f"--{name}"
     for name in (
-        *("root", "cwd", "env", "bind", "ram", "cpu", "paging", "seed", "schedule-seed", "clock"),
+        *(
+            "root",
+            "cwd",
+            "env",
+            "bind",
+            "ram",
+            "swap",
+            "policy",
+            "sysctl",
+            "cpu",
+            "paging",
+            "seed",
+            "schedule-seed",
+            "clock",
+        ),
         *("max-instructions", "max-processes", "max-memory", "timeout", "output"),
     )
 ) | {"-o"}
+_MAX_PRIORITY = 32767  # of a swap area
 _LONGEST = 1e9  # seconds
 _RUN_USAGE = "minikernel run [OPTIONS] [--] PROGRAM [ARGS...]"
 _DEBUG_USAGE = "minikernel debug [OPTIONS] [--] PROGRAM [ARGS...]"
@@ -62,6 +77,28 @@ def bind(text: str) -> Bind:
     if len(parts) not in {2, 3} or not all(parts[:2]) or parts[2:] not in ([], ["rw"], ["ro"]):
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:GUEST[:rw]")
     return Bind(host=os.fsencode(parts[0]), guest=os.fsencode(parts[1]), writable=parts[2:] == ["rw"])
+
+
+def swap(text: str) -> Swap:
+    """``SIZE`` or ``FILE``, and ``,pri=N`` behind it."""
+    name, comma, option = text.partition(",")
+    key, _, number = option.partition("=")
+    if comma and (key not in {"pri", "prio"} or not number.isdecimal() or int(number) > _MAX_PRIORITY):
+        raise argparse.ArgumentTypeError(f"{text!r} is not SIZE or FILE, or either with ,pri=0 to ,pri={_MAX_PRIORITY}")
+    priority = int(number) if comma else None
+    if name[:1].isdecimal() and "/" not in name:
+        return Swap(size=size(name), priority=priority)
+    if not name:
+        raise argparse.ArgumentTypeError("a size like 64M or a file that mkswap prepared")
+    return Swap(path=os.fsencode(name), priority=priority)
+
+
+def sysctl(text: str) -> tuple[str, str]:
+    """``NAME=VALUE``."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
 
 
 def variable(text: str) -> bytes:
@@ -183,6 +220,14 @@ def _add_machine(run: argparse.ArgumentParser) -> None:
     )
     machine = run.add_argument_group("the machine")
     machine.add_argument("--ram", metavar="SIZE", type=size, default=DEFAULT_RAM, help="4M to 3G (default 256M)")
+    machine.add_argument(
+        "--swap", metavar="SIZE|FILE[,pri=N]", type=swap, action="append", default=[],
+        help="swap to a temporary file of SIZE, or to FILE, made by mkswap",
+    )  # fmt: skip
+    machine.add_argument("--policy", metavar="NAME", default="two-list", help="which page is reclaimed (two-list, ...)")
+    machine.add_argument(
+        "--sysctl", metavar="NAME=VALUE", type=sysctl, action="append", default=[], help="such as vm.swappiness=10"
+    )
     machine.add_argument("--cpu", choices=("x86-64", "i386"), default="x86-64")
     machine.add_argument("--paging", choices=("pae", "2level"), default=None, help="of an i386 machine (default pae)")
     machine.add_argument("--seed", metavar="N", type=int, default=None, help="of all randomness; turns ASLR on")
@@ -288,6 +333,9 @@ def _config(options: argparse.Namespace) -> Config:
         cwd=os.fsencode(cwd),
         binds=tuple(options.bind),
         ram=options.ram,
+        swap=tuple(options.swap),
+        policy=options.policy,
+        sysctls=tuple(options.sysctl),
         cpu=options.cpu,
         paging=options.paging or "pae",
         seed=options.seed or 0,

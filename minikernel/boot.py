@@ -10,6 +10,7 @@ from emu.physmem import PhysMem
 from emu.x86 import Pfn, pfn_to_phys
 from minikernel import entry
 from minikernel.abi.abi import I386, X86_64
+from minikernel.abi.errno import LinuxError
 from minikernel.abi.resource import default_rlimits
 from minikernel.abi.signal import SIGALRM, SIGINT, SIGTERM
 from minikernel.arch.user_mode import UserMode
@@ -17,6 +18,7 @@ from minikernel.clock import Clock
 from minikernel.config import Config
 from minikernel.events import Tracer
 from minikernel.fs.cred import Cred
+from minikernel.fs.swapstore import open_swap_file, temporary_swap
 from minikernel.fs.vfs import Vfs
 from minikernel.kernel import Kernel
 from minikernel.mm.gfp import GFP_KERNEL
@@ -25,14 +27,18 @@ from minikernel.mm.layout import I386_2LEVEL_LAYOUT, I386_PAE_LAYOUT, X86_64_LAY
 from minikernel.mm.page import PG_kernel
 from minikernel.mm.page_alloc import Node
 from minikernel.mm.pgtable import PageTable
-from minikernel.mm.vmscan import CacheClock
+from minikernel.mm.policy import make_policy
+from minikernel.mm.vmscan import Vmscan
 from minikernel.prng import Prng
 from minikernel.procfs.mount import procfs
+from minikernel.procfs.sysctl import set_sysctl
 from minikernel.task.exec import do_execve
 from minikernel.task.exit import do_group_exit
+from minikernel.task.kswapd import Kswapd
 from minikernel.task.task import Process, Task
 from minikernel.task.vdso import Vdso
 
+_IO_NS: Final = 100_000  # what a page of swap, or of a file that reclaim took too early, costs: a fast disk
 _UPTIME_NS: Final = 10 * 10**9  # when the first program starts: some programs look a second back
 _LAYOUTS: Final = {
     ("x86-64", "pae"): X86_64_LAYOUT,
@@ -54,8 +60,8 @@ class System:
         """Boot.
 
         Raises:
-            ValueError: the amount of RAM.
-            OSError: --root or a --bind is not there.
+            ValueError: the amount of RAM, the policy, a sysctl.
+            OSError: --root, a --bind or a swap file is not there or cannot be used.
             MachineError, NativeMissingError: the emulator cannot be used.
             LinuxError: the working directory is not there.
         """
@@ -100,6 +106,7 @@ class System:
         for sig, handler in self._old_handlers.items():
             signal.signal(sig, handler)  # type: ignore[arg-type]  # what signal.signal gave us
         self.kernel.vfs.shutdown()
+        self.kernel.node.swap.close()
 
     def _host_signal(self, number: int, _frame: object) -> None:
         """A signal to the emulator: the run loop takes it at its next turn."""
@@ -118,7 +125,6 @@ def start_kernel(config: Config, tracer: Tracer) -> Kernel:
     physmem = PhysMem(config.ram if config.max_memory is None else min(config.ram, config.max_memory))
     cpu = Cpu(physmem, layout.mode)
     node = Node(physmem, layout, tracer)
-    node.reclaim = CacheClock(node)
     kernel_half = build_kernel_half(node, layout)
     init_pgtable = PageTable(node, kernel_half)
     user_mode = UserMode(cpu, kernel_half, init_pgtable.root)
@@ -129,10 +135,41 @@ def start_kernel(config: Config, tracer: Tracer) -> Kernel:
     )  # fmt: skip
     for abi in (X86_64, I386) if cpu.long_mode else (I386,):
         kernel.vdso[abi] = (image := Vdso(abi), _kernel_page(node, image.image))
+    _start_reclaim(kernel)
     kernel.vfs = Vfs(kernel, config.root, config.binds)
     kernel.vfs.mount_at(b"/proc", procfs(kernel))
+    for name, value in config.sysctls:
+        set_sysctl(kernel, name, value)
     kernel.init = _init_task(kernel)
     return kernel
+
+
+def _start_reclaim(kernel: Kernel) -> None:
+    """Hand the page allocator what it calls when memory is short, and switch swap on.
+
+    Raises:
+        ValueError: no such policy.  OSError, LinuxError: a swap file.
+    """
+    node, config, clock = kernel.node, kernel.config, kernel.clock
+    if config.policy != node.lru.policy.name:
+        node.lru.use(make_policy(config.policy, node))
+    vmscan = Vmscan(node)
+    node.reclaim = vmscan.try_to_free_pages
+    node.reclaim_pages = vmscan.reclaim_pages
+    node.drop_pagecache = vmscan.drop_pagecache
+    node.out_of_memory = kernel.oom
+    if not clock.is_host:
+        node.spend_io = lambda: clock.skip_to(clock.now_ns() + _IO_NS)
+    kernel.kswapd = Kswapd(kernel, vmscan)
+    entry.start_kernel_thread(kernel, kernel.kswapd.task)
+    node.wake_kswapd = kernel.kswapd.wake
+    for number, swap in enumerate(config.swap):
+        store = temporary_swap(swap.size) if swap.path is None else open_swap_file(swap.path)
+        try:
+            node.swap.swapon(b"/dev/swap%d" % number, store, store.nr_pages, swap.priority)
+        except LinuxError as error:
+            store.close()
+            raise OSError(error.errno, error.why, os.fsdecode(swap.path or b"")) from error
 
 
 def _kernel_page(node: Node, data: bytes) -> Pfn:

@@ -19,6 +19,15 @@ class Bind:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Swap:
+    """A swap area from the start on: a host file that mkswap(8) prepared, or *size* bytes of a temporary one."""
+
+    path: bytes | None = None
+    size: int = 0
+    priority: int | None = None  # None: below all that were given before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """One boot of the machine."""
 
@@ -28,6 +37,9 @@ class Config:
     cwd: bytes = b"/"  # in the guest
     binds: tuple[Bind, ...] = ()
     ram: int = DEFAULT_RAM  # bytes
+    swap: tuple[Swap, ...] = ()
+    policy: str = "two-list"  # which page goes when memory is short: mm/policy
+    sysctls: tuple[tuple[str, str], ...] = ()  # (vm.swappiness, 10): set before the program starts
     cpu: str = "x86-64"  # or "i386"
     paging: str = "pae"  # of the i386 machine: "pae" or "2level"
     seed: int = 0

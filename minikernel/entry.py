@@ -316,6 +316,13 @@ def _resume_call(kernel: Kernel, task: Task) -> None:
     _continue_call(kernel, task, advance(call, task.woken, interrupt=interrupted))
 
 
+def start_kernel_thread(kernel: Kernel, task: Task) -> None:
+    """Run *task*, whose code is the coroutine in blocked_call, to its first wait (kthread_run)."""
+    assert task.blocked_call is not None, "start_kernel_thread: no code"
+    kernel.scheduler.add(task)
+    _continue_call(kernel, task, advance(task.blocked_call))
+
+
 # ---- the way out
 
 

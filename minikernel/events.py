@@ -195,6 +195,37 @@ class MmapRegion(Event):
     flags: int
 
 
+@dataclass(slots=True)
+class MmVmscan(Event):
+    """vmscan:mm_vmscan_*_end: reclaim is over.  *by* is kswapd or direct; *nr_reclaimed* pages of *nr_scanned*."""
+
+    name: ClassVar[str] = "mm_vmscan_reclaim"
+    by: str
+    priority: int
+    nr_scanned: int
+    nr_reclaimed: int
+
+
+@dataclass(slots=True)
+class MmSwapOut(Event):
+    """vmscan:mm_vmscan_write_folio: a page goes to swap."""
+
+    name: ClassVar[str] = "mm_swap_out"
+    pfn: Pfn
+    entry: int
+
+
+@dataclass(slots=True)
+class OomKill(Event):
+    """oom:mark_victim: *victim* is killed for its *rss* pages and *swapents* pages in swap."""
+
+    name: ClassVar[str] = "oom_kill"
+    victim: int
+    comm: str
+    rss: int
+    swapents: int
+
+
 Sink: TypeAlias = Callable[[int, int, Event], None]
 """Called with (instruction count, pid, event)."""
 

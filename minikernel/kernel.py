@@ -10,6 +10,7 @@ from minikernel.abi.resource import default_rlimits
 from minikernel.abi.siginfo import Siginfo
 from minikernel.mm.mm_struct import VmSysctl
 from minikernel.task.loadavg import LoadAverage
+from minikernel.task.oom import OomKiller
 from minikernel.task.sched import Scheduler
 from minikernel.task.task import Process, Task
 from minikernel.task.vdso import SYSENTER_RETURN
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from minikernel.prng import Prng
     from minikernel.task.futex import FutexKey, FutexWaiter
     from minikernel.task.futex_pi import PiState, PiWaiter
+    from minikernel.task.kswapd import Kswapd
     from minikernel.task.vdso import Vdso
 
 PID_MAX: Final = 32768
@@ -87,6 +89,8 @@ class Kernel:
         self.nr_switches = 0
         self.nr_forks = 0
         self.messages: list[tuple[int, str]] = []  # the log: (CLOCK_MONOTONIC ns, text)
+        self.oom = OomKiller(self)
+        self.kswapd: Kswapd | None = None
         self.reaper = Process(REAPER_PID, default_rlimits())  # adopts orphans and forgets them
         self._last_pid = REAPER_PID
 
@@ -133,6 +137,7 @@ class Kernel:
         if not mm.users:
             task.process.dead_usage.add_memory(mm.min_flt, mm.maj_flt, max(mm.hiwater_rss, mm.rss))
             mm.destroy()
+            self.oom.victims.pop(mm, None)
 
     def vdso_symbol(self, task: Task, name: str) -> int:
         """Address of *name* in the vDSO of *task*; 0 if it has none."""

@@ -1,5 +1,6 @@
 """A copy of an address space for fork: private pages shared until written to.  Linux: kernel/fork.c, dup_mmap."""
 
+from emu.x86 import PTE_P
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.page import PG_anon, PG_swapbacked
@@ -90,6 +91,17 @@ def _dup_vma(vma: Vma, owners: dict[AnonVma, AnonVma]) -> Vma:
     )
 
 
+def _copy_swap_entries(child: MmStruct, vma: Vma) -> None:
+    """Count the references of the entries that *child* got along with the pages of *vma* (copy_nonpresent_pte)."""
+    swap = child.node.swap
+    for _, pte in child.pgtable.entries(vma.start, vma.end):
+        if not pte & PTE_P:
+            swap.duplicate(pte)
+            child.swapents += 1
+    if child.swapents:
+        swap.mms[child] = None
+
+
 def _copy_page_range(mm: MmStruct, child: MmStruct, vma: Vma) -> None:
     """Share the pages of *vma*: copy_page_range.
 
@@ -101,6 +113,8 @@ def _copy_page_range(mm: MmStruct, child: MmStruct, vma: Vma) -> None:
         raise LinuxError(Errno.ENOMEM, "fork: no memory for page tables")
     mem_map = mm.mem_map
     mem_map.dup_mappings(pfns)
+    if mm.swapents:
+        _copy_swap_entries(child, vma)
     flags = mem_map.flags
     if vma.mapping is None and vma.special is None:
         child.rss_anon += len(pfns)

@@ -13,7 +13,22 @@ Every end is told as one MmFaultResolved or MmFaultFailed, if anybody listens.
 
 from typing import Final
 
-from emu.x86 import PAGE_SHIFT, PF_I, PF_P, PF_U, PF_W, PTE_A, PTE_D, PTE_P, PTE_RW, PTE_US, PTE_XD, Pfn, VirtAddr
+from emu.x86 import (
+    PAGE_MASK,
+    PAGE_SHIFT,
+    PF_I,
+    PF_P,
+    PF_U,
+    PF_W,
+    PTE_A,
+    PTE_D,
+    PTE_P,
+    PTE_RW,
+    PTE_US,
+    PTE_XD,
+    Pfn,
+    VirtAddr,
+)
 from minikernel.events import FaultKind, MmFaultResolved
 from minikernel.mm.file_fault import do_fault, do_special_fault
 from minikernel.mm.gfp import GFP_HIGHUSER, GFP_ZERO
@@ -37,6 +52,7 @@ from minikernel.mm.pgtable import PTE_SPECIAL
 from minikernel.mm.rmap import PFN_MASK, anon_vma_prepare
 from minikernel.mm.set_pte import ANON_FLAGS
 from minikernel.mm.stack import expand_stack
+from minikernel.mm.swap_fault import do_swap_page
 from minikernel.mm.vma import VM_ACCESS_FLAGS, VM_EXEC, VM_WRITE, Vma
 from minikernel.mm.wp_fault import do_wp_page
 
@@ -77,7 +93,8 @@ def handle_mm_fault(mm: MmStruct, address: int, error_code: int) -> FaultOutcome
                 return do_special_fault(mm, vma, address, error_code)
             return do_anonymous_page(mm, vma, address, error_code)
         return do_fault(mm, vma, address, error_code)
-    assert pte & PTE_P, f"handle_mm_fault: {address:#x} has an entry {pte:#x} that is not present"
+    if not pte & PTE_P:
+        return do_swap_page(mm, vma, address & ~PAGE_MASK, pte, error_code)
     if error_code & PF_W and not pte & PTE_RW:
         return do_wp_page(mm, vma, address, pte)
     if error_code & PF_I and pte & PTE_XD:
@@ -155,6 +172,7 @@ def do_anonymous_page(mm: MmStruct, vma: Vma, address: int, error_code: int) -> 
     mem_map.owner[new] = vma.anon_vma
     mem_map.index[new] = vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)
     mem_map.flags[new] = ANON_FLAGS
+    node.lru.note(new)
     if not pte & PTE_XD:
         note_exec(node, new)
     mem_map.mapcount[new] = 1

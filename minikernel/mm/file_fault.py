@@ -32,7 +32,7 @@ def do_fault(mm: MmStruct, vma: Vma, address: int, error_code: int) -> FaultOutc
         elif not vma.flags & VM_SHARED and vma.anon_vma is None:
             anon_vma_prepare(mm, vma)
         return bus_error(mm, address, "the page lies beyond the end of the mapped file")
-    major = cache.backing is not None and index not in cache.pages
+    major = index not in cache.pages and (cache.backing is not None or index in cache.swapped)
     try:
         if not error_code & PF_W:
             return do_read_fault(mm, vma, address, cache, index, major=major)

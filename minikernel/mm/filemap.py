@@ -11,9 +11,10 @@ from emu.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Pfn
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.mm.gfp import GFP_HIGHUSER, GFP_ZERO
 from minikernel.mm.icache import note_kernel_write
-from minikernel.mm.page import PG_dirty, PG_exec, PG_swapbacked, PG_uptodate
+from minikernel.mm.page import PG_anon, PG_dirty, PG_exec, PG_lru, PG_referenced, PG_swapbacked, PG_uptodate
 from minikernel.mm.page_alloc import Node
 from minikernel.mm.rmap import page_mkclean
+from minikernel.mm.swapin import swapin
 from minikernel.mm.zap import unmap_mapping_range
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class PageCache:
     Invariants, checked by validate.validate_page_cache():
         - each cached frame has us as its owner, its index, PG_uptodate, and one reference of ours;
         - a page in ``dirty`` is cached; without a backing store every page is dirty and ``dirty`` is empty;
+        - a page in ``swapped`` is not cached, and refers once to its slot;
         - bytes of a cached page beyond *size* are zero, unless a mapping wrote them.
     """
 
@@ -110,7 +112,9 @@ class PageCache:
         "node",
         "on_mkwrite",
         "pages",
+        "shadows",
         "size",
+        "swapped",
         "vmas",
         "write_sealed",
     )
@@ -122,6 +126,8 @@ class PageCache:
         self.backed = size  # bytes that the backing store has; beyond them a page starts as zeroes
         self.pages: dict[int, Pfn] = {}
         self.dirty: set[int] = set()
+        self.swapped: dict[int, int] = {}  # index -> swap entry, of shared memory that is out
+        self.shadows: dict[int, object] = {}  # of evicted file pages: what the reclaim policy wants to know again
         self.vmas: dict[Vma, MmStruct] = {}
         self.on_mkwrite: Callable[[], None] | None = None
         self.is_dev_zero = False  # /dev/zero: its private mappings are anonymous memory, its shared ones shmem
@@ -142,6 +148,11 @@ class PageCache:
         """Cached pages."""
         return len(self.pages)
 
+    @property
+    def allocated(self) -> list[int]:
+        """Indices of the pages that exist, in RAM or in swap, in order: what a file without a backing store holds."""
+        return sorted([*self.pages, *self.swapped])
+
     # ---- pages
 
     def find_get_page(self, index: int) -> Pfn | None:
@@ -159,9 +170,35 @@ class PageCache:
         if pfn is not None:
             return pfn
         limit = self.backed - (index << PAGE_SHIFT)
-        if self.backing is None or limit <= 0:
+        if self.backing is None:
+            return self._swap_in(index) if index in self.swapped else self._add(index, b"")
+        if limit <= 0:
             return self._add(index, b"")
-        return self._add(index, self.backing.read_page(index)[:limit])
+        pfn = self._add(index, self.backing.read_page(index)[:limit])
+        if self.shadows and (shadow := self.shadows.pop(index, None)) is not None:
+            node = self.node
+            node.vmstat["workingset_refault_file"] += 1
+            node.spend_io()
+            node.lru.policy.refault(pfn, shadow)
+        return pfn
+
+    def _swap_in(self, index: int) -> Pfn:
+        """Bring a page of shared memory back; its slot is free then (shmem_swapin_folio).
+
+        Errors:
+            ENOMEM: no frame.  EIO: swap cannot be read.
+        """
+        swap = self.node.swap
+        entry = self.swapped[index]
+        pfn = swapin(self.node, entry)
+        self.node.get_page(pfn)  # the swap cache's goes
+        swap.free(entry)  # nobody maps it, so it leaves the swap cache at once
+        del self.swapped[index]
+        if not self.swapped:
+            del swap.shmem[self]
+        self.node.mem_map.flags[pfn] &= ~PG_anon  # readahead did not know whose it is
+        self._insert(index, pfn)
+        return pfn
 
     def _add(self, index: int, data: bytes) -> Pfn:
         """A new cached frame that starts with *data* and goes on with zeroes."""
@@ -174,12 +211,20 @@ class PageCache:
         if length:
             phys = pfn << PAGE_SHIFT
             node.physmem.ram[phys : phys + length] = data
-        mem_map = node.mem_map
+        node.mem_map.flags[pfn] = 0
+        if index in self.swapped:
+            self._forget_swapped(index)  # it is overwritten as a whole
+        self._insert(index, pfn)
+        node.lru.note(pfn)
+        return pfn
+
+    def _insert(self, index: int, pfn: Pfn) -> None:
+        """*pfn*, whose reference is ours now, is page *index*."""
+        mem_map = self.node.mem_map
         mem_map.owner[pfn] = self
         mem_map.index[pfn] = index
-        mem_map.flags[pfn] = PG_uptodate if self.backing is not None else _SHMEM_FLAGS
+        mem_map.flags[pfn] |= PG_uptodate if self.backing is not None else _SHMEM_FLAGS
         self.pages[index] = pfn
-        return pfn
 
     def _drop(self, index: int) -> None:
         """Forget page *index*; its frame lives on while somebody maps it."""
@@ -187,16 +232,41 @@ class PageCache:
         self.dirty.discard(index)
         mem_map = self.node.mem_map
         mem_map.owner[pfn] = None
-        mem_map.flags[pfn] &= ~PG_dirty
+        flags = mem_map.flags[pfn] & ~PG_dirty
+        if flags & PG_lru:
+            self.node.lru.remove(pfn)
+            flags = mem_map.flags[pfn] & ~PG_dirty
+        mem_map.flags[pfn] = flags & ~PG_uptodate  # it is no file's any more, whoever still maps it
         self.node.put_page(pfn)
 
-    def release_page(self, pfn: Pfn) -> bool:
-        """Forget the page in *pfn*, which only we refer to, if it can be read again: filemap_release_folio()."""
-        index = self.node.mem_map.index[pfn]
-        if self.backing is None or index in self.dirty:
-            return False
+    def evict(self, index: int) -> None:
+        """Reclaim takes clean page *index*, which nobody maps (__remove_mapping)."""
+        assert index not in self.dirty, f"PageCache.evict: page {index} is dirty"
         self._drop(index)
-        return True
+
+    def remember(self, index: int, shadow: object) -> None:
+        """Keep *shadow* for when page *index* is read again."""
+        self.shadows[index] = shadow
+
+    def swap_out(self, index: int, entry: int) -> None:
+        """Reclaim has written page *index*, which nobody maps, to *entry*, and referred to it for us."""
+        self._drop(index)
+        self.swapped[index] = entry
+        self.node.swap.shmem[self] = None
+
+    def _forget_swapped(self, index: int) -> None:
+        """Page *index*, which is in swap, is gone."""
+        swap = self.node.swap
+        swap.free(self.swapped.pop(index))
+        if not self.swapped:
+            del swap.shmem[self]
+
+    def _truncate_swapped(self, first: int, last: int | None) -> None:
+        """Pages *first* <= index < *last* (None: all) that are in swap are gone, and shadows of evicted ones."""
+        for index in [at for at in self.swapped if at >= first and (last is None or at < last)]:
+            self._forget_swapped(index)
+        for index in [at for at in self.shadows if at >= first and (last is None or at < last)]:
+            del self.shadows[index]
 
     def mark_dirty(self, index: int) -> None:
         """Page *index*, which is cached, is newer than the backing store: folio_mark_dirty()."""
@@ -221,9 +291,14 @@ class PageCache:
         if at + end - offset <= PAGE_SIZE:  # the usual case: within one page
             pfn = self.pages.get(index)
             if pfn is None:
-                if self.backing is None:
+                if self.backing is None and index not in self.swapped:
                     return bytes(end - offset)
                 pfn = self.read_page(index)
+            flags = self.node.mem_map.flags
+            if flags[pfn] & PG_referenced:
+                self.node.lru.mark_accessed(pfn)
+            else:
+                flags[pfn] |= PG_referenced
             phys = (pfn << PAGE_SHIFT) + at
             return ram[phys : phys + end - offset]
         pieces = []
@@ -269,6 +344,10 @@ class PageCache:
             ram[phys : phys + length] = source[done : done + length]
             if flags[pfn] & PG_exec:
                 note_kernel_write(self.node, pfn)
+            if flags[pfn] & PG_referenced:
+                self.node.lru.mark_accessed(pfn)
+            else:
+                flags[pfn] |= PG_referenced
             if self.backing is not None:
                 self.dirty.add(index)
                 flags[pfn] |= PG_dirty
@@ -297,13 +376,14 @@ class PageCache:
             return
         first = (size + PAGE_MASK) >> PAGE_SHIFT
         unmap_mapping_range(self, first, None, even_cows=True)
+        self._truncate_swapped(first, None)
         for index in sorted(index for index in self.pages if index >= first):
             self._drop(index)
 
     def _zero_tail(self) -> None:
         """The file grows: what a mapping wrote beyond its end was never part of it (pagecache_isize_extended)."""
         size = self.size
-        if size & PAGE_MASK and size >> PAGE_SHIFT in self.pages:
+        if size & PAGE_MASK and (size >> PAGE_SHIFT in self.pages or size >> PAGE_SHIFT in self.swapped):
             self._zero(size, PAGE_SIZE - (size & PAGE_MASK))
 
     def punch_hole(self, offset: int, length: int) -> None:
@@ -330,6 +410,7 @@ class PageCache:
                 self._zero(index << PAGE_SHIFT, PAGE_SIZE)
             return
         unmap_mapping_range(self, first, last, even_cows=False)
+        self._truncate_swapped(first, last)
         for index in sorted(index for index in self.pages if first <= index < last):
             self._drop(index)
 
@@ -337,7 +418,7 @@ class PageCache:
         """Clear *length* bytes at *offset*, within one page or whole pages, whatever the size is."""
         size = self.size
         index = offset >> PAGE_SHIFT
-        if self.backing is None and index not in self.pages:
+        if self.backing is None and index not in self.pages and index not in self.swapped:
             return
         if length < PAGE_SIZE:
             self.read_page(index)
@@ -375,6 +456,7 @@ class PageCache:
     def destroy(self) -> None:
         """The file is gone and nobody maps it: every page goes, written back or not."""
         assert not self.vmas, "PageCache.destroy: it is mapped"
+        self._truncate_swapped(0, None)
         for index in sorted(self.pages):
             self._drop(index)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from emu.x86 import PAGE_MASK, PAGE_SHIFT, PTE_A, PTE_D, Pfn, page_align
+from emu.x86 import PAGE_MASK, PAGE_SHIFT, PTE_A, PTE_D, PTE_P, Pfn, page_align
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.mman import (
     MADV_COLD,
@@ -31,9 +31,10 @@ from minikernel.abi.mman import (
 )
 from minikernel.mm.gup import faultin_page_range
 from minikernel.mm.mm_struct import MmStruct
-from minikernel.mm.page import PG_anon, PG_swapbacked
+from minikernel.mm.page import PG_active, PG_dirty, PG_referenced, PG_swapbacked, PG_swapcache
 from minikernel.mm.pgtable import PTE_SPECIAL
 from minikernel.mm.rmap import PFN_MASK
+from minikernel.mm.swapin import swapin
 from minikernel.mm.vma import (
     VM_DONTCOPY,
     VM_DONTDUMP,
@@ -170,11 +171,23 @@ def _free(mm: MmStruct, vma: Vma, start: int, end: int) -> None:
     if not vma.is_anonymous:
         raise LinuxError(Errno.EINVAL, "madvise: only anonymous memory can be freed lazily")
     mem_map = mm.mem_map
+    swap = mm.node.swap
     for address, pte in mm.pgtable.entries(start, end):
-        pfn = Pfn(pte >> PAGE_SHIFT & PFN_MASK)
-        if pte & PTE_SPECIAL or mem_map.refcount[pfn] != 1:
+        if not pte & PTE_P:
+            mm.pgtable.clear(address)
+            mm.swapents -= 1
+            swap.free(pte)
             continue
-        mem_map.flags[pfn] &= ~PG_swapbacked
+        pfn = Pfn(pte >> PAGE_SHIFT & PFN_MASK)
+        if pte & PTE_SPECIAL or mem_map.mapcount[pfn] != 1:
+            continue
+        if mem_map.flags[pfn] & PG_swapcache:
+            if swap.swap_count(swap.entry_of[pfn]):
+                continue
+            swap.delete_from_cache(pfn)
+        if mem_map.refcount[pfn] != 1:
+            continue
+        mm.node.lru.move(pfn, clear=PG_swapbacked | PG_dirty | PG_referenced | PG_active)
         mm.pgtable.set(address, pte & ~(PTE_A | PTE_D))
     mm.tlb_dirty = True
 
@@ -183,27 +196,60 @@ def _cold(mm: MmStruct, vma: Vma, start: int, end: int) -> None:
     """The pages were not used lately: their accessed bits go (madvise_cold_or_pageout_pte_range)."""
     if vma.flags & (VM_LOCKED | VM_PFNMAP | VM_HUGETLB):
         raise LinuxError(Errno.EINVAL, "madvise: locked")
+    lru = mm.node.lru
+    lru.drain()
+    for pfn in _own_pages(mm, start, end):
+        lru.deactivate(pfn)
+
+
+def _pageout(mm: MmStruct, vma: Vma, start: int, end: int) -> None:
+    """The pages go now: to swap, or, of a file, wherever they came from (madvise_pageout)."""
+    if vma.flags & (VM_LOCKED | VM_PFNMAP | VM_HUGETLB):
+        raise LinuxError(Errno.EINVAL, "madvise: locked")
+    if mm.node.reclaim_pages is not None:
+        mm.node.reclaim_pages(_own_pages(mm, start, end))
+
+
+def _own_pages(mm: MmStruct, start: int, end: int) -> list[Pfn]:
+    """Frames of the range that nobody else maps; they count as not used lately (madvise_cold_or_pageout_pte_range)."""
     mem_map = mm.mem_map
+    found = []
     for address, pte in mm.pgtable.entries(start, end):
         pfn = Pfn(pte >> PAGE_SHIFT & PFN_MASK)
-        if pte & PTE_A and mem_map.flags[pfn] & PG_anon:
+        if not pte & PTE_P or pte & PTE_SPECIAL or mem_map.mapcount[pfn] != 1:
+            continue
+        if pte & PTE_A:
             mm.pgtable.set(address, pte & ~PTE_A)
+        mem_map.flags[pfn] &= ~PG_referenced
+        found.append(pfn)
     mm.tlb_dirty = True
+    return found
 
 
 def _willneed(mm: MmStruct, vma: Vma, start: int, end: int) -> None:
     """Read the file's pages now: madvise_willneed.  Errors of the reads are not reported."""
-    del mm
     cache = vma.mapping
+    if cache is None or cache.is_shmem or vma.anon_vma is not None:
+        _swapin_range(mm, start, end)
     if cache is None:
         return
     last = min(vma.index(end), (cache.size + PAGE_MASK) >> PAGE_SHIFT)
     try:
         for index in range(vma.index(start), last):
-            if cache.backing is not None:
+            if cache.backing is not None or index in cache.swapped:
                 cache.read_page(index)
     except LinuxError:
         return  # advice: whoever touches the page will be told
+
+
+def _swapin_range(mm: MmStruct, start: int, end: int) -> None:
+    """Read what is in swap into the swap cache (swapin_walk_pmd_entry)."""
+    try:
+        for _, pte in mm.pgtable.entries(start, end):
+            if not pte & PTE_P:
+                swapin(mm.node, pte)
+    except LinuxError:
+        return
 
 
 def _remove(mm: MmStruct, vma: Vma, start: int, end: int) -> None:
@@ -238,7 +284,7 @@ _VISITS: Final[dict[int, _Visit]] = {
     MADV_DONTNEED_LOCKED: _dontneed_locked,
     MADV_FREE: _free,
     MADV_COLD: _cold,
-    MADV_PAGEOUT: _cold,
+    MADV_PAGEOUT: _pageout,
     MADV_WILLNEED: _willneed,
     MADV_REMOVE: _remove,
 }

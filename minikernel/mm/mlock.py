@@ -3,12 +3,14 @@
 Locking means faulting in and saying VM_LOCKED; reclaim leaves the pages of such mappings alone.
 """
 
-from emu.x86 import PAGE_MASK, PAGE_SHIFT, page_align
+from emu.x86 import PAGE_MASK, PAGE_SHIFT, PTE_P, Pfn, page_align
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.mman import MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, MLOCK_ONFAULT
 from minikernel.abi.resource import RLIMIT_MEMLOCK
 from minikernel.mm.gup import mm_populate
 from minikernel.mm.mm_struct import MmStruct
+from minikernel.mm.page import PG_uptodate
+from minikernel.mm.pgtable import PTE_SPECIAL, pte_pfn
 from minikernel.mm.vma import VM_LOCKED, VM_LOCKED_MASK, VM_LOCKONFAULT, VM_SPECIAL, Vma
 from minikernel.mm.vma_modify import vma_modify_flags
 
@@ -34,6 +36,7 @@ def do_mlock(mm: MmStruct, start: int, length: int, flags: int = 0) -> None:
     _apply_vma_lock_flags(mm, start, end, VM_LOCKED | (VM_LOCKONFAULT if flags else 0))
     try:
         mm_populate(mm, start, end, ignore_errors=False)
+        _mlock_pages(mm, start, end)
     except LinuxError as error:
         # POSIX wants other names for the two: __mlock_posix_error_return.
         errno = Errno.ENOMEM if error.errno == Errno.EFAULT else Errno.EAGAIN
@@ -47,7 +50,10 @@ def do_munlock(mm: MmStruct, start: int, length: int) -> None:
         EINVAL: the range wraps.  ENOMEM: a hole, or too many mappings.
     """
     start, end = _whole_pages(mm, start, length)
-    _apply_vma_lock_flags(mm, start, end, 0)
+    try:
+        _apply_vma_lock_flags(mm, start, end, 0)
+    finally:
+        mm.node.lru.munlock(_frames(mm, start, end))
 
 
 def do_mlockall(mm: MmStruct, flags: int) -> None:
@@ -68,12 +74,28 @@ def do_mlockall(mm: MmStruct, flags: int) -> None:
     if flags & MCL_CURRENT:
         _lock_everything(mm, wanted)
         mm_populate(mm, 0, mm.layout.task_size, ignore_errors=True)
+        _mlock_pages(mm, 0, mm.layout.task_size)
 
 
 def do_munlockall(mm: MmStruct) -> None:
     """munlockall(2): no mapping is locked, now or later."""
     mm.def_flags = 0
     _lock_everything(mm, 0)
+    mm.node.lru.munlock(_frames(mm, 0, mm.layout.task_size))
+
+
+def _mlock_pages(mm: MmStruct, start: int, end: int) -> None:
+    """Take the pages of the range out of reclaim's sight (mlock_vma_pages_range)."""
+    mm.node.lru.drain()
+    for pfn in _frames(mm, start, end):
+        mm.node.lru.mlock(pfn)
+
+
+def _frames(mm: MmStruct, start: int, end: int) -> list[Pfn]:
+    """The frames mapped in the range that reclaim could take."""
+    flags = mm.mem_map.flags
+    ptes = [pte for _, pte in mm.pgtable.entries(start, end) if pte & PTE_P and not pte & PTE_SPECIAL]
+    return [pfn for pfn in map(pte_pfn, ptes) if flags[pfn] & PG_uptodate]
 
 
 def _whole_pages(mm: MmStruct, start: int, length: int) -> tuple[int, int]:

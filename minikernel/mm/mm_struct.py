@@ -96,6 +96,7 @@ class MmStruct:
         "start_code",
         "start_data",
         "start_stack",
+        "swapents",
         "sysctl",
         "tlb_dirty",
         "total_vm",
@@ -147,6 +148,7 @@ class MmStruct:
         self.exe_file: MappedFile | None = None
         self.total_vm = self.data_vm = self.exec_vm = self.stack_vm = self.locked_vm = self.hiwater_vm = 0
         self.rss_anon = self.rss_file = self.rss_shmem = self.hiwater_rss = 0
+        self.swapents = 0  # entries that are in swap (MM_SWAPENTS)
         self.min_flt = self.maj_flt = 0
 
     # ---- the set of mappings
@@ -237,6 +239,7 @@ class MmStruct:
         zap_range(self, 0, self.layout.task_size)
         self.replace(0, len(self.vmas.items), [])
         self.pgtable.destroy()
+        self.node.swap.mms.pop(self, None)
         self.set_exe_file(None)
 
     # ---- limits

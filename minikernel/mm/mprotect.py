@@ -118,7 +118,8 @@ def change_protection(mm: MmStruct, vma: Vma, start: int, end: int) -> None:
     prot = mm.prot[vma.flags & VM_ACCESS_FLAGS]
     writable = vma.flags & VM_WRITE
     for address, pte in pgtable.entries(start, end):
-        assert pte & PTE_P, f"change_protection: {address:#x} has an entry {pte:#x} that is not present"
+        if not pte & PTE_P:
+            continue  # in swap: the rights are made anew when the page comes back
         new = pte & _KEPT | prot
         pfn = Pfn(pte >> PAGE_SHIFT & PFN_MASK)
         if writable and not pte & PTE_SPECIAL and _can_be_writable(mm, vma, pfn, new):

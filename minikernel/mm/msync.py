@@ -1,6 +1,6 @@
 """msync(2) and mincore(2).  Linux: mm/msync.c, mm/mincore.c."""
 
-from emu.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, page_align
+from emu.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PTE_P, page_align
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.mman import MS_ASYNC, MS_INVALIDATE, MS_SYNC
 from minikernel.mm.mm_struct import MmStruct
@@ -87,6 +87,7 @@ def _residence(mm: MmStruct, start: int, count: int) -> tuple[bytes, bool]:
 
 def _is_resident(mm: MmStruct, vma: Vma, address: int) -> bool:
     """Mapped, or in the page cache: mincore_pte_range, __mincore_unmapped_range."""
-    if mm.pgtable.get(address):
-        return True
+    pte = mm.pgtable.get(address)
+    if pte:
+        return bool(pte & PTE_P) or pte in mm.node.swap.cache
     return vma.mapping is not None and vma.index(address) in vma.mapping.pages

@@ -2,7 +2,7 @@
 
 The fault path reads and writes a few scalars, and an ``array`` serves one in 30 ns; reports look at whole columns
 through ``numpy.frombuffer`` without a copy.  The arrays are never resized, so every room may keep its own reference
-to a column.  A row costs 41 bytes: 32 MiB for the largest machine of 3 GiB.
+to a column.  A row costs 33 bytes: 25 MiB for the largest machine of 3 GiB.
 """
 
 from array import array
@@ -11,7 +11,7 @@ from typing import Final
 from emu.x86 import Pfn
 
 # Flags.  Bits 0-26 and 32-33 have the numbers of /proc/kpageflags (include/uapi/linux/kernel-page-flags.h), so that
-# file is this column; bits 27-29 are ours, in a gap of that list, below 2**30 where Python's ints are fastest.
+# file is this column; bits 27-30 are ours, in a gap of that list, most below 2**30 where Python's ints are fastest.
 PG_locked: Final = 1 << 0  # under I/O: nobody else may touch the contents
 PG_referenced: Final = 1 << 2  # used since reclaim last looked
 PG_uptodate: Final = 1 << 3  # the contents are those of the backing store, or newer
@@ -32,11 +32,16 @@ PG_table: Final = 1 << 26  # a paging structure; owner is its PageTable
 PG_used: Final = 1 << 27  # was freed at least once since boot: not known to be zero when it is allocated again
 PG_exec: Final = 1 << 28  # code of it may be translated, see icache.py
 PG_kernel: Final = 1 << 29  # the kernel's own
+PG_workingset: Final = 1 << 30  # was in use when it was evicted last, or is because it came back soon
 PG_reserved: Final = 1 << 32  # never in the allocator's hands
 PG_mlocked: Final = 1 << 33  # some VMA with VM_LOCKED maps it
 
-PG_CHECK_AT_FREE: Final = PG_locked | PG_lru | PG_slab | PG_writeback | PG_buddy | PG_tail | PG_table | PG_reserved
-"""Flags that a frame must have lost before its last reference goes (Linux: PAGE_FLAGS_CHECK_AT_FREE)."""
+PG_CHECK_AT_FREE: Final = (
+    PG_locked | PG_slab | PG_writeback | PG_buddy | PG_swapcache | PG_tail | PG_table | PG_reserved
+)
+"""Flags that a frame must have lost before its last reference goes (Linux: PAGE_FLAGS_CHECK_AT_FREE).
+
+PG_lru goes with it."""
 
 
 class MemMap:
@@ -47,7 +52,7 @@ class MemMap:
         - mapcount <= refcount for every frame that is not reserved.
     """
 
-    __slots__ = ("flags", "index", "lru_next", "lru_prev", "mapcount", "nr_frames", "order", "owner", "refcount")
+    __slots__ = ("flags", "index", "mapcount", "nr_frames", "order", "owner", "refcount")
 
     def __init__(self, nr_frames: int) -> None:
         self.nr_frames = nr_frames
@@ -57,8 +62,6 @@ class MemMap:
         self.order = array("b", bytes(nr_frames))  # of the block, if PG_buddy or PG_head
         self.owner: list[object | None] = [None] * nr_frames  # AnonVma, PageCache, PageTable
         self.index = array("Q", bytes(8 * nr_frames))  # offset in the owner, in pages
-        self.lru_next = array("i", bytes(4 * nr_frames))  # meaningful if PG_lru
-        self.lru_prev = array("i", bytes(4 * nr_frames))
 
     def dup_mappings(self, pfns: list[Pfn]) -> None:
         """One more page-table entry maps each of *pfns*; a frame may be listed several times."""

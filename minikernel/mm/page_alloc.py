@@ -4,6 +4,7 @@ One frame comes from the order-0 list of the first zone that will do: a few list
 slow path, which is where watermarks are looked at, zones are changed and, later, memory is reclaimed.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -12,25 +13,32 @@ from emu.x86 import PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr
 from minikernel.events import Tracer
 from minikernel.mm.buddy import MAX_PAGE_ORDER
 from minikernel.mm.gfp import (
+    GFP_DIRECT_RECLAIM,
     GFP_DMA,
     GFP_DMA32,
     GFP_HIGH,
     GFP_HIGHMEM,
     GFP_KERNEL,
+    GFP_KSWAPD_RECLAIM,
     GFP_MEMALLOC,
+    GFP_NORETRY,
     GFP_ZERO,
     GFP_ZONEMASK,
 )
+from minikernel.mm.knobs import VmKnobs
 from minikernel.mm.layout import KernelLayout
+from minikernel.mm.lru import PageLru
 from minikernel.mm.page import (
     PG_CHECK_AT_FREE,
     MemMap,
     PG_exec,
     PG_head,
+    PG_lru,
     PG_reserved,
     PG_tail,
     PG_used,
 )
+from minikernel.mm.swap import SwapSpace
 from minikernel.mm.zone import (
     WMARK_LOW,
     WMARK_MIN,
@@ -42,7 +50,9 @@ from minikernel.mm.zone import (
 
 _SECTION_SHIFT: Final = 12  # frames: 16 MiB, which every zone boundary is a multiple of
 _ZEROES: Final = bytes(PAGE_SIZE)
-_RARE_AT_FREE: Final = PG_CHECK_AT_FREE | PG_head | PG_exec
+_RARE_AT_FREE: Final = PG_CHECK_AT_FREE | PG_head | PG_exec | PG_lru
+_MAX_RECLAIM_RETRIES: Final = 16  # direct reclaim that made progress but not enough
+_COSTLY_ORDER: Final = 3  # PAGE_ALLOC_COSTLY_ORDER: nobody is killed for larger blocks
 
 
 class Node:
@@ -50,7 +60,11 @@ class Node:
 
     Frames 0 and *zero_pfn* are reserved: the first so that no valid frame is false, the second is the shared zero page.
     *stale_code* lists frames whose translated code must be dropped before the guest runs again; see icache.py.
-    *reclaim*, if set, is called with (order, gfp) when memory is short and returns how many pages it freed.
+    What memory pressure does is handed down, as it is above this room: *reclaim* is called with (order, gfp) and
+    returns how many pages it freed, *reclaim_pages* with the very frames to take, *drop_pagecache* for
+    drop_caches, *wake_kswapd* when a zone falls below its low watermark, *out_of_memory* when
+    nothing else helped (it returns whether the request may use the reserves), *spend_io* after every page of I/O.
+    *shrinkers* are the caches of the kernel's own objects that can be made smaller.
     """
 
     __slots__ = (
@@ -64,11 +78,21 @@ class Node:
         "_zone_of_section",
         "_zonelists",
         "layout",
+        "lru",
         "mem_map",
+        "out_of_memory",
         "physmem",
         "reclaim",
+        "reclaim_pages",
+        "drop_pagecache",
+        "shrinkers",
+        "spend_io",
         "stale_code",
+        "swap",
         "tracer",
+        "vm",
+        "vmstat",
+        "wake_kswapd",
         "zero_pfn",
         "zones",
     )
@@ -80,6 +104,16 @@ class Node:
         self.mem_map = MemMap(physmem.nr_frames)
         self.stale_code: list[Pfn] = []
         self.reclaim: Callable[[int, int], int] | None = None
+        self.drop_pagecache: Callable[[], int] | None = None
+        self.reclaim_pages: Callable[[list[Pfn]], int] | None = None
+        self.wake_kswapd: Callable[[], None] | None = None
+        self.out_of_memory: Callable[[int, int], bool] | None = None
+        self.spend_io: Callable[[], None] = lambda: None
+        self.shrinkers: list[Callable[[int], int]] = []
+        self.vmstat: Counter[str] = Counter()  # events, by their name in /proc/vmstat
+        self.vm = VmKnobs()
+        self.lru = PageLru(self)
+        self.swap = SwapSpace(self)
         self._ram = physmem.ram
         self._refcount = self.mem_map.refcount
         self._mapcount = self.mem_map.mapcount
@@ -163,8 +197,12 @@ class Node:
             return
         flags = self._flags[pfn]
         if flags & _RARE_AT_FREE:
-            self._free_rare(pfn, flags)
-            return
+            if flags & PG_lru:
+                self.lru.remove(pfn)
+                flags = self._flags[pfn]
+            if flags & _RARE_AT_FREE:
+                self._free_rare(pfn, flags)
+                return
         assert not self._mapcount[pfn], f"put_page: frame {pfn:#x} is still mapped"
         self._owner[pfn] = None
         self._flags[pfn] = PG_used
@@ -310,20 +348,55 @@ class Node:
     def _alloc_slow(self, order: int, gfp: int) -> Pfn | None:
         """A block for whom the fast path had none (Linux: __alloc_pages_slowpath).
 
-        Linux's order: down to the low watermark, then reclaim, then down to min.  What lies below min is for GFP_HIGH
-        (half of it) and GFP_MEMALLOC (all of it); everybody else goes without, and the fault path kills a task.
+        Down to the low watermark for everybody; then kswapd is woken, and down to min; then the request reclaims
+        itself, again as long as that helps; at last somebody is killed for it.  What lies below min is for GFP_HIGH
+        (half of it), GFP_MEMALLOC (all of it) and for tasks that are dying.
         """
         if self._injected_failure():
             return None
+        if len(self.lru.pending) > self.lru.limit:
+            self.lru.drain()
         pfn = self._get_page_from_freelist(order, gfp, WMARK_LOW)
-        if pfn is None and self.reclaim is not None and not gfp & GFP_MEMALLOC:
-            self.reclaim(order, gfp)
-        if pfn is None:
-            pfn = self._get_page_from_freelist(order, gfp, WMARK_MIN)
-        if pfn is None and order:
-            self.drain_all_pages()  # a neighbour may sit on an order-0 list
+        if pfn is not None:
+            return pfn
+        if gfp & GFP_KSWAPD_RECLAIM and self.wake_kswapd is not None:
+            self.wake_kswapd()
+        pfn = self._get_page_from_freelist(order, gfp, WMARK_MIN)
+        if pfn is None and gfp & GFP_DIRECT_RECLAIM and not gfp & GFP_MEMALLOC:
+            pfn = self._alloc_after_reclaim(order, gfp)
+        if pfn is None and order and gfp & GFP_MEMALLOC:
+            self.drain_all_pages()
             pfn = self._get_page_from_freelist(order, gfp, WMARK_MIN)
         return pfn
+
+    def _alloc_after_reclaim(self, order: int, gfp: int) -> Pfn | None:
+        """__alloc_pages_direct_reclaim, again and again, and __alloc_pages_may_oom."""
+        for _ in range(_MAX_RECLAIM_RETRIES):
+            progress = self.reclaim(order, gfp) if self.reclaim is not None else 0
+            if order:
+                self.drain_all_pages()  # a neighbour may sit on an order-0 list
+            pfn = self._get_page_from_freelist(order, gfp, WMARK_MIN)
+            if pfn is not None or (order and gfp & GFP_NORETRY):
+                return pfn
+            if not progress:
+                break
+        if order > _COSTLY_ORDER or gfp & GFP_NORETRY or self.out_of_memory is None:
+            return None
+        if not self.out_of_memory(order, gfp):
+            return None
+        pfn = self._get_page_from_freelist(order, gfp, WMARK_MIN)
+        return pfn if pfn is not None else self._get_page_from_freelist(order, gfp | GFP_MEMALLOC, WMARK_MIN)
+
+    def zonelist(self, modifiers: int) -> tuple[Zone, ...]:
+        """The zones that will do for these zone modifiers of GFP, from the highest."""
+        return self._zonelists[modifiers]
+
+    def shrink_slab(self, priority: int) -> int:
+        """Ask every cache of the kernel's objects to give 2**-*priority* of itself back; how many frames that freed."""
+        before = self.nr_free
+        for shrink in self.shrinkers:
+            shrink(priority)
+        return self.nr_free - before
 
     def _get_page_from_freelist(self, order: int, gfp: int, watermark: int) -> Pfn | None:
         """A block from the first zone that stays above its *watermark* (Linux: get_page_from_freelist)."""

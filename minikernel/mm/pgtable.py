@@ -195,25 +195,28 @@ class PageTable:
         shift = self._entry_shift
         ram = self.node.physmem.ram
         lanes = self._lanes
-        copies: list[tuple[int, bytes]] = []
         pfns: list[Pfn] = []
-        originals: list[tuple[int, bytes]] = []
-        for region in self._regions(start, end):
-            low, high, address = self._part(region, start, end)
+        parts = [self._part(region, start, end) for region in self._regions(start, end)]
+        # All tables first: making one may reclaim pages, and that changes the entries that are to be copied.
+        bases = []
+        for low, high, address in parts:
+            used = any(ram[low << shift : high << shift])
+            base = dst._descend(address, len(dst._tables) - 1) if used else 0
+            if base is None:
+                return None
+            bases.append(base)
+        for (low, high, address), base in zip(parts, bases, strict=True):
             table = ram[low << shift : high << shift]
             forked = lanes.fork(table, wrprotect=wrprotect)
             if forked is None:
                 continue
-            base = dst._descend(address, len(dst._tables) - 1)
-            if base is None:
-                return None
+            assert base, "copy_range: entries have come while tables were made"
             parent, child, mapped = forked
             if parent != table:
-                originals.append((low << shift, parent))
-            copies.append((base + (address >> PAGE_SHIFT & self._index_mask) << shift, child))
+                ram[low << shift : high << shift] = parent
+            phys = base + (address >> PAGE_SHIFT & self._index_mask) << shift
+            ram[phys : phys + len(child)] = child
             pfns += mapped
-        for phys, table in originals + copies:
-            ram[phys : phys + len(table)] = table
         return pfns
 
     # ---- tables

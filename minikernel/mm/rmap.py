@@ -7,7 +7,7 @@ fault pays two stores for its reverse map, and a fork one entry per mapping.
 
 from typing import TYPE_CHECKING, Final
 
-from emu.x86 import PAGE_SHIFT, PTE_D, PTE_P, PTE_RW, Pfn, VirtAddr
+from emu.x86 import PAGE_SHIFT, PTE_A, PTE_D, PTE_P, PTE_RW, Pfn, VirtAddr
 from minikernel.mm.page import MemMap
 from minikernel.mm.vma import Vma, is_mergeable_anon_vma
 
@@ -86,8 +86,8 @@ def _reusable(left: Vma, right: Vma) -> AnonVma | None:
     return owner
 
 
-def rmap_walk(mem_map: MemMap, pfn: Pfn) -> list[tuple["MmStruct", VirtAddr]]:
-    """Every (address space, address) whose present entry maps *pfn*; as many as its mapcount says.
+def rmap_entries(mem_map: MemMap, pfn: Pfn) -> list[tuple[Vma, "MmStruct", VirtAddr, int]]:
+    """Every (mapping, address space, address, entry) whose present entry maps *pfn*; as many as its mapcount says.
 
     Not for the zero page and other frames without an owner: the list is empty.
     """
@@ -104,8 +104,27 @@ def rmap_walk(mem_map: MemMap, pfn: Pfn) -> list[tuple["MmStruct", VirtAddr]]:
         address = VirtAddr(vma.start + (offset << PAGE_SHIFT))
         pte = mm.pgtable.get(address)
         if pte & PTE_P and pte >> PAGE_SHIFT & PFN_MASK == pfn:
-            found.append((mm, address))
+            found.append((vma, mm, address, pte))
     return found
+
+
+def rmap_walk(mem_map: MemMap, pfn: Pfn) -> list[tuple["MmStruct", VirtAddr]]:
+    """Every (address space, address) whose present entry maps *pfn*, as rmap_entries finds them."""
+    return [(mm, address) for _, mm, address, _ in rmap_entries(mem_map, pfn)]
+
+
+def page_referenced(mem_map: MemMap, pfn: Pfn) -> int:
+    """How many entries that map *pfn* have the hardware's accessed bit, which is cleared (folio_referenced).
+
+    As on Linux the TLB is not flushed for it: a translation that the CPU still knows sets the bit again only after the
+    next flush, at the end of a slice or at a task switch.
+    """
+    count = 0
+    for _, mm, address, pte in rmap_entries(mem_map, pfn):
+        if pte & PTE_A:
+            mm.pgtable.set(address, pte & ~PTE_A)
+            count += 1
+    return count
 
 
 def page_mkclean(mem_map: MemMap, pfn: Pfn) -> int:

@@ -41,6 +41,7 @@ def map_anon(mm: MmStruct, vma: Vma, address: int, new: Pfn) -> bool:
     mem_map.owner[new] = vma.anon_vma
     mem_map.index[new] = vma.index(address)
     mem_map.flags[new] = ANON_FLAGS
+    mm.node.lru.note(new)
     if not pte & PTE_XD:
         note_exec(mm.node, new)
     mem_map.mapcount[new] = 1

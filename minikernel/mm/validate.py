@@ -14,6 +14,7 @@ from minikernel.mm.page import PG_anon, PG_dirty, PG_kernel, PG_reserved, PG_swa
 from minikernel.mm.page_alloc import Node
 from minikernel.mm.pgtable import PTE_SPECIAL
 from minikernel.mm.rmap import PFN_MASK, rmap_walk
+from minikernel.mm.swap_entry import make_entry
 from minikernel.mm.vma import VM_ACCESS_FLAGS, VM_EXEC, VM_LOCKED, VM_SHARED, VM_WRITE, Vma
 
 
@@ -28,9 +29,17 @@ def validate_mm(mm: MmStruct) -> None:
     for address, pte in mm.pgtable.entries(0, mm.layout.task_size):
         within = mm.vmas.find(address)
         assert within is not None, f"validate_mm: {address:#x} has an entry and no mapping"
+        if not pte & PTE_P:
+            assert within.anon_vma is not None, f"validate_mm: {address:#x} is in swap, its mapping owns no pages"
+            assert mm in mm.node.swap.mms, f"validate_mm: {address:#x} is in swap, swapoff would not find it"
+            resident["swapped"] += 1
+            continue
         resident[_validate_entry(mm, within, address, pte)] += 1
     for kind, counted in (("anon", mm.rss_anon), ("file", mm.rss_file), ("shmem", mm.rss_shmem)):
         assert counted == resident[kind], f"validate_mm: rss_{kind} is {counted}, there are {resident[kind]}"
+    assert mm.swapents == resident["swapped"], (
+        f"validate_mm: swapents is {mm.swapents}, there are {resident['swapped']}"
+    )
 
 
 def _validate_vma(mm: MmStruct, vma: Vma) -> None:
@@ -75,7 +84,6 @@ def _validate_entry(mm: MmStruct, vma: Vma, address: int, pte: int) -> str:
     where = f"validate_mm: the entry {pte:#x} at {address:#x}"
     has_nx = mm.node.layout.mode.has_nx
     flags = vma.flags
-    assert pte & PTE_P, f"{where} is not present"
     assert bool(pte & PTE_US) == bool(flags & VM_ACCESS_FLAGS), f"{where} and its mapping differ about user access"
     assert not pte & PTE_RW or flags & VM_WRITE, f"{where} is writable, its mapping is not"
     assert not has_nx or pte & PTE_XD or flags & VM_EXEC, f"{where} is executable, its mapping is not"
@@ -115,6 +123,10 @@ def validate_page_cache(cache: PageCache) -> None:
         dirty = cache.backing is None or index in cache.dirty
         assert bool(mem_map.flags[pfn] & PG_dirty) == dirty, f"{where}: its flag and the list of dirty pages differ"
     assert cache.dirty <= cache.pages.keys(), "validate_page_cache: a page that is not cached is dirty"
+    assert not cache.swapped.keys() & cache.pages.keys(), "validate_page_cache: a page is cached and in swap"
+    assert not cache.swapped or (cache.is_shmem and cache in cache.node.swap.shmem), (
+        "validate_page_cache: swapoff would not find the pages that are in swap"
+    )
     for vma, mm in cache.vmas.items():
         assert vma.mapping is cache, "validate_page_cache: a mapping of another file is listed"
         assert vma in mm.vmas.items, "validate_page_cache: a mapping that is gone is listed"
@@ -134,6 +146,7 @@ def validate_node(
     mms = list(mms)
     node.validate()
     mapped: Counter[int] = Counter()
+    swapped: Counter[int] = Counter()
     caches: dict[int, PageCache] = {id(cache): cache for cache in page_caches}
     for mm in mms:
         validate_mm(mm)
@@ -141,13 +154,32 @@ def validate_node(
             if vma.mapping is not None:
                 caches[id(vma.mapping)] = vma.mapping
         for _, pte in mm.pgtable.entries(0, mm.layout.task_size):
-            if not pte & PTE_SPECIAL:
+            if not pte & PTE_P:
+                swapped[pte] += 1
+            elif not pte & PTE_SPECIAL:
                 mapped[pte >> PAGE_SHIFT & PFN_MASK] += 1
     cached: Counter[int] = Counter()
     for cache in caches.values():
         validate_page_cache(cache)
         cached.update(cache.pages.values())
+        swapped.update(cache.swapped.values())
+    cached.update(node.swap.cache.values())
+    validate_swap(node, swapped)
+    node.lru.validate()
     _validate_frames(node, mapped, cached, held or {})
+
+
+def validate_swap(node: Node, swapped: Mapping[int, int]) -> None:
+    """Assert that each slot is referred to as often as its area says; *swapped* counts the references by entry."""
+    node.swap.validate()
+    counted = {
+        make_entry(area.index, slot): count
+        for area in node.swap.areas
+        if area is not None
+        for slot, count in enumerate(area.count)
+        if count
+    }
+    assert counted == dict(swapped), "validate_swap: the slots' counts differ from the references that there are"
 
 
 def _validate_frames(node: Node, mapped: Mapping[int, int], cached: Mapping[int, int], held: Mapping[Pfn, int]) -> None:

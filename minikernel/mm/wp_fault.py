@@ -6,7 +6,7 @@ from minikernel.events import FaultKind
 from minikernel.mm.gfp import GFP_HIGHUSER, GFP_ZERO
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.outcome import FaultOutcome, failed, oom, served
-from minikernel.mm.page import PG_anon, PG_swapbacked
+from minikernel.mm.page import PG_anon, PG_swapbacked, PG_swapcache
 from minikernel.mm.pgtable import PTE_SPECIAL
 from minikernel.mm.rmap import PFN_MASK, anon_vma_prepare
 from minikernel.mm.set_pte import YOUNG_DIRTY, copy_page, map_anon, note_pte
@@ -27,6 +27,8 @@ def do_wp_page(mm: MmStruct, vma: Vma, address: int, pte: int) -> FaultOutcome:
         return _wp_page_shared(mm, vma, address, pte, pfn)
     mem_map = mm.mem_map
     flags = mem_map.flags[pfn]
+    if flags & PG_swapcache and mem_map.refcount[pfn] == 2 and not mm.node.swap.swap_count(mm.node.swap.entry_of[pfn]):
+        mm.node.swap.delete_from_cache(pfn)  # its slot has no other user: the page is ours (folio_free_swap)
     if flags & PG_anon and mem_map.refcount[pfn] == 1:
         # Nobody else has it: not another address space, not the swap cache (which holds a reference).
         if vma.anon_vma is not mem_map.owner[pfn] and vma.anon_vma is not None:
@@ -63,7 +65,11 @@ def _wp_page_copy(mm: MmStruct, vma: Vma, address: int, pte: int, old: Pfn) -> F
     if vma.anon_vma is None:
         vma = anon_vma_prepare(mm, vma)
     special = pte & PTE_SPECIAL
+    if not special:
+        node.get_page(old)  # or reclaim might take it for the copy
     new = node.alloc_page(GFP_HIGHUSER | GFP_ZERO if special else GFP_HIGHUSER)
+    if not special:
+        node.put_page(old)
     if new is None:
         return oom(mm, address)
     kind = FaultKind.COW_COPY
@@ -84,5 +90,7 @@ def _wp_page_copy(mm: MmStruct, vma: Vma, address: int, pte: int, old: Pfn) -> F
                 mm.rss_file -= 1
         mem_map.mapcount[old] -= 1
         node.put_page(old)
+        if flags & PG_swapcache and old in node.swap.entry_of:
+            node.swap.free_unused(old)
     mm.min_flt += 1
     return served(mm, kind, address, new)

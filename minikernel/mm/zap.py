@@ -1,9 +1,9 @@
 """Taking pages out of page tables.  Linux: mm/memory.c, unmap_page_range, unmap_mapping_range."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from emu.x86 import PAGE_SHIFT, PTE_P, Pfn
-from minikernel.mm.page import PG_anon, PG_swapbacked
+from minikernel.mm.page import PG_anon, PG_swapbacked, PG_swapcache
 from minikernel.mm.pgtable import PTE_SPECIAL
 from minikernel.mm.rmap import PFN_MASK
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from minikernel.mm.filemap import PageCache
     from minikernel.mm.mm_struct import MmStruct
     from minikernel.mm.vma import Vma
+
+_NORMAL: Final = PTE_P | PTE_SPECIAL
 
 
 def zap_range(mm: "MmStruct", start: int, end: int, *, even_cows: bool = True) -> None:
@@ -27,9 +29,15 @@ def zap_range(mm: "MmStruct", start: int, end: int, *, even_cows: bool = True) -
     put_page = mm.node.put_page
     anon = file = shmem = 0
     for address, pte in pgtable.clear_range(start, end):
-        if pte & PTE_SPECIAL:
+        if pte & _NORMAL != PTE_P:
+            if pte & PTE_P:
+                continue  # the zero page
+            if not even_cows:
+                pgtable.set(address, pte)  # its table is there: this cannot fail
+                continue
+            mm.swapents -= 1
+            mm.node.swap.free(pte)
             continue
-        assert pte & PTE_P, f"zap_range: {address:#x} has an entry {pte:#x} that is not present"
         pfn = Pfn(pte >> PAGE_SHIFT & PFN_MASK)
         kind = flags[pfn]
         if kind & PG_anon:
@@ -43,7 +51,10 @@ def zap_range(mm: "MmStruct", start: int, end: int, *, even_cows: bool = True) -
             file += 1
         mapcount[pfn] -= 1
         users = refcount[pfn]
-        if users > 1:  # put_page() without the call: what the end of a forked child is made of
+        if kind & PG_swapcache:
+            refcount[pfn] = users - 1  # the cache has another
+            mm.node.swap.free_unused(pfn)
+        elif users > 1:  # put_page() without the call: what the end of a forked child is made of
             refcount[pfn] = users - 1
         else:
             put_page(pfn)

@@ -56,7 +56,8 @@ class MemFile(_PositionFile):
         """Bytes of memory.  Errors: EIO where none is."""
         if not self.task.has_mm:
             return b""
-        data = copy_from_user_partial(self.task.mm, offset, count)
+        with self.task.kernel.oom.pin(self.task.mm):
+            data = copy_from_user_partial(self.task.mm, offset, count)
         if not data and count:
             raise LinuxError(Errno.EIO, f"{offset:#x} is not mapped")
         return data
@@ -71,7 +72,8 @@ class MemFile(_PositionFile):
         """Change memory, where the process itself could."""
         if not self.task.has_mm:
             return 0
-        done = copy_to_user_partial(self.task.mm, offset, data)
+        with self.task.kernel.oom.pin(self.task.mm):
+            done = copy_to_user_partial(self.task.mm, offset, data)
         if not done and data:
             raise LinuxError(Errno.EIO, f"{offset:#x} cannot be written")
         return done

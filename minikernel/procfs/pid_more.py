@@ -9,9 +9,9 @@ from minikernel.abi.syscall_numbers import NUMBERS
 from minikernel.mm.mm_struct import MmStruct, vma_name
 from minikernel.mm.page import PG_anon
 from minikernel.mm.vma import Vma
+from minikernel.task.oom import OOM_SCORE_ADJ_MIN, oom_badness, total_pages
 from minikernel.task.task import NO_SYSCALL, Task, TaskState
 
-OOM_SCORE_ADJ_MIN: Final = -1000
 OOM_SCORE_ADJ_MAX: Final = 1000
 _OOM_DISABLE: Final = -17  # the oldest form of the knob, oom_adj: -17 to 15
 _OOM_ADJUST_MAX: Final = 15
@@ -73,21 +73,13 @@ def syscall(task: Task) -> bytes:
     return b"%d " % task.orig_ax + b" ".join(b"0x%x" % word for word in (*words, regs[RSP], regs[RIP])) + b"\n"
 
 
-def oom_badness(task: Task) -> int:
-    """What speaks for killing *task* when memory is short, in pages (oom_badness)."""
-    if not task.has_mm or task.process.oom_score_adj == OOM_SCORE_ADJ_MIN:
-        return 0
-    node = task.kernel.node
-    points = task.mm.rss + task.mm.pgtable.nr_tables + 1
-    return points + task.process.oom_score_adj * (node.totalram_pages // 1000)
-
-
 def oom_score(task: Task) -> bytes:
     """From 0 to 2000 (proc_oom_score)."""
-    if task.process.oom_score_adj == OOM_SCORE_ADJ_MIN:
+    total = total_pages(task.kernel)
+    badness = oom_badness(task, total)
+    if badness is None:
         return b"0\n"
-    points = oom_badness(task) * 1000 // max(task.kernel.node.totalram_pages, 1)
-    return b"%d\n" % max((1000 + points) * 2 // 3, 0)
+    return b"%d\n" % max((1000 + badness * 1000 // total) * 2 // 3, 0)
 
 
 def oom_score_adj(task: Task) -> bytes:

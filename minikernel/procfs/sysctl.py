@@ -22,6 +22,23 @@ _UTS_MAX: Final = 64
 _INT_MAX: Final = (1 << 31) - 1
 
 
+def set_sysctl(kernel: Kernel, name: str, value: str) -> None:
+    """Set knob *name*, as in sysctl(8), dots or slashes between its parts.
+
+    Raises:
+        ValueError: no such knob, one that cannot be written, or a value it does not take.
+    """
+    what: _Tree | _Knob | int | bytes | None = _tree(kernel)
+    for part in name.replace("/", ".").split("."):
+        what = what.get(part) if isinstance(what, Mapping) else None
+    if not isinstance(what, tuple) or what[1] is None:
+        raise ValueError(f"{name}: no sysctl that can be set")
+    try:
+        what[1](value.encode())
+    except LinuxError as error:
+        raise ValueError(f"{name}: {error.why}") from error
+
+
 def sysctl_dir(sb: ProcFs, ino: int, kernel: Kernel) -> ProcDir:
     """The directory /proc/sys."""
     numbers = iter(range(ino, ino + (1 << 16)))
@@ -48,6 +65,10 @@ def _fixed(value: int | bytes) -> _Knob:
 
 def _tree(kernel: Kernel) -> _Tree:
     vm = kernel.vm_sysctl
+    knobs, swap = kernel.node.vm, kernel.node.swap
+
+    def knob(name: str, low: int, high: int) -> _Knob:
+        return _number(lambda: getattr(knobs, name), lambda value: setattr(knobs, name, value), low, high)
 
     def set_overcommit(value: int) -> None:
         vm.overcommit_memory = value
@@ -128,15 +149,17 @@ def _tree(kernel: Kernel) -> _Tree:
             "max_map_count": _number(lambda: vm.max_map_count, set_max_map_count, 0, 1 << 30),
             "mmap_min_addr": 65536,
             "nr_hugepages": 0,
-            "oom_dump_tasks": _remembered(1, 0, 1),
-            "oom_kill_allocating_task": _remembered(0, 0, 1),
+            "oom_dump_tasks": knob("oom_dump_tasks", 0, 1),
+            "oom_kill_allocating_task": knob("oom_kill_allocating_task", 0, 1),
             "overcommit_kbytes": 0,
             "overcommit_memory": _number(lambda: vm.overcommit_memory, set_overcommit, 0, 2),
             "overcommit_ratio": _remembered(50, 0, _INT_MAX),
-            "page-cluster": _remembered(3, 0, 31),
-            "panic_on_oom": _remembered(0, 0, 2),
-            "swappiness": _remembered(60, 0, 200),
-            "vfs_cache_pressure": _remembered(100, 0, _INT_MAX),
+            "page-cluster": _number(
+                lambda: swap.page_cluster, lambda value: setattr(swap, "page_cluster", value), 0, 31
+            ),
+            "panic_on_oom": knob("panic_on_oom", 0, 2),
+            "swappiness": knob("swappiness", 0, 200),
+            "vfs_cache_pressure": knob("vfs_cache_pressure", 0, _INT_MAX),
         },
     }
 
@@ -152,9 +175,12 @@ def _drop_caches(kernel: Kernel, data: bytes) -> None:
     text = data.strip(b" \t\n\0")
     if text not in {b"1", b"2", b"3", b"4"}:
         raise LinuxError(Errno.EINVAL, f"drop_caches {data!r}")
-    reclaim = kernel.node.reclaim
-    while int(text) & 1 and reclaim is not None and reclaim(0, 0):
-        pass
+    node = kernel.node
+    if int(text) & 1 and node.drop_pagecache is not None:
+        node.drop_pagecache()
+    if int(text) & 2:
+        while node.shrink_slab(0):
+            pass
 
 
 def _number(get: Callable[[], int], put: Callable[[int], None], low: int, high: int) -> _Knob:

@@ -36,7 +36,8 @@ def validate_machine(kernel: Kernel) -> None:
         assert mm.users == users, f"validate_machine: an address space has {mm.users} users, {users} tasks use it"
     for task in tasks:
         _validate_task(kernel, task)
-    assert len(kernel.scheduler.queue) == sum(task.state is TaskState.RUNNING for task in tasks), (
+    kthreads = [kernel.kswapd.task] if kernel.kswapd is not None else []
+    assert len(kernel.scheduler.queue) == sum(task.state is TaskState.RUNNING for task in (*tasks, *kthreads)), (
         "validate_machine: the run queue has other tasks than those that run"
     )
 
@@ -55,7 +56,9 @@ def assert_nothing_left(kernel: Kernel, tables: int) -> None:
     """Assert that the machine, after power_off, holds nothing of its tasks; *tables*: ``table_frames`` after boot."""
     assert not kernel.tasks, f"assert_nothing_left: tasks {sorted(kernel.tasks)}"
     assert not kernel.reaper.children, "assert_nothing_left: processes nobody waits for"
-    assert not kernel.scheduler.queue, "assert_nothing_left: the run queue is not empty"
+    kthreads = [kernel.kswapd.task] if kernel.kswapd is not None else []
+    assert all(task in kthreads for task in kernel.scheduler.queue), "assert_nothing_left: the run queue is not empty"
+    assert not kernel.oom.victims, "assert_nothing_left: a victim of the OOM killer is not forgotten"
     assert not kernel.futexes, f"assert_nothing_left: {len(kernel.futexes)} futexes"
     assert not kernel.pi_states, f"assert_nothing_left: {len(kernel.pi_states)} PI futexes"
     assert not kernel.pi_blocked, f"assert_nothing_left: {len(kernel.pi_blocked)} tasks that wait for PI futexes"

@@ -82,10 +82,11 @@ def _process_vm_rw(
         raise LinuxError(Errno.EPERM, "process_vm: another user's process")
     done = 0
     for mine, theirs, size in _pairs(local, remote):
-        if write:
-            copied = _copy(task.mm, mine, target.mm, theirs, size)
-        else:
-            copied = _copy(target.mm, theirs, task.mm, mine, size)
+        with kernel.oom.pin(target.mm):
+            if write:
+                copied = _copy(task.mm, mine, target.mm, theirs, size)
+            else:
+                copied = _copy(target.mm, theirs, task.mm, mine, size)
         done += copied
         if copied < size:
             break

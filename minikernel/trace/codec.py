@@ -24,7 +24,17 @@ MAX_EVENTS: Final = 1 << 20
 _MAX_NUMBERS: Final = 1 << 22  # of one column
 _EVENT_TYPES: Final[tuple[type[Event], ...]] = (
     *(ev.PageFaultUser, ev.MmFaultResolved, ev.MmFaultFailed, ev.SysEnter, ev.SysExit, ev.SignalGenerate),
-    *(ev.SignalDeliver, ev.SchedSwitch, ev.SchedProcessFork, ev.SchedProcessExec, ev.SchedProcessExit, ev.MmapRegion),
+    *(
+        ev.SignalDeliver,
+        ev.SchedSwitch,
+        ev.SchedProcessFork,
+        ev.SchedProcessExec,
+        ev.SchedProcessExit,
+        ev.MmapRegion,
+        ev.MmVmscan,
+        ev.MmSwapOut,
+        ev.OomKill,
+    ),
 )
 _COUNT: Final = Struct("<I")
 _enum_value: Final = attrgetter("_value_")  # Enum.value is a property in Python: four times as slow

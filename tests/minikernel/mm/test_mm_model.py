@@ -15,6 +15,7 @@ from emu.x86 import PAGE_SIZE
 from minikernel.abi.errno import LinuxError
 from minikernel.abi.mman import (
     MADV_DONTNEED,
+    MADV_PAGEOUT,
     MAP_PRIVATE,
     MAP_SHARED,
     MREMAP_FIXED,
@@ -96,6 +97,7 @@ class AddressSpaces(RuleBasedStateMachine):
     @initialize()
     def boot(self) -> None:
         self.machine = Machine(self.layout, ram=4 << 20)
+        self.swap = self.machine.swapon(64)
         self.store = Store(bytes(FILE_PAGES * PAGE_SIZE))
         self.disk = self.machine.file(store=self.store)
         self.memory = self.machine.file(FILE_PAGES * PAGE_SIZE)
@@ -280,6 +282,27 @@ class AddressSpaces(RuleBasedStateMachine):
             for at, entry in model.items():
                 if entry.source is shared and entry.index >= pages:
                     model[at] = replace(entry, own=None)
+
+    @rule(which=st.integers(0, 3), page=PAGES, count=COUNTS)
+    def page_out(self, which: int, page: int, count: int) -> None:
+        """Nobody sees that pages are in swap."""
+        mm, model = self.space(which)
+        if all(at in model for at in range(page, page + count)):
+            do_madvise(mm, BASE + page * PAGE_SIZE, count * PAGE_SIZE, MADV_PAGEOUT)
+
+    @rule(pages=st.integers(1, 64))
+    def reclaim(self, pages: int) -> None:
+        """Nor that any page at all was taken, often in use."""
+        node = self.machine.node
+        node.lru.drain()
+        assert node.reclaim_pages is not None
+        node.reclaim_pages(list(node.lru.policy.pages())[:pages])
+
+    @rule(broken=st.booleans())
+    def break_swap(self, broken: bool) -> None:
+        """Pages then stay where they are; reading is not tried here."""
+        if not broken or not any(mm.swapents for mm, _ in self.spaces):
+            self.swap.fail = broken and not self.machine.node.swap.shmem
 
     @rule()
     def sync_file(self) -> None:

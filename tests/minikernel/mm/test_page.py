@@ -7,16 +7,16 @@ from minikernel.mm.page import MemMap
 def test_a_new_row_is_a_free_frame_with_no_history() -> None:
     rows = MemMap(3)
 
-    columns = (rows.refcount, rows.mapcount, rows.flags, rows.order, rows.index, rows.lru_next, rows.lru_prev)
+    columns = (rows.refcount, rows.mapcount, rows.flags, rows.order, rows.index)
     assert all(column.tolist() == [0, 0, 0] for column in columns)
     assert rows.owner == [None] * 3
 
 
-def test_a_row_costs_33_bytes_and_an_owner() -> None:
+def test_a_row_costs_25_bytes_and_an_owner() -> None:
     rows = MemMap(10)
 
-    columns = (rows.refcount, rows.mapcount, rows.flags, rows.order, rows.index, rows.lru_next, rows.lru_prev)
-    assert sum(column.itemsize for column in columns) == 33
+    columns = (rows.refcount, rows.mapcount, rows.flags, rows.order, rows.index)
+    assert sum(column.itemsize for column in columns) == 25
 
 
 def test_dup_mappings_counts_a_frame_as_often_as_it_is_listed() -> None:

@@ -20,7 +20,7 @@ from minikernel.mm.gfp import (
     GFP_ZERO,
 )
 from minikernel.mm.layout import I386_PAE_LAYOUT, X86_64_LAYOUT, KernelLayout
-from minikernel.mm.page import PG_buddy, PG_exec, PG_head, PG_lru, PG_reserved, PG_tail, PG_used
+from minikernel.mm.page import PG_buddy, PG_exec, PG_head, PG_reserved, PG_slab, PG_tail, PG_used
 from minikernel.mm.page_alloc import Node
 from minikernel.mm.zone import WMARK_MIN
 
@@ -201,7 +201,7 @@ def test_mistakes_with_references_are_caught() -> None:
         node.put_page(pfn)
 
 
-@pytest.mark.parametrize(("column", "value", "message"), [("mapcount", 1, "still mapped"), ("flags", PG_lru, "flags")])
+@pytest.mark.parametrize(("column", "value", "message"), [("mapcount", 1, "still mapped"), ("flags", PG_slab, "flags")])
 def test_a_frame_in_use_cannot_be_freed(column: str, value: int, message: str) -> None:
     node = make()
     pfn = page(node)
@@ -488,7 +488,7 @@ def test_the_injection_can_be_taken_back() -> None:
         (lambda node, zone: zone.pcp.append(Pfn(5000)), "of another zone"),
         (lambda node, zone: zone.pcp.append(Pfn(900)), "free block as well"),
         (lambda node, zone: node.mem_map.refcount.__setitem__(zone.pcp[0], 1), "in use"),
-        (lambda node, zone: node.mem_map.flags.__setitem__(zone.pcp[0], PG_lru), "has flags"),
+        (lambda node, zone: node.mem_map.flags.__setitem__(zone.pcp[0], PG_slab), "has flags"),
         (lambda node, zone: zone.pcp.append(zone.pcp[0]), "twice"),
         (lambda node, zone: zone.pcp.pop(), "1 frames are neither"),
         (lambda node, zone: node.mem_map.flags.__setitem__(zone.pcp[0], PG_buddy), "blocks marked"),

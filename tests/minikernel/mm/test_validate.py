@@ -86,7 +86,7 @@ DAMAGE: list[tuple[str, Callable[[Story], object]]] = [
     ("without a page cache", lambda story: story.vma(2, flags=story.space.vmas.items[2].flags | VM_SHARED)),
     ("unknown to the owner", lambda story: story.space.vmas.items[0].anon_vma.vmas.clear()),  # type: ignore[union-attr]
     ("unknown to its file", lambda story: story.disk.cache.vmas.clear()),
-    ("not present", lambda story: story.entry(ANON_PAGE, lambda pte: pte & ~PTE_P)),
+    ("swapoff would not find it", lambda story: story.entry(ANON_PAGE, lambda pte: pte & ~PTE_P)),
     ("differ about user access", lambda story: story.entry(ANON_PAGE, lambda pte: pte & ~PTE_US)),
     ("writable, its mapping is not", lambda story: story.entry(VDSO, lambda pte: pte | PTE_RW)),
     ("executable, its mapping is not", lambda story: story.entry(ANON_PAGE, lambda pte: pte & ~PTE_XD)),

@@ -28,7 +28,9 @@ from minikernel.mm.layout import I386_2LEVEL_LAYOUT, I386_PAE_LAYOUT, X86_64_LAY
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.mmap import do_mmap
 from minikernel.mm.page_alloc import Node
+from minikernel.mm.swap_area import make_header
 from minikernel.mm.validate import validate_node
+from minikernel.mm.vmscan import Vmscan
 
 READ = PF_U
 WRITE = PF_U | PF_W
@@ -69,6 +71,16 @@ class Machine:
         cache = PageCache(self.node, store, size if store is None else len(store.data))
         self.caches.append(cache)
         return File(cache, writable=writable)
+
+    def swapon(self, pages: int, priority: int | None = None) -> "RamSwap":
+        """Reclaim, with an area of *pages* slots."""
+        vmscan = Vmscan(self.node)
+        self.node.reclaim = vmscan.try_to_free_pages
+        self.node.reclaim_pages = vmscan.reclaim_pages
+        self.node.drop_pagecache = vmscan.drop_pagecache
+        store = RamSwap(pages + 1)
+        self.node.swap.swapon(b"ram", store, pages + 1, priority)
+        return store
 
     def validate(self) -> None:
         """Everything that can be checked."""
@@ -112,6 +124,30 @@ class Store:
         end = index * PAGE_SIZE + len(data)
         self.data.extend(bytes(max(end - len(self.data), 0)))
         self.data[index * PAGE_SIZE : end] = data
+
+
+class RamSwap:
+    """Swap in host memory; *fail* makes every access an I/O error."""
+
+    def __init__(self, nr_pages: int) -> None:
+        self.pages: dict[int, bytes] = {0: make_header(nr_pages)}
+        self.nr_pages = nr_pages
+        self.fail = False
+        self.closed = False
+
+    def read_page(self, index: int) -> bytes:
+        if self.fail:
+            raise LinuxError(Errno.EIO, "the disk is broken")
+        return self.pages[index]
+
+    def write_page(self, index: int, data: bytes) -> None:
+        if self.fail:
+            raise LinuxError(Errno.ENOSPC, "the disk is full")
+        assert 0 < index < self.nr_pages, "a write outside the area"
+        self.pages[index] = data
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class File:

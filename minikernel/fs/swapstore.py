@@ -1,0 +1,100 @@
+"""Where swap lies: a file of the host, opened at boot, or a file of the guest's, by swapon(2).
+
+The host's file is held open and locked, so that a second machine cannot use it; a temporary one has no name and is gone
+when the machine is.
+"""
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable
+
+from emu.x86 import PAGE_SHIFT, PAGE_SIZE
+from minikernel.abi.errno import Errno, LinuxError
+from minikernel.mm.filemap import BackingStore
+from minikernel.mm.swap_area import make_header
+
+
+class HostSwapStore:
+    """A file, or block device, of the host."""
+
+    __slots__ = ("_fd", "nr_pages")
+
+    def __init__(self, fd: int) -> None:
+        """*fd* is ours from now on."""
+        self._fd = fd
+        self.nr_pages = os.lseek(fd, 0, os.SEEK_END) >> PAGE_SHIFT
+
+    def read_page(self, index: int) -> bytes:
+        """Errors: EIO."""
+        try:
+            return os.pread(self._fd, PAGE_SIZE, index << PAGE_SHIFT)
+        except OSError as error:
+            raise LinuxError(Errno.EIO, f"swap cannot be read: {error.strerror}") from error
+
+    def write_page(self, index: int, data: bytes) -> None:
+        """Errors: EIO, ENOSPC."""
+        try:
+            done = os.pwrite(self._fd, data, index << PAGE_SHIFT)
+        except OSError as error:
+            raise LinuxError(Errno(error.errno or Errno.EIO), f"swap cannot be written: {error.strerror}") from error
+        if done != len(data):
+            raise LinuxError(Errno.ENOSPC, f"swap took {done} bytes of {len(data)}")
+
+    def close(self) -> None:
+        """Close it, which also unlocks it."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def open_swap_file(path: bytes) -> HostSwapStore:
+    """The host's file *path*, locked.
+
+    Raises:
+        OSError: it is not there, or may not be used; EBUSY: another machine uses it.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        raise OSError(Errno.EBUSY, "another machine swaps to it", os.fsdecode(path)) from error
+    return HostSwapStore(fd)
+
+
+def temporary_swap(size: int) -> HostSwapStore:
+    """A new file of *size* bytes without a name, as mkswap(8) would leave it.
+
+    Raises:
+        OSError: it cannot be made.  LinuxError: EINVAL, too small or too large for swap.
+    """
+    header = make_header(size >> PAGE_SHIFT)
+    fd, path = tempfile.mkstemp(prefix="minikernel-swap-")
+    os.unlink(path)  # noqa: PTH108 - nothing else here needs pathlib
+    os.ftruncate(fd, size)
+    os.pwrite(fd, header, 0)
+    return HostSwapStore(fd)
+
+
+class GuestSwapStore:
+    """A regular file of the guest whose contents are outside guest RAM: its backing store, past the page cache."""
+
+    __slots__ = ("_backing", "_put")
+
+    def __init__(self, backing: BackingStore, put: Callable[[], None]) -> None:
+        """*put* is called at the end: the file may be written to again."""
+        self._backing = backing
+        self._put = put
+
+    def read_page(self, index: int) -> bytes:
+        """Errors: EIO."""
+        return self._backing.read_page(index)
+
+    def write_page(self, index: int, data: bytes) -> None:
+        """Errors: EIO, ENOSPC."""
+        self._backing.write_page(index, data)
+
+    def close(self) -> None:
+        """Swapoff."""
+        self._put()
