@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from emu.x86 import PAGE_SHIFT, PAGE_SIZE
 from minikernel.abi.errno import Errno, LinuxError
+from minikernel.fs.inode import Inode
 from minikernel.mm.filemap import BackingStore
 from minikernel.mm.swap_area import make_header
 
@@ -80,10 +81,11 @@ def temporary_swap(size: int) -> HostSwapStore:
 class GuestSwapStore:
     """A regular file of the guest whose contents are outside guest RAM: its backing store, past the page cache."""
 
-    __slots__ = ("_backing", "_put")
+    __slots__ = ("_backing", "_put", "inode")
 
-    def __init__(self, backing: BackingStore, put: Callable[[], None]) -> None:
+    def __init__(self, backing: BackingStore, inode: Inode, put: Callable[[], None]) -> None:
         """*put* is called at the end: the file may be written to again."""
+        self.inode = inode
         self._backing = backing
         self._put = put
 

@@ -51,12 +51,13 @@ class OomKiller:
     besides its own, which must not be reaped under it.
     """
 
-    __slots__ = ("_kernel", "pinned", "victims")
+    __slots__ = ("_kernel", "_origin", "pinned", "victims")
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self.victims: dict[MmStruct, None] = {}
         self.pinned: list[MmStruct] = []
+        self._origin: Task | None = None
 
     def __call__(self, order: int, gfp: int) -> bool:
         """Make memory free for a request; whether it may have what is left below the watermarks (out_of_memory)."""
@@ -81,6 +82,8 @@ class OomKiller:
 
         A victim that was reaped and is still there is passed over: it has nothing left to give.
         """
+        if self._origin is not None:
+            return self._origin
         total = total_pages(self._kernel)
         best: tuple[int, Task] | None = None
         for process, task in processes(self._kernel):
@@ -106,6 +109,15 @@ class OomKiller:
         if current is not None and current.mm is not mm and mm not in self.pinned:
             reap(mm)
             kernel.log(reaped_line(victim))
+
+    @contextmanager
+    def blame(self, task: Task) -> Iterator[None]:
+        """If memory runs out meanwhile it is *task*'s doing: swapoff (set_current_oom_origin)."""
+        self._origin = task
+        try:
+            yield
+        finally:
+            self._origin = None
 
     @contextmanager
     def pin(self, mm: MmStruct) -> Iterator[None]:
