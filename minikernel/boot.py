@@ -164,7 +164,10 @@ def _start_reclaim(kernel: Kernel) -> None:
     entry.start_kernel_thread(kernel, kernel.kswapd.task)
     node.wake_kswapd = kernel.kswapd.wake
     for number, swap in enumerate(config.swap):
-        store = temporary_swap(swap.size) if swap.path is None else open_swap_file(swap.path)
+        try:
+            store = temporary_swap(swap.size) if swap.path is None else open_swap_file(swap.path)
+        except LinuxError as error:
+            raise ValueError(f"--swap {swap.size}: {error.why}") from error
         try:
             node.swap.swapon(b"/dev/swap%d" % number, store, store.nr_pages, swap.priority)
         except LinuxError as error:
