@@ -11,13 +11,13 @@ from emu.x86 import PAGE_SHIFT, PAGE_SIZE, Pfn
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.events import MmSwapOut
 from minikernel.mm.page import PG_dirty, PG_swapcache
-from minikernel.mm.swap_area import SwapArea, SwapStore, parse_header
 from minikernel.mm.swap_entry import MAX_SWAPFILES, entry_area, entry_offset, make_entry
 
 if TYPE_CHECKING:
     from minikernel.mm.filemap import PageCache
     from minikernel.mm.mm_struct import MmStruct
     from minikernel.mm.page_alloc import Node
+    from minikernel.mm.swap_area import SwapArea, SwapStore
 
 SWAP_FLAG_PREFER: Final = 0x8000
 _FIRST_PRIORITY: Final = -2  # of areas that did not ask for one: -2, -3, ...
@@ -83,6 +83,8 @@ class SwapSpace:
         Errors:
             EINVAL: no valid header.  EPERM: too many areas.  EIO: the header cannot be read.
         """
+        from minikernel.mm.swap_area import SwapArea, parse_header  # most machines have no swap
+
         nr_pages, bad = parse_header(store.read_page(0), file_pages)
         if None not in self.areas:
             if len(self.areas) == MAX_SWAPFILES:
