@@ -11,7 +11,7 @@ from guest.builder import ROOT, build_all, programs, targets
 
 HEAVY = {
     *("asyncio", "capstone", "concurrent", "email", "elftools", "logging", "numpy", "rich", "unicorn", "unittest"),
-    *("contextlib", "random", "shutil", "tempfile", "zlib"),
+    *("random", "shutil", "tempfile", "zlib"),
 }
 
 

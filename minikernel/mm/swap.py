@@ -5,6 +5,8 @@ that was read back for one of several users, or ahead of time, is in the swap ca
 until the last reference to the slot goes or the frame is taken again (for free, if nobody wrote to it).
 """
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Final
 
 from emu.x86 import PAGE_SHIFT, PAGE_SIZE, Pfn
@@ -38,7 +40,7 @@ class SwapSpace:
         "ra_previous", "shadows", "shmem",
     )  # fmt: skip
 
-    def __init__(self, node: "Node") -> None:
+    def __init__(self, node: Node) -> None:
         self._node = node
         self.areas: list[SwapArea | None] = []
         self.order: list[SwapArea] = []  # areas in use, from the highest priority; equals take turns
