@@ -87,6 +87,9 @@ def _anon(grown: int) -> Decision:
 
 
 def _swap_in(mm: "MmStruct", fault: "Fault", *, major: bool) -> Decision:
+    if not fault.pte or fault.pte & PTE_P:
+        # The kernel's own access: nobody saw the entry before.
+        return Decision("read back from swap", "the page had been moved out to make room for others", "do_swap_page")
     place = slot_words(mm.node, fault.pte)
     if major:
         return Decision(

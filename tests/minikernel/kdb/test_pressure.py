@@ -9,6 +9,7 @@ from guest.builder import GUEST, Target, build_all, read_program
 from minikernel.boot import System
 from minikernel.config import Config, Swap
 from minikernel.events import Sink, Tracer
+from minikernel.kdb import shell
 from minikernel.kdb.session import Session
 from minikernel.kernel import Kernel
 from tests.minikernel.kdb.test_machine import nowhere
@@ -29,6 +30,7 @@ def start(swap: tuple[Swap, ...]) -> tuple[Session, list[str]]:
         return system
 
     printed: list[str] = []
+    assert shell.ROOMS, "importing it makes the commands known"
     return Session(launch, printed.append), printed
 
 
@@ -43,9 +45,8 @@ def ask() -> Iterator[Asks]:
             session.execute(line)
             return "".join(text if text.endswith("\n") else text + "\n" for text in printed)
 
-        say("run")
         say("catch fault swap_in")
-        assert "read back from slot" in say("continue")
+        assert "read back from slot" in say("run")
         yield say
         session.close()
 
