@@ -92,7 +92,7 @@ def test_an_address_in_swap_is_foreseen(ask: Asks) -> None:
 def in_swap(ask: Asks) -> str:
     """What pte says of the first address in swap."""
     for line in ask("vmmap").splitlines():
-        match = re.match(r"\W*(0x[0-9a-f]+)-(0x[0-9a-f]+) rw-p", line)
+        match = re.match(r"\W*(0x[0-9a-f]+) (0x[0-9a-f]+) rw-p", line)
         for address in range(int(match[1], 16), int(match[2], 16), 4096) if match else ():
             answer = ask(f"pte {address:#x}")
             if "not present: slot" in answer:
