@@ -48,6 +48,7 @@ TOPICS: Final = (
     "stress",
     "process",
     "thread",
+    "ipc",
 )
 # -w: the programs do wrong things on purpose, and every compiler has its own idea of which.
 FLAGS: Final = (

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from minikernel.abi.abi import I386
+from minikernel.abi.abi import I386, X86_64
 from minikernel.abi.resource import default_rlimits
 from minikernel.abi.siginfo import Siginfo
+from minikernel.ipc.shm import Shm
 from minikernel.mm.mm_struct import VmSysctl
 from minikernel.task.loadavg import LoadAverage
 from minikernel.task.sched import Scheduler
@@ -77,6 +78,7 @@ class Kernel:
         self.max_threads = config.max_processes or max(physmem.nr_frames // 8, 20)
         self.host_signals: list[int] = []  # signals of the host that the guest has not seen yet
         self.vm_sysctl = VmSysctl()
+        self.shm = Shm(self, X86_64 if cpu.long_mode else I386)
         self.hostname = b"minikernel"
         self.domainname = b"(none)"
         self.futexes: dict[FutexKey, list[FutexWaiter]] = {}  # who waits, first come first
@@ -89,6 +91,7 @@ class Kernel:
         self.messages: list[tuple[int, str]] = []  # the log: (CLOCK_MONOTONIC ns, text)
         self.reaper = Process(REAPER_PID, default_rlimits())  # adopts orphans and forgets them
         self._last_pid = REAPER_PID
+        self._leaving: Task | None = None  # whose address space is being taken down
 
     def log(self, text: str) -> None:
         """Add a line to the kernel's log (printk)."""
@@ -121,6 +124,11 @@ class Kernel:
                 return pid
         raise AssertionError("alloc_pid: every id is in use")
 
+    def acting_tgid(self) -> int:
+        """The process on whose behalf something happens (task_tgid(current)): a dying task does its own cleaning."""
+        task = self._leaving or self.current
+        return task.tgid if task is not None else 0
+
     def leave_mm(self, task: Task) -> None:
         """Drop *task*'s address space; the CPU walks the kernel's own tables until another is loaded."""
         if not task.has_mm:
@@ -132,7 +140,9 @@ class Kernel:
         mm.users -= 1
         if not mm.users:
             task.process.dead_usage.add_memory(mm.min_flt, mm.maj_flt, max(mm.hiwater_rss, mm.rss))
+            self._leaving = task
             mm.destroy()
+            self._leaving = None
 
     def vdso_symbol(self, task: Task, name: str) -> int:
         """Address of *name* in the vDSO of *task*; 0 if it has none."""

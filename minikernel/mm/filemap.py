@@ -111,6 +111,7 @@ class PageCache:
         "on_mkwrite",
         "pages",
         "size",
+        "unevictable",
         "vmas",
         "write_sealed",
     )
@@ -125,6 +126,7 @@ class PageCache:
         self.vmas: dict[Vma, MmStruct] = {}
         self.on_mkwrite: Callable[[], None] | None = None
         self.is_dev_zero = False  # /dev/zero: its private mappings are anonymous memory, its shared ones shmem
+        self.unevictable = False  # AS_UNEVICTABLE: SHM_LOCK; its pages are not to be reclaimed
         self.write_sealed = False  # F_SEAL_WRITE, F_SEAL_FUTURE_WRITE: no new shared mapping may become writable
 
     @property
@@ -401,3 +403,20 @@ class ShmemFile:
         self.users -= 1
         if not self.users:
             self.mapping.destroy()
+
+
+class CountedFile(ShmemFile):
+    """A file that is told of each mapping of it: struct vm_operations_struct with open and close.
+
+    Its mappings carry VM_COUNTED, and no two of them ever become one: that would be an end nobody was told of.
+    """
+
+    __slots__ = ()
+
+    def vm_open(self) -> None:
+        """A mapping came: mmap, fork, a split."""
+        raise NotImplementedError
+
+    def vm_close(self) -> None:
+        """A mapping went; it is in no list any more."""
+        raise NotImplementedError

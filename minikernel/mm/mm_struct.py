@@ -13,11 +13,12 @@ from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.resource import RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK
 from minikernel.events import MmapRegion, Tracer
 from minikernel.mm.address_layout import AddressLayout
-from minikernel.mm.filemap import MappedFile
+from minikernel.mm.filemap import CountedFile, MappedFile
 from minikernel.mm.page_alloc import Node
 from minikernel.mm.pgtable import KernelHalf, PageTable
 from minikernel.mm.rmap import AnonVma
 from minikernel.mm.vma import (
+    VM_COUNTED,
     VM_EXEC,
     VM_LOCKED,
     VM_NORESERVE,
@@ -180,6 +181,10 @@ class MmStruct:
         for vma in old:
             if vma not in new:
                 self._unlink(vma)
+        for vma in (*old, *new):
+            if vma.flags & VM_COUNTED:
+                _tell_counted(old, new)
+                break
         if self.total_vm > before:
             self.hiwater_vm = max(self.hiwater_vm, self.total_vm)
         elif self.total_vm < before:
@@ -334,6 +339,22 @@ def _fold(vmas: list[Vma]) -> list[Vma]:
         else:
             folded.append(vma)
     return folded
+
+
+def _tell_counted(old: list[Vma], new: list[Vma]) -> None:
+    """Tell files that count their mappings what *new* in the place of *old* means: vm_ops->open, vm_ops->close."""
+    for file in dict.fromkeys(vma.file for vma in (*old, *new) if vma.flags & VM_COUNTED):
+        assert isinstance(file, CountedFile), "MmStruct.replace: VM_COUNTED, and nobody counts"
+        come = [vma for vma in new if vma.file is file and vma not in old]
+        gone = [vma for vma in old if vma.file is file and vma not in new]
+        opened, closed = len(come), len(gone)
+        if sum(vma.nr_pages for vma in come) >= sum(vma.nr_pages for vma in gone):
+            # Nothing was unmapped: a change of flags replaces a Vma, but neither opens nor closes one; a split opens.
+            opened, closed = max(opened - closed, 0), max(closed - opened, 0)
+        for _ in range(opened):
+            file.vm_open()
+        for _ in range(closed):
+            file.vm_close()
 
 
 def vma_name(mm: MmStruct, vma: Vma) -> bytes:

@@ -25,13 +25,14 @@ from minikernel.abi.mman import (
     PROT_READ,
     PROT_WRITE,
 )
-from minikernel.mm.filemap import MappedFile, PageCache, ShmemFile
+from minikernel.mm.filemap import CountedFile, MappedFile, PageCache, ShmemFile
 from minikernel.mm.gup import mm_populate
 from minikernel.mm.mm_struct import OVERCOMMIT_NEVER, MmStruct
 from minikernel.mm.munmap import check_split, do_munmap
 from minikernel.mm.unmapped_area import get_unmapped_area, round_hint_to_min
 from minikernel.mm.vma import (
     VM_ACCOUNT,
+    VM_COUNTED,
     VM_DONTEXPAND,
     VM_GROWSDOWN,
     VM_LOCKED,
@@ -155,7 +156,7 @@ def _file_flags(file: MappedFile, flags: int, vm_flags: int, pgoff: int, pages: 
         if vm_flags & VM_WRITE:
             raise LinuxError(Errno.EPERM, "mmap: the file is sealed against writing")
         vm_flags &= ~VM_MAYWRITE
-    return vm_flags
+    return vm_flags | VM_COUNTED if isinstance(file, CountedFile) else vm_flags
 
 
 def _anonymous_flags(flags: int, vm_flags: int) -> int:

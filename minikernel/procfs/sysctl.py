@@ -6,12 +6,14 @@ Linux: kernel/sysctl.c, kernel/utsname_sysctl.c, drivers/char/random.c, mm/util.
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias, Union
 
+from minikernel.abi.abi import I386, X86_64
 from minikernel.abi.capability import CAP_LAST_CAP
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.sysinfo import KERNEL_RELEASE, KERNEL_VERSION
 from minikernel.fs.fdtable import NR_OPEN
 from minikernel.fs.inode import Inode
 from minikernel.fs.pipe import PIPE_MAX_SIZE
+from minikernel.ipc.util import IPCMNI
 from minikernel.kernel import PID_MAX, Kernel
 from minikernel.procfs.node import ProcDir, ProcFs, ProcText, fixed_dir
 
@@ -61,6 +63,26 @@ def _tree(kernel: Kernel) -> _Tree:
     def set_domainname(text: bytes) -> None:
         kernel.domainname = text.strip(b"\n")[:_UTS_MAX]
 
+    shm = kernel.shm
+
+    def set_shmmax(value: int) -> None:
+        shm.ctlmax = value
+
+    def set_shmall(value: int) -> None:
+        shm.ctlall = value
+
+    def set_shmmni(value: int) -> None:
+        shm.ctlmni = value
+
+    def set_shm_next_id(value: int) -> None:
+        shm.ids.next_id = value
+
+    def set_shm_rmid_forced(value: int) -> None:
+        shm.rmid_forced = bool(value)
+        if value:
+            shm.destroy_orphaned()
+
+    ulong_max = (X86_64 if kernel.cpu.long_mode else I386).mask
     boot_id = _uuid(kernel)
     return {
         "fs": {
@@ -107,9 +129,11 @@ def _tree(kernel: Kernel) -> _Tree:
             "sched_rt_period_us": 1000000,
             "sched_rt_runtime_us": 950000,
             "sem": b"32000\t1024000000\t500\t32000",
-            "shmall": 18446744073692774399,
-            "shmmax": 18446744073692774399,
-            "shmmni": 4096,
+            "shm_next_id": _number(lambda: shm.ids.next_id, set_shm_next_id, 0, _INT_MAX),
+            "shm_rmid_forced": _number(lambda: int(shm.rmid_forced), set_shm_rmid_forced, 0, 1),
+            "shmall": _number(lambda: shm.ctlall, set_shmall, 0, ulong_max),
+            "shmmax": _number(lambda: shm.ctlmax, set_shmmax, 0, ulong_max),
+            "shmmni": _number(lambda: shm.ctlmni, set_shmmni, 0, IPCMNI),
             "tainted": 0,
             "threads-max": kernel.node.totalram_pages // 8,
             "version": KERNEL_VERSION,

@@ -10,9 +10,11 @@ from minikernel.kernel import Kernel
 from minikernel.mm.filemap import PageCache
 from minikernel.procfs.node import ProcFs, ProcLink, ProcText
 from minikernel.procfs.sysctl import sysctl_dir
+from minikernel.procfs.sysvipc import sysvipc_dir
 from minikernel.procfs.zoneinfo import zoneinfo
 
 _FIRST_INO: Final = 0xF000_0010
+_SYSVIPC_INO: Final = 0xF010_0000
 
 # Names of /proc/cpuinfo's flags: arch/x86/include/asm/cpufeatures.h.
 _EDX: Final = [
@@ -60,6 +62,7 @@ def system_files(sb: ProcFs, kernel: Kernel) -> dict[bytes, Inode]:
     at = _FIRST_INO + len(makers)
     files[b"mounts"] = ProcLink(sb, at, lambda: b"self/mounts")
     files[b"sys"] = sysctl_dir(sb, at + 1, kernel)
+    files[b"sysvipc"] = sysvipc_dir(sb, _SYSVIPC_INO, kernel)
     return files
 
 

@@ -34,6 +34,7 @@ from minikernel.syscalls import (
     process_vm,
     resource,
     sched,
+    shm,
     sigaction,
     signalfd,
     sigsend,
@@ -75,6 +76,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     *machine.ENTRIES,
     *prctl.ENTRIES,
     *misc.ENTRIES,
+    *shm.ENTRIES,
 )
 
 
