@@ -9,7 +9,6 @@ from minikernel.abi.abi import I386, X86_64
 from minikernel.abi.resource import default_rlimits
 from minikernel.abi.siginfo import Siginfo
 from minikernel.ipc.shm import Shm
-from minikernel.mm.mm_struct import VmSysctl
 from minikernel.task.loadavg import LoadAverage
 from minikernel.task.sched import Scheduler
 from minikernel.task.task import Process, Task
@@ -77,7 +76,10 @@ class Kernel:
         # fork_init's rule of thumb: an eighth of memory in stacks.
         self.max_threads = config.max_processes or max(physmem.nr_frames // 8, 20)
         self.host_signals: list[int] = []  # signals of the host that the guest has not seen yet
-        self.vm_sysctl = VmSysctl()
+        self.vm_sysctl = node.vm_sysctl
+        self.vm_sysctl.current_mm = lambda: (
+            self.current.mm if self.current is not None and self.current.has_mm else None
+        )
         self.shm = Shm(self, X86_64 if cpu.long_mode else I386)
         self.hostname = b"minikernel"
         self.domainname = b"(none)"

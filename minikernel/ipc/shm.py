@@ -20,6 +20,7 @@ from minikernel.abi.shm import (
     SHM_HUGE_SHIFT,
     SHM_HUGETLB,
     SHM_LOCKED,
+    SHM_NORESERVE,
     SHM_RDONLY,
     SHM_REMAP,
     SHM_RND,
@@ -48,6 +49,7 @@ from minikernel.mm.filemap import CountedFile, PageCache
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.mmap import do_mmap
 from minikernel.mm.munmap import do_munmap
+from minikernel.mm.overcommit import OVERCOMMIT_NEVER
 from minikernel.mm.vma import Vma
 
 _HUGE_PAGE_LOGS: Final = (0, 21, 30)  # the default, 2 MiB, 1 GiB
@@ -200,7 +202,13 @@ class Shm:
                 raise LinuxError(Errno.EINVAL, "shmget: no huge pages of that size")
             raise LinuxError(Errno.ENOMEM, "shmget: no huge pages")
         segment = Segment(self, new_perm(key, flags, cred), size, creator)
-        self.ids.add(segment, self.ctlmni)
+        noreserve = bool(flags & SHM_NORESERVE) and self.services.node.vm_sysctl.overcommit_memory != OVERCOMMIT_NEVER
+        segment.mapping.acct_size(noreserve=noreserve)
+        try:
+            self.ids.add(segment, self.ctlmni)
+        except LinuxError:
+            segment.put()
+            raise
         self.tot += pages
         return segment
 

@@ -11,6 +11,7 @@ from emu.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Pfn
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.mm.gfp import GFP_HIGHUSER, GFP_ZERO
 from minikernel.mm.icache import note_kernel_write
+from minikernel.mm.overcommit import vm_enough_memory
 from minikernel.mm.page import PG_dirty, PG_exec, PG_swapbacked, PG_uptodate
 from minikernel.mm.page_alloc import Node
 from minikernel.mm.rmap import page_mkclean
@@ -99,15 +100,18 @@ class PageCache:
     Invariants, checked by validate.validate_page_cache():
         - each cached frame has us as its owner, its index, PG_uptodate, and one reference of ours;
         - a page in ``dirty`` is cached; without a backing store every page is dirty and ``dirty`` is empty;
-        - bytes of a cached page beyond *size* are zero, unless a mapping wrote them.
+        - bytes of a cached page beyond *size* are zero, unless a mapping wrote them;
+        - nr_committed is the number of pages if acct_by_page, 0 with a backing store.
     """
 
     __slots__ = (
         "backed",
         "backing",
         "dirty",
+        "acct_by_page",
         "is_dev_zero",
         "node",
+        "nr_committed",
         "on_mkwrite",
         "pages",
         "size",
@@ -125,6 +129,8 @@ class PageCache:
         self.dirty: set[int] = set()
         self.vmas: dict[Vma, MmStruct] = {}
         self.on_mkwrite: Callable[[], None] | None = None
+        self.acct_by_page = backing is None  # shared memory is promised page by page, unless acct_size()
+        self.nr_committed = 0  # pages that are promised: part of vm_committed_as
         self.is_dev_zero = False  # /dev/zero: its private mappings are anonymous memory, its shared ones shmem
         self.unevictable = False  # AS_UNEVICTABLE: SHM_LOCK; its pages are not to be reclaimed
         self.write_sealed = False  # F_SEAL_WRITE, F_SEAL_FUTURE_WRITE: no new shared mapping may become writable
@@ -165,11 +171,41 @@ class PageCache:
             return self._add(index, b"")
         return self._add(index, self.backing.read_page(index)[:limit])
 
+    def acct_size(self, *, noreserve: bool) -> None:
+        """Promise all of it now, not each page when it is made; *noreserve*: do not.  mm/shmem.c, shmem_acct_size.
+
+        Errors:
+            ENOMEM: too much.
+        """
+        if noreserve:
+            return
+        node, pages = self.node, (self.size + PAGE_MASK) >> PAGE_SHIFT
+        vm_enough_memory(node, node.vm_sysctl.current_mm(), pages)
+        self.acct_by_page = False
+        self._commit(pages)
+
+    def _acct_block(self) -> None:
+        """One page more is to be promised: shmem_inode_acct_blocks.
+
+        Errors:
+            ENOSPC: too many.
+        """
+        try:
+            vm_enough_memory(self.node, self.node.vm_sysctl.current_mm(), 1)
+        except LinuxError:
+            raise LinuxError(Errno.ENOSPC, "shared memory: the commit limit") from None
+
+    def _commit(self, pages: int) -> None:
+        self.nr_committed += pages
+        self.node.vm_sysctl.vm_committed_as += pages
+
     def _add(self, index: int, data: bytes) -> Pfn:
         """A new cached frame that starts with *data* and goes on with zeroes."""
         length = len(data)
         assert length <= PAGE_SIZE, f"PageCache: the backing store gave {length} bytes for a page"
         node = self.node
+        if self.acct_by_page:
+            self._acct_block()
         pfn = node.alloc_page(GFP_HIGHUSER if length == PAGE_SIZE else GFP_HIGHUSER | GFP_ZERO)
         if pfn is None:
             raise LinuxError(Errno.ENOMEM, "no frame for the page cache")
@@ -181,11 +217,15 @@ class PageCache:
         mem_map.index[pfn] = index
         mem_map.flags[pfn] = PG_uptodate if self.backing is not None else _SHMEM_FLAGS
         self.pages[index] = pfn
+        if self.acct_by_page:
+            self._commit(1)
         return pfn
 
     def _drop(self, index: int) -> None:
         """Forget page *index*; its frame lives on while somebody maps it."""
         pfn = self.pages.pop(index)
+        if self.acct_by_page:
+            self._commit(-1)
         self.dirty.discard(index)
         mem_map = self.node.mem_map
         mem_map.owner[pfn] = None
@@ -379,6 +419,7 @@ class PageCache:
         assert not self.vmas, "PageCache.destroy: it is mapped"
         for index in sorted(self.pages):
             self._drop(index)
+        self._commit(-self.nr_committed)
 
 
 class ShmemFile:

@@ -27,8 +27,9 @@ from minikernel.abi.mman import (
 )
 from minikernel.mm.filemap import CountedFile, MappedFile, PageCache, ShmemFile
 from minikernel.mm.gup import mm_populate
-from minikernel.mm.mm_struct import OVERCOMMIT_NEVER, MmStruct
+from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.munmap import check_split, do_munmap
+from minikernel.mm.overcommit import OVERCOMMIT_NEVER
 from minikernel.mm.unmapped_area import get_unmapped_area, round_hint_to_min
 from minikernel.mm.vma import (
     VM_ACCOUNT,
@@ -178,15 +179,19 @@ def _mmap_region(mm: MmStruct, file: MappedFile | None, start: int, length: int,
     """
     end = start + length
     check_split(mm, start, end)
-    replaced = sum(vma.clip(start, end).nr_pages for vma in mm.vmas.overlapping(start, end))
-    if not mm.may_expand_vm(vm_flags, (length >> PAGE_SHIFT) - replaced):
+    pages = length >> PAGE_SHIFT
+    replaced = [vma.clip(start, end) for vma in mm.vmas.overlapping(start, end)]
+    if not mm.may_expand_vm(vm_flags, pages - sum(vma.nr_pages for vma in replaced)):
         raise LinuxError(Errno.ENOMEM, "mmap: RLIMIT_AS or RLIMIT_DATA")
     if mm.accountable(file, vm_flags):
-        mm.charge(length >> PAGE_SHIFT)
+        promised = sum(vma.nr_pages for vma in replaced if vma.flags & VM_ACCOUNT)
+        if promised < pages:
+            mm.charge(pages - promised)
         vm_flags |= VM_ACCOUNT
     mapping = file.mapping if file is not None else None
     if vm_flags & VM_SHARED and (mapping is None or mapping.is_dev_zero):
         mapping = PageCache(mm.node, size=length)
+        mapping.acct_size(noreserve=bool(vm_flags & VM_NORESERVE))
         file = ShmemFile(mapping)
         pgoff = 0
     elif mapping is not None and mapping.is_dev_zero:

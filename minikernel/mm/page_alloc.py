@@ -22,6 +22,7 @@ from minikernel.mm.gfp import (
     GFP_ZONEMASK,
 )
 from minikernel.mm.layout import KernelLayout
+from minikernel.mm.overcommit import VmSysctl
 from minikernel.mm.page import (
     PG_CHECK_AT_FREE,
     MemMap,
@@ -69,6 +70,7 @@ class Node:
         "reclaim",
         "stale_code",
         "tracer",
+        "vm_sysctl",
         "zero_pfn",
         "zones",
     )
@@ -98,6 +100,8 @@ class Node:
         assert zero_pfn is not None, "Node: no frame for the zero page"
         self.zero_pfn = zero_pfn
         self._flags[zero_pfn] |= PG_reserved
+        self.vm_sysctl = VmSysctl()
+        self.vm_sysctl.init_reserves(self.nr_free)
 
     def _make_zones(self) -> tuple[Zone, ...]:
         """The zones of the layout, cut to the RAM there is, with all of it free."""

@@ -54,6 +54,18 @@ def _tree(kernel: Kernel) -> _Tree:
     def set_overcommit(value: int) -> None:
         vm.overcommit_memory = value
 
+    def set_ratio(value: int) -> None:
+        vm.overcommit_ratio, vm.overcommit_kbytes = value, 0  # each puts the other out of force
+
+    def set_kbytes(value: int) -> None:
+        vm.overcommit_ratio, vm.overcommit_kbytes = 0, value
+
+    def set_admin_reserve(value: int) -> None:
+        vm.admin_reserve_kbytes = value
+
+    def set_user_reserve(value: int) -> None:
+        vm.user_reserve_kbytes = value
+
     def set_max_map_count(value: int) -> None:
         vm.max_map_count = value
 
@@ -140,7 +152,7 @@ def _tree(kernel: Kernel) -> _Tree:
         },
         "net": {"core": {"somaxconn": 4096}},
         "vm": {
-            "admin_reserve_kbytes": _remembered(8192, 0, _INT_MAX),
+            "admin_reserve_kbytes": _number(lambda: vm.admin_reserve_kbytes, set_admin_reserve, 0, ulong_max),
             "drop_caches": ((lambda: b""), lambda data: _drop_caches(kernel, data)),
             "dirty_background_ratio": _remembered(10, 0, 100),
             "dirty_expire_centisecs": _remembered(3000, 0, _INT_MAX),
@@ -154,12 +166,13 @@ def _tree(kernel: Kernel) -> _Tree:
             "nr_hugepages": 0,
             "oom_dump_tasks": _remembered(1, 0, 1),
             "oom_kill_allocating_task": _remembered(0, 0, 1),
-            "overcommit_kbytes": 0,
+            "overcommit_kbytes": _number(lambda: vm.overcommit_kbytes, set_kbytes, 0, ulong_max),
             "overcommit_memory": _number(lambda: vm.overcommit_memory, set_overcommit, 0, 2),
-            "overcommit_ratio": _remembered(50, 0, _INT_MAX),
+            "overcommit_ratio": _number(lambda: vm.overcommit_ratio, set_ratio, 0, _INT_MAX),
             "page-cluster": _remembered(3, 0, 31),
             "panic_on_oom": _remembered(0, 0, 2),
             "swappiness": _remembered(60, 0, 200),
+            "user_reserve_kbytes": _number(lambda: vm.user_reserve_kbytes, set_user_reserve, 0, ulong_max),
             "vfs_cache_pressure": _remembered(100, 0, _INT_MAX),
         },
     }

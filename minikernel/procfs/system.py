@@ -8,6 +8,7 @@ from minikernel.abi.time import NSEC_PER_SEC, ticks
 from minikernel.fs.inode import Inode
 from minikernel.kernel import Kernel
 from minikernel.mm.filemap import PageCache
+from minikernel.mm.overcommit import vm_commit_limit
 from minikernel.procfs.node import ProcFs, ProcLink, ProcText
 from minikernel.procfs.sysctl import sysctl_dir
 from minikernel.procfs.sysvipc import sysvipc_dir
@@ -194,8 +195,8 @@ def _meminfo(kernel: Kernel) -> bytes:
         ("NFS_Unstable", 0),
         ("Bounce", 0),
         ("WritebackTmp", 0),
-        ("CommitLimit", node.totalram_pages // 2),
-        ("Committed_AS", sum(mm.total_vm for mm in spaces.values())),
+        ("CommitLimit", vm_commit_limit(node)),
+        ("Committed_AS", node.vm_sysctl.vm_committed_as),
         ("VmallocTotal", 0),
         ("VmallocUsed", 0),
         ("VmallocChunk", 0),
