@@ -10,6 +10,7 @@ from minikernel.kernel import Kernel
 from minikernel.mm.filemap import PageCache
 from minikernel.mm.overcommit import vm_commit_limit
 from minikernel.procfs.node import ProcFs, ProcLink, ProcText
+from minikernel.procfs.page import FrameInode, kpagecount, kpageflags
 from minikernel.procfs.sysctl import sysctl_dir
 from minikernel.procfs.sysvipc import sysvipc_dir
 from minikernel.procfs.zoneinfo import zoneinfo
@@ -63,6 +64,8 @@ def system_files(sb: ProcFs, kernel: Kernel) -> dict[bytes, Inode]:
     at = _FIRST_INO + len(makers)
     files[b"mounts"] = ProcLink(sb, at, lambda: b"self/mounts")
     files[b"sys"] = sysctl_dir(sb, at + 1, kernel)
+    files[b"kpagecount"] = FrameInode(sb, _SYSVIPC_INO + 16, kernel.node, kpagecount)
+    files[b"kpageflags"] = FrameInode(sb, _SYSVIPC_INO + 17, kernel.node, kpageflags)
     files[b"sysvipc"] = sysvipc_dir(sb, _SYSVIPC_INO, kernel)
     return files
 
