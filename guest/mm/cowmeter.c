@@ -35,7 +35,7 @@ static NOINLINE long measure(int n)
 
 static void round_of(int n)
 {
-    long theirs, again, ours;
+    long again, ours;
     if (!fork()) {
         long told[2];
         told[0] = measure(n);
@@ -47,8 +47,9 @@ static void round_of(int n)
     read(counts[0], told, sizeof(told));
     wait(NULL);
     ours = measure(n);
+    again = measure(n);
     printf("%2d pages: the child %ld faults, again %ld; we, alone again, %ld, again %ld\n", n, told[0], told[1], ours,
-           measure(n));
+           again);
 }
 
 int main(void)
@@ -67,10 +68,12 @@ int main(void)
     pid_t child = fork();
     if (!child)
         pause();
-    printf("we, with a child that sleeps: %ld, again %ld\n", measure(10), measure(10));
+    long first = measure(10), second = measure(10);
+    printf("we, with a child that sleeps: %ld, again %ld\n", first, second);
     kill(child, SIGKILL);
     wait(NULL);
-    printf("the copies were ours, the others have nobody else: %ld, all %ld\n", measure(10), measure(PAGES));
+    first = measure(10), second = measure(PAGES);
+    printf("the copies were ours: %ld; of the others nobody else has one: %ld\n", first, second);
     munmap(pages, PAGES * PAGE);
     pages = map_pages(PAGES, PROT_READ | PROT_WRITE);
     madvise(pages, PAGES * PAGE, MADV_NOHUGEPAGE);

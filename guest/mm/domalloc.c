@@ -87,7 +87,8 @@ static void *step(const char *what, size_t size, void *old)
 
 int main(void)
 {
-    static const size_t sizes[] = {16, 1000, 5000, 100000, 128 * 1024, 132 * 1024, 140000, 1 << 20, 200000, 3 << 20};
+    static const size_t sizes[] = {16, 1000, 5000, 100000, 120000, 130000, 128 * 1024, 132 * 1024, 140000,
+                                   1 << 20, 90000, 200000, 3 << 20};
     void *held[COUNT(sizes)];
     setvbuf(stdout, NULL, _IOFBF, 1 << 12);
     printf("the program\n"); /* stdio takes its buffer now */

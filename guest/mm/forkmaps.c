@@ -146,7 +146,7 @@ int main(void)
     tell(to_child[1]);
     wait(NULL);
     puts("the child is gone");
-    frames("written by nobody", private, 0);
+    CHECK(pagemap_of(0, private) & PM_EXCLUSIVE);
     CHECK(peek(private + 3 * PAGE) == 50 && peek(private + PAGE) == 50 && peek(shared + PAGE) == 100);
     return 0;
 }
