@@ -152,7 +152,9 @@ class IpcIds(Generic[T]):
             self._last_idx = index
             perm.seq = self.seq
         else:
-            index = next(at for at in range(wanted % IPCMNI, 2 * IPCMNI) if at not in self.objects)
+            index = next((at for at in range(wanted % IPCMNI, IPCMNI) if at not in self.objects), -1)
+            if index < 0:
+                raise LinuxError(Errno.ENOSPC, f"ipc: no index from {wanted % IPCMNI} on is free")
             perm.seq = wanted >> IPCMNI_SHIFT
         perm.id = (perm.seq << IPCMNI_SHIFT) + index
         self.objects[index] = made

@@ -11,7 +11,7 @@ from emu.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Pfn
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.mm.gfp import GFP_HIGHUSER, GFP_ZERO
 from minikernel.mm.icache import note_kernel_write
-from minikernel.mm.overcommit import vm_enough_memory
+from minikernel.mm.overcommit import OVERCOMMIT_NEVER, vm_enough_memory
 from minikernel.mm.page import PG_dirty, PG_exec, PG_swapbacked, PG_uptodate
 from minikernel.mm.page_alloc import Node
 from minikernel.mm.rmap import page_mkclean
@@ -204,7 +204,8 @@ class PageCache:
         length = len(data)
         assert length <= PAGE_SIZE, f"PageCache: the backing store gave {length} bytes for a page"
         node = self.node
-        if self.acct_by_page:
+        by_page = self.acct_by_page
+        if by_page and node.vm_sysctl.overcommit_memory == OVERCOMMIT_NEVER:  # the other modes let every page pass
             self._acct_block()
         pfn = node.alloc_page(GFP_HIGHUSER if length == PAGE_SIZE else GFP_HIGHUSER | GFP_ZERO)
         if pfn is None:
@@ -217,15 +218,17 @@ class PageCache:
         mem_map.index[pfn] = index
         mem_map.flags[pfn] = PG_uptodate if self.backing is not None else _SHMEM_FLAGS
         self.pages[index] = pfn
-        if self.acct_by_page:
-            self._commit(1)
+        if by_page:
+            self.nr_committed += 1
+            node.vm_sysctl.vm_committed_as += 1
         return pfn
 
     def _drop(self, index: int) -> None:
         """Forget page *index*; its frame lives on while somebody maps it."""
         pfn = self.pages.pop(index)
         if self.acct_by_page:
-            self._commit(-1)
+            self.nr_committed -= 1
+            self.node.vm_sysctl.vm_committed_as -= 1
         self.dirty.discard(index)
         mem_map = self.node.mem_map
         mem_map.owner[pfn] = None

@@ -160,18 +160,19 @@ class MmStruct:
                 high += 1
             new = _fold(new)
         old = items[low:high]
+        changed = 0  # VM_* of all that come or go
         # Link first: a page or a file that stays in use must not be seen unused in between.
         for vma in new:
             if vma not in old:
                 self._link(vma)
+                changed |= vma.flags
         self.vmas.splice(low, high, new)
         for vma in old:
             if vma not in new:
                 self._unlink(vma)
-        for vma in (*old, *new):
-            if vma.flags & VM_COUNTED:
-                _tell_counted(old, new)
-                break
+                changed |= vma.flags
+        if changed & VM_COUNTED:
+            _tell_counted(old, new)
         if self.total_vm > before:
             self.hiwater_vm = max(self.hiwater_vm, self.total_vm)
         elif self.total_vm < before:

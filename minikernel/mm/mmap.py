@@ -180,11 +180,14 @@ def _mmap_region(mm: MmStruct, file: MappedFile | None, start: int, length: int,
     end = start + length
     check_split(mm, start, end)
     pages = length >> PAGE_SHIFT
-    replaced = [vma.clip(start, end) for vma in mm.vmas.overlapping(start, end)]
-    if not mm.may_expand_vm(vm_flags, pages - sum(vma.nr_pages for vma in replaced)):
+    replaced = promised = 0  # pages that go, and those of them that count towards the commit limit
+    for vma in mm.vmas.overlapping(start, end):
+        part = vma.clip(start, end).nr_pages
+        replaced += part
+        promised += part if vma.flags & VM_ACCOUNT else 0
+    if not mm.may_expand_vm(vm_flags, pages - replaced):
         raise LinuxError(Errno.ENOMEM, "mmap: RLIMIT_AS or RLIMIT_DATA")
     if mm.accountable(file, vm_flags):
-        promised = sum(vma.nr_pages for vma in replaced if vma.flags & VM_ACCOUNT)
         if promised < pages:
             mm.charge(pages - promised)
         vm_flags |= VM_ACCOUNT

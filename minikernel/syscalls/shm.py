@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from minikernel.abi.abi import I386
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.ipc import (
     IPC_64,
@@ -26,6 +27,7 @@ from minikernel.abi.ipc import (
 )
 from minikernel.abi.resource import RLIMIT_MEMLOCK
 from minikernel.abi.shm import SHM_INFO, SHM_LOCK, SHM_STAT, SHM_STAT_ANY, SHM_UNLOCK, shmid_ds_size
+from minikernel.abi.syscall_numbers import NUMBERS
 from minikernel.ipc.shm import do_shmat, do_shmdt
 from minikernel.kernel import Kernel
 from minikernel.mm.uaccess import copy_from_user, copy_to_user, put_user
@@ -34,6 +36,7 @@ from minikernel.syscalls.entry_types import Entry, full, partial
 from minikernel.syscalls.sigaction import call_abi
 from minikernel.task.task import Task
 
+_NR_IPC: Final = NUMBERS[I386.name]["ipc"]
 _SEM_AND_MSG: Final = (SEMOP, SEMGET, SEMCTL, SEMTIMEDOP, MSGSND, MSGRCV, MSGGET, MSGCTL)
 
 
@@ -109,7 +112,7 @@ def sys_ipc(kernel: Kernel, task: Task, call: Hex, first: Int, second: Int, thir
         put_user(task.mm, third, where, 4)
         return 0
     if call in _SEM_AND_MSG:
-        raise LinuxError(Errno.ENOSYS, "ipc: semaphores and messages are not there")
+        kernel.syscall_missing["i386", _NR_IPC] = "ipc (semaphores or messages)"
     raise LinuxError(Errno.ENOSYS, f"ipc: no call {call}")
 
 

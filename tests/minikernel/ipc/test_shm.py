@@ -64,6 +64,11 @@ def test_next_id_is_given_if_it_is_free() -> None:
     assert [make(caller), make(caller)] == [(5 << 15) + 77, 0]
     caller.kernel.shm.ids.next_id = (6 << 15) + 77
     assert make(caller) == (6 << 15) + 78
+    last = (1 << 31) - 1
+    caller.kernel.shm.ids.next_id = last
+    assert make(caller) == last
+    caller.kernel.shm.ids.next_id = last
+    assert caller.call("shmget", IPC_PRIVATE, 1, 0o600) == -Errno.ENOSPC
     audit(caller)
 
 
