@@ -30,6 +30,8 @@ static void getting(void)
     if (sizeof(long) == 8) /* of an i386 program's sizes, a 64-bit kernel takes every one */
         printf("a huge one: %d\n", shmget(IPC_PRIVATE, (size_t)-1, 0600));
     SHOW(shmget(IPC_PRIVATE, 4096, 0600 | SHM_HUGETLB | 13 << 26));
+    SHOW(shmget(IPC_PRIVATE, 4096, 0600 | SHM_HUGETLB)); /* the pool is empty */
+    SHOW(shmget(IPC_PRIVATE, 4096, 0600 | SHM_HUGETLB | 21 << 26));
     int other = shmget(IPC_PRIVATE, 1, 0600);
     CHECK(other >= 0 && other != id);
     SHOW(shmctl(other, IPC_RMID, NULL));
