@@ -28,7 +28,7 @@ from minikernel.abi.ipc import (
 from minikernel.abi.resource import RLIMIT_MEMLOCK
 from minikernel.abi.shm import SHM_INFO, SHM_LOCK, SHM_STAT, SHM_STAT_ANY, SHM_UNLOCK, shmid_ds_size
 from minikernel.abi.syscall_numbers import NUMBERS
-from minikernel.ipc.shm import do_shmat, do_shmdt
+from minikernel.ipc.attach import do_shmat, do_shmdt
 from minikernel.kernel import Kernel
 from minikernel.mm.uaccess import copy_from_user, copy_to_user, put_user
 from minikernel.syscalls.args import Hex, Int, IpcKey, Ptr, ShmatFlags, ShmctlCmd, ShmgetFlags, Size
