@@ -12,3 +12,4 @@ class VmKnobs:
     oom_dump_tasks: int = 1  # the report lists the candidates
     panic_on_oom: int = 0
     vfs_cache_pressure: int = 100  # how readily dentries and inodes go
+    debug_vm: int = 0  # ours: check the lists, the slots and the free frames after every reclaim (CONFIG_DEBUG_VM)

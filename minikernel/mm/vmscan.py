@@ -124,6 +124,10 @@ class Vmscan:
             suffix = "kswapd" if scan.by_kswapd else "direct"
             node.vmstat[f"pgscan_{suffix}"] += scan.nr_scanned
             node.vmstat[f"pgsteal_{suffix}"] += scan.nr_reclaimed
+            if node.vm.debug_vm:
+                node.lru.validate()
+                node.swap.validate()
+                node.validate()
             if node.tracer.sink is not None:
                 node.tracer.emit(MmVmscan(suffix, scan.priority, scan.nr_scanned, scan.nr_reclaimed))
 

@@ -175,6 +175,7 @@ def _tree(kernel: Kernel) -> _Tree:
         "vm": {
             "admin_reserve_kbytes": _number(lambda: vm.admin_reserve_kbytes, set_admin_reserve, 0, ulong_max),
             "drop_caches": ((lambda: b""), lambda data: _drop_caches(kernel, data)),
+            "debug_vm": knob("debug_vm", 0, 1),
             "dirty_background_ratio": _remembered(10, 0, 100),
             "dirty_expire_centisecs": _remembered(3000, 0, _INT_MAX),
             "dirty_ratio": _remembered(20, 0, 100),

@@ -99,6 +99,7 @@ def test_the_books_balance_at_every_turn_of_a_storm(arch: str, options: dict[str
         ram=16 * MIB,
         swap=(Swap(size=40 * MIB, priority=1), Swap(size=48 * MIB, priority=1)),
         slice=500_000,
+        sysctls=(("vm.debug_vm", "1"),),
         **options,  # type: ignore[arg-type]
     )
     code, output, system, told = run(config, validate_every=60)
