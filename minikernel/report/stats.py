@@ -154,6 +154,7 @@ class Stats:
                 "failed": dict(sorted(self.failed.items())),
             },
             "pages": {"peak_rss": self.peak_rss, "peak_page_tables": self.peak_tables, **frames},
+            "reclaim": reclaim_figures(kernel),
             "system_calls": {
                 "total": sum(self.calls.values()),
                 "errors": sum(sum(errors.values()) for errors in self.call_errors.values()),
@@ -198,6 +199,7 @@ class Stats:
             _row(self.minor + self.major + sum(self.failed.values()), f"in all: {self._split()}"),
             *(_row(self.faults[kind], words) for kind, words in _KINDS.items() if self.faults[kind]),
             *(_row(count, f"failed: {name}") for name, count in sorted(self.failed.items())),
+            *_reclaim_lines(kernel),
             "",
             _title("pages of 4 KiB"),
             _row(self.peak_rss, "resident at the peak of a process"),
@@ -254,6 +256,38 @@ def _errno_name(number: int) -> str:
         return Errno(number).name
     except ValueError:
         return str(number)
+
+
+def reclaim_figures(kernel: "Kernel") -> dict[str, int]:
+    """What memory pressure did, in pages, and processes killed for memory."""
+    stat = kernel.node.vmstat
+    return {
+        "scanned": stat["pgscan_kswapd"] + stat["pgscan_direct"],
+        "reclaimed_by_kswapd": stat["pgsteal_kswapd"],
+        "reclaimed_directly": stat["pgsteal_direct"],
+        "swapped_out": stat["pswpout"],
+        "swapped_in": stat["pswpin"],
+        "refaults_anon": stat["workingset_refault_anon"],
+        "refaults_file": stat["workingset_refault_file"],
+        "oom_kills": stat["oom_kill"],
+    }
+
+
+def _reclaim_lines(kernel: "Kernel") -> list[str]:
+    """Nothing at all where memory was never short."""
+    figures = reclaim_figures(kernel)
+    if not any(figures.values()):
+        return []
+    taken = figures["reclaimed_by_kswapd"] + figures["reclaimed_directly"]
+    return [
+        "",
+        _title("memory pressure"),
+        _row(taken, f"pages reclaimed, {figures['reclaimed_by_kswapd']:,} of them by kswapd"),
+        _row(figures["scanned"], "pages looked at for it"),
+        _row(figures["swapped_out"], f"pages written to swap, {figures['swapped_in']:,} read back"),
+        _row(figures["refaults_anon"] + figures["refaults_file"], "pages that came back after they were taken"),
+        *([_row(figures["oom_kills"], "processes killed for their memory")] if figures["oom_kills"] else []),
+    ]
 
 
 def _title(text: str) -> str:

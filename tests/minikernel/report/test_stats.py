@@ -136,6 +136,6 @@ def test_columns_do_not_depend_on_the_figures() -> None:
 
 def test_keys_are_the_documented_ones() -> None:
     assert list(counted()) == [
-        "version", "program", "machine", "instructions", "virtual_ns", "host_ns", "faults", "pages", "system_calls",
-        "signals", "task_switches", "execs", "exits",
+        "version", "program", "machine", "instructions", "virtual_ns", "host_ns", "faults", "pages", "reclaim",
+        "system_calls", "signals", "task_switches", "execs", "exits",
     ]  # fmt: skip
