@@ -31,6 +31,7 @@ from minikernel.mm.page import (
     PG_tail,
     PG_used,
 )
+from minikernel.mm.slab import SlabAllocator
 from minikernel.mm.zone import (
     WMARK_LOW,
     WMARK_MIN,
@@ -50,6 +51,7 @@ class Node:
 
     Frames 0 and *zero_pfn* are reserved: the first so that no valid frame is false, the second is the shared zero page.
     *stale_code* lists frames whose translated code must be dropped before the guest runs again; see icache.py.
+    *slab* makes objects of frames (slab.py).
     *reclaim*, if set, is called with (order, gfp) when memory is short and returns how many pages it freed.
     """
 
@@ -67,6 +69,7 @@ class Node:
         "mem_map",
         "physmem",
         "reclaim",
+        "slab",
         "stale_code",
         "tracer",
         "zero_pfn",
@@ -98,6 +101,7 @@ class Node:
         assert zero_pfn is not None, "Node: no frame for the zero page"
         self.zero_pfn = zero_pfn
         self._flags[zero_pfn] |= PG_reserved
+        self.slab = SlabAllocator(self)
 
     def _make_zones(self) -> tuple[Zone, ...]:
         """The zones of the layout, cut to the RAM there is, with all of it free."""
