@@ -13,15 +13,15 @@ from minikernel.fs.poll import Leg
 from minikernel.fs.validate import known_inodes, page_caches, super_blocks, validate_fs
 from minikernel.kernel import Kernel
 from minikernel.mm.mm_struct import MmStruct
-from minikernel.mm.page import PG_table
+from minikernel.mm.page import PG_kernel, PG_table
 from minikernel.mm.validate import validate_node
 from minikernel.task.task import Task, TaskState
 from minikernel.wait import WaitQueue
 
 
 def table_frames(kernel: Kernel) -> int:
-    """Frames that hold page tables now; before the first program they are the kernel's own."""
-    return sum(1 for flags in kernel.node.mem_map.flags if flags & PG_table)
+    """Frames that hold page tables of address spaces now; those of the kernel half stay for good once made."""
+    return sum(1 for flags in kernel.node.mem_map.flags if flags & (PG_table | PG_kernel) == PG_table)
 
 
 def validate_machine(kernel: Kernel) -> None:
