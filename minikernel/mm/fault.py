@@ -143,7 +143,10 @@ def do_anonymous_page(mm: MmStruct, vma: Vma, address: int, error_code: int) -> 
         mm.min_flt += 1
         return served(mm, FaultKind.ZERO_PAGE, address, pfn)
     if vma.anon_vma is None:
-        vma = anon_vma_prepare(mm, vma)
+        prepared = anon_vma_prepare(mm, vma)
+        if prepared is None:
+            return oom(mm, address)
+        vma = prepared
     new = node.alloc_page(_GFP_ANON_ZERO)
     if new is None:
         return oom(mm, address)

@@ -29,8 +29,8 @@ def do_fault(mm: MmStruct, vma: Vma, address: int, error_code: int) -> FaultOutc
         # Linux finds out late: it has looked around, or prepared for the copy, by then.
         if not error_code & PF_W:
             map_file_pages(mm, vma, cache, *_around(vma, address, cache))
-        elif not vma.flags & VM_SHARED and vma.anon_vma is None:
-            anon_vma_prepare(mm, vma)
+        elif not vma.flags & VM_SHARED and vma.anon_vma is None and anon_vma_prepare(mm, vma) is None:
+            return oom(mm, address)
         return bus_error(mm, address, "the page lies beyond the end of the mapped file")
     major = cache.backing is not None and index not in cache.pages
     try:
@@ -80,7 +80,10 @@ def _read_around(mm: MmStruct, cache: PageCache, first: int, last: int) -> None:
 def do_cow_fault(mm: MmStruct, vma: Vma, address: int, cache: PageCache, index: int, *, major: bool) -> FaultOutcome:
     """A write to a private file page: our own copy of it at once.  mm/memory.c, same name."""
     if vma.anon_vma is None:
-        vma = anon_vma_prepare(mm, vma)
+        prepared = anon_vma_prepare(mm, vma)
+        if prepared is None:
+            return oom(mm, address)
+        vma = prepared
     node = mm.node
     source = cache.read_page(index)
     node.get_page(source)  # or reclaim might take it for the copy
@@ -125,7 +128,10 @@ def do_special_fault(mm: MmStruct, vma: Vma, address: int, error_code: int) -> F
     mem_map = mm.mem_map
     if error_code & PF_W:
         if vma.anon_vma is None:
-            vma = anon_vma_prepare(mm, vma)
+            prepared = anon_vma_prepare(mm, vma)
+            if prepared is None:
+                return oom(mm, address)
+            vma = prepared
         new = mm.node.alloc_page(GFP_HIGHUSER)
         if new is None:
             return oom(mm, address)

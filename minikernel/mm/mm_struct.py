@@ -33,6 +33,9 @@ from minikernel.mm.zap import zap_range
 
 DEFAULT_MAX_MAP_COUNT: Final = 65530
 
+SPARE_VMAS: Final = 8  # objects for mappings that an address space may hold beyond those it has
+_KEPT_VMAS: Final = 4  # how many it keeps when it gives some back; no operation reserves more for a later step
+
 OVERCOMMIT_GUESS: Final = 0
 OVERCOMMIT_ALWAYS: Final = 1
 OVERCOMMIT_NEVER: Final = 2
@@ -54,10 +57,12 @@ class MmStruct:
         - a private page is owned by its mapping's anon_vma (or an ancestor of that), a file page by its page cache;
         - total_vm, data_vm, exec_vm, stack_vm, locked_vm (pages) equal a recount of the mappings, rss_* of the entries.
 
+    *address* is its object of the cache mm_struct, *vma_objects* are those of its mappings and up to eight more.
     *tlb_dirty* is set by every change that takes a right away; whoever runs the guest flushes and clears it.
     """
 
     __slots__ = (
+        "address",
         "arg_end",
         "arg_start",
         "brk",
@@ -102,6 +107,7 @@ class MmStruct:
         "tracer",
         "users",
         "vdso",
+        "vma_objects",
         "vmas",
     )
 
@@ -117,7 +123,7 @@ class MmStruct:
         """*rlimits*: [current, maximum] by RLIMIT_*, the task's own list: changes to it count at once.
 
         Errors:
-            ENOMEM: no frame for the root table.
+            ENOMEM: no memory for it, or for the root table.
         """
         self.node = node
         self.mem_map = node.mem_map
@@ -127,7 +133,14 @@ class MmStruct:
         self.tracer = tracer
         self.rlimits = rlimits
         self.sysctl = sysctl or VmSysctl()
-        self.pgtable = PageTable(node, kernel_half)
+        self.address = node.objects.mm_struct.alloc()
+        try:
+            self.pgtable = PageTable(node, kernel_half)
+        except LinuxError:
+            node.objects.mm_struct.free(self.address)
+            raise
+        # Objects for the mappings: at least one for each, taken ahead of time by reserve_vmas().
+        self.vma_objects: list[int] = []
         self.vmas = VmaTree()
         self.prot = page_prot(has_nx=node.layout.mode.has_nx)
         # Every hole of hole_length bytes or more lies below hole_ceiling (0: nothing is known): unmapped_area.py.
@@ -159,7 +172,7 @@ class MmStruct:
     def replace(self, low: int, high: int, new: list[Vma], *, merge: bool = True) -> None:
         """Put *new* in the place of vmas.items[*low*:*high*]; neighbours that fit are merged if *merge*.
 
-        Page-table entries are the caller's business.  Cannot fail.
+        Page-table entries are the caller's business.  Cannot fail: who adds mappings has called reserve_vmas().
         """
         items = self.vmas.items
         before = self.total_vm
@@ -180,12 +193,28 @@ class MmStruct:
         for vma in old:
             if vma not in new:
                 self._unlink(vma)
+        spare = len(self.vma_objects) - len(items)
+        assert spare >= 0, "MmStruct.replace: more mappings than were reserved"
+        if spare > SPARE_VMAS:
+            keep = len(items) + _KEPT_VMAS  # what the operation that called us has reserved stays
+            self.node.objects.vm_area_struct.free_bulk(self.vma_objects[keep:])
+            del self.vma_objects[keep:]
         if self.total_vm > before:
             self.hiwater_vm = max(self.hiwater_vm, self.total_vm)
         elif self.total_vm < before:
             above = low + len(new)
             ceiling = items[above].start if above < len(items) else self.layout.task_size
             self.hole_ceiling = max(self.hole_ceiling, ceiling)
+
+    def reserve_vmas(self, count: int) -> None:
+        """Take the objects for *count* more mappings, so that replace() need not (vm_area_alloc).
+
+        Errors:
+            ENOMEM: there is no memory for them.
+        """
+        missing = len(self.vmas.items) + count - len(self.vma_objects)
+        if missing > 0:
+            self.vma_objects += self.node.objects.vm_area_struct.alloc_bulk(missing)
 
     def with_anon_vma(self, vma: Vma, owner: AnonVma) -> Vma:
         """A copy of *vma* with *owner*; not yet one of ours."""
@@ -238,6 +267,9 @@ class MmStruct:
         self.replace(0, len(self.vmas.items), [])
         self.pgtable.destroy()
         self.set_exe_file(None)
+        self.node.objects.vm_area_struct.free_bulk(self.vma_objects)
+        self.vma_objects = []
+        self.node.objects.mm_struct.free(self.address)
 
     # ---- limits
 

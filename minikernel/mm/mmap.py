@@ -177,6 +177,7 @@ def _mmap_region(mm: MmStruct, file: MappedFile | None, start: int, length: int,
     """
     end = start + length
     check_split(mm, start, end)
+    mm.reserve_vmas(2)  # one that is split, and the new one
     replaced = sum(vma.clip(start, end).nr_pages for vma in mm.vmas.overlapping(start, end))
     if not mm.may_expand_vm(vm_flags, (length >> PAGE_SHIFT) - replaced):
         raise LinuxError(Errno.ENOMEM, "mmap: RLIMIT_AS or RLIMIT_DATA")
@@ -198,7 +199,12 @@ def _mmap_region(mm: MmStruct, file: MappedFile | None, start: int, length: int,
 
 
 def insert_vma(mm: MmStruct, vma: Vma) -> None:
-    """Add *vma*, whose place is free; it merges with neighbours that fit."""
+    """Add *vma*, whose place is free; it merges with neighbours that fit.
+
+    Errors:
+        ENOMEM: no memory for one more mapping, unless it was reserved.
+    """
+    mm.reserve_vmas(1)
     at = mm.vmas.first_above(vma.start)
     mm.replace(at, at, [vma])
 

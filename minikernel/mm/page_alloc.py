@@ -32,6 +32,7 @@ from minikernel.mm.page import (
     PG_used,
 )
 from minikernel.mm.slab import SlabAllocator
+from minikernel.mm.slab_objects import ObjectCaches
 from minikernel.mm.zone import (
     WMARK_LOW,
     WMARK_MIN,
@@ -51,7 +52,7 @@ class Node:
 
     Frames 0 and *zero_pfn* are reserved: the first so that no valid frame is false, the second is the shared zero page.
     *stale_code* lists frames whose translated code must be dropped before the guest runs again; see icache.py.
-    *slab* makes objects of frames (slab.py).
+    *slab* makes objects of frames (slab.py), *objects* are its caches for the kernel's own (slab_objects.py).
     *reclaim*, if set, is called with (order, gfp) when memory is short and returns how many pages it freed.
     """
 
@@ -67,6 +68,7 @@ class Node:
         "_zonelists",
         "layout",
         "mem_map",
+        "objects",
         "physmem",
         "reclaim",
         "slab",
@@ -102,6 +104,7 @@ class Node:
         self.zero_pfn = zero_pfn
         self._flags[zero_pfn] |= PG_reserved
         self.slab = SlabAllocator(self)
+        self.objects = ObjectCaches(self.slab)
 
     def _make_zones(self) -> tuple[Zone, ...]:
         """The zones of the layout, cut to the RAM there is, with all of it free."""

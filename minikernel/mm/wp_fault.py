@@ -61,7 +61,10 @@ def _wp_page_copy(mm: MmStruct, vma: Vma, address: int, pte: int, old: Pfn) -> F
     node = mm.node
     mem_map = mm.mem_map
     if vma.anon_vma is None:
-        vma = anon_vma_prepare(mm, vma)
+        prepared = anon_vma_prepare(mm, vma)
+        if prepared is None:
+            return oom(mm, address)
+        vma = prepared
     special = pte & PTE_SPECIAL
     new = node.alloc_page(GFP_HIGHUSER | GFP_ZERO if special else GFP_HIGHUSER)
     if new is None:
