@@ -195,7 +195,7 @@ class MmStruct:
                 self._unlink(vma)
         spare = len(self.vma_objects) - len(items)
         assert spare >= 0, "MmStruct.replace: more mappings than were reserved"
-        if spare > SPARE_VMAS:
+        if spare > SPARE_VMAS and len(new) < len(old):
             keep = len(items) + _KEPT_VMAS  # what the operation that called us has reserved stays
             self.node.objects.vm_area_struct.free_bulk(self.vma_objects[keep:])
             del self.vma_objects[keep:]
