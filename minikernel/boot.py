@@ -30,6 +30,7 @@ from minikernel.prng import Prng
 from minikernel.procfs.mount import procfs
 from minikernel.task.exec import do_execve
 from minikernel.task.exit import do_group_exit
+from minikernel.task.kstack import charge_process, charge_task
 from minikernel.task.task import Process, Task
 from minikernel.task.vdso import Vdso
 
@@ -151,6 +152,9 @@ def _init_task(kernel: Kernel) -> Task:
     pid = kernel.alloc_pid()
     process = Process(pid, default_rlimits(max(kernel.physmem.nr_frames // 64, 64)))
     task = Task(kernel, pid, process, X86_64 if kernel.cpu.long_mode else I386)
+    task.objects = charge_task(kernel)
+    task.stack = kernel.stacks.alloc()
+    process.objects = charge_process(kernel, own_sighand=True)
     process.threads.append(task)
     process.leader = task
     process.parent = kernel.reaper
@@ -158,7 +162,7 @@ def _init_task(kernel: Kernel) -> Task:
     process.pgrp = process.session = task.pid
     task.cred = Cred(config.uid, config.gid, config.groups)
     task.files = kernel.vfs.std_files()
-    task.fs = kernel.vfs.fs_struct(config.cwd)
+    task.fs = kernel.vfs.fs_struct(config.cwd, kernel.node.objects.fs_cache)
     task.fs.umask = config.umask
     kernel.tasks[task.pid] = task
     kernel.scheduler.add(task)

@@ -9,6 +9,7 @@ from minikernel.abi.abi import I386
 from minikernel.abi.resource import default_rlimits
 from minikernel.abi.siginfo import Siginfo
 from minikernel.mm.mm_struct import VmSysctl
+from minikernel.task.kstack import KernelStacks
 from minikernel.task.loadavg import LoadAverage
 from minikernel.task.sched import Scheduler
 from minikernel.task.task import Process, Task
@@ -62,6 +63,7 @@ class Kernel:
         self.user_mode = user_mode
         self.clock = clock
         self.random = random
+        self.stacks = KernelStacks(kernel_half)
         self.load = LoadAverage(clock.now_ns())
         self.vfs: Vfs
         self.scheduler = Scheduler(config.schedule_seed)

@@ -30,6 +30,7 @@ from minikernel.fs.namei import LOOKUP_DIRECTORY, LOOKUP_FOLLOW, FsStruct, looku
 from minikernel.fs.pipe import PipeFile, PipeInode
 from minikernel.fs.services import KernelServices
 from minikernel.fs.tmpfs import MemDir, MemFile, MemNode, MemSymlink, Tmpfs
+from minikernel.mm.kmem_cache import KmemCache
 
 # Minor numbers of the anonymous devices (get_anon_bdev), fixed so that runs are alike.
 _DEV_DEVTMPFS: Final = makedev(0, 6)
@@ -92,10 +93,10 @@ class Vfs:
 
     # The tree
 
-    def fs_struct(self, cwd: bytes = b"/") -> FsStruct:
-        """A task's view of the whole tree.  Errors: ENOENT, ENOTDIR for *cwd*."""
+    def fs_struct(self, cwd: bytes = b"/", cache: KmemCache | None = None) -> FsStruct:
+        """A task's view of the whole tree, *cache* for its object.  Errors: ENOENT, ENOTDIR for *cwd*."""
         root = self.namespace.root
-        fs = FsStruct(self.namespace, root, root)
+        fs = FsStruct(self.namespace, root, root, cache=cache)
         fs.cwd = lookup_at(fs, Cred(), cwd, flags=LOOKUP_FOLLOW | LOOKUP_DIRECTORY)
         return fs
 
@@ -163,7 +164,7 @@ class Vfs:
 
     def std_files(self) -> FdTable:
         """Descriptors 0, 1 and 2, as far as the emulator has them."""
-        files = FdTable()
+        files = FdTable(self.services.node.objects.files_cache)
         for fd in sorted(self.streams):
             inode = self.streams[fd]
             path = self.hostio.path(inode.name(), inode)

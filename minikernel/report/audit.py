@@ -34,11 +34,44 @@ def validate_machine(kernel: Kernel) -> None:
     for mm in mms.values():
         users = sum(1 for task in tasks if task.has_mm and task.mm is mm)
         assert mm.users == users, f"validate_machine: an address space has {mm.users} users, {users} tasks use it"
+    _validate_objects(kernel, tasks)
     for task in tasks:
         _validate_task(kernel, task)
     assert len(kernel.scheduler.queue) == sum(task.state is TaskState.RUNNING for task in tasks), (
         "validate_machine: the run queue has other tasks than those that run"
     )
+
+
+def _validate_objects(kernel: Kernel, tasks: list[Task]) -> None:
+    """The kernel's own objects are as many as there are things they stand for."""
+    ended = {TaskState.ZOMBIE, TaskState.DEAD}
+    processes = {id(task.process): task.process for task in tasks}
+    mms = {id(task.mm): task.mm for task in tasks if task.has_mm}
+    alive = [task for task in tasks if task.state not in ended]
+    counted = {
+        "task_struct": len(tasks),
+        "pid": len(tasks),
+        "cred_jar": len(tasks),
+        "signal_cache": len(processes),
+        "files_cache": len({id(task.files) for task in alive}),
+        "fs_cache": len({id(task.fs) for task in alive}),
+        "mm_struct": len(mms),
+        "vm_area_struct": sum(len(mm.vma_objects) for mm in mms.values()),
+        "anon_vma": len(_anon_vmas(list(mms.values()))),
+    }
+    in_use = kernel.node.slab.in_use()
+    for name, count in counted.items():
+        held = in_use.get(name, 0)
+        assert held == count, f"validate_machine: {held} objects of {name} are in use, there are {count}"
+    stacks = kernel.stacks.nr_stacks
+    assert stacks == len(alive), f"validate_machine: {stacks} kernel stacks, {len(alive)} tasks that run"
+    kernel.kernel_half.vmalloc.validate()
+
+
+def _anon_vmas(mms: list[MmStruct]) -> set[int]:
+    """The identities of the owners of anonymous pages that a mapping leads to."""
+    owned = [vma.anon_vma for mm in mms for vma in mm.vmas if vma.anon_vma is not None]
+    return {id(owner) for anon_vma in owned for owner in anon_vma.chain}
 
 
 def _validate_task(kernel: Kernel, task: Task) -> None:
@@ -76,6 +109,7 @@ def assert_nothing_left(kernel: Kernel, tables: int) -> None:
     assert left == tables, f"assert_nothing_left: {left} frames of page tables, {tables} after boot"
     validate_fs(kernel.vfs)
     validate_node(kernel.node, (), page_caches(kernel.vfs))
+    _validate_objects(kernel, [])
 
 
 def _open_files(kernel: Kernel) -> Iterator[OpenFile]:
