@@ -15,7 +15,7 @@ from minikernel.abi.statfs import PIPEFS_MAGIC
 from minikernel.fs.anon import AnonFs, DetachedFs, EventFile
 from minikernel.fs.chrdev import MEM_MAJOR, TTYAUX_MAJOR
 from minikernel.fs.cred import Cred
-from minikernel.fs.dentry import Path
+from minikernel.fs.dentry import Dentry, Path
 from minikernel.fs.epoll import EpollFile
 from minikernel.fs.fdtable import FdTable
 from minikernel.fs.file import OpenFile
@@ -80,6 +80,7 @@ class Vfs:
         self.services = services
         self.namespace = MountNamespace(HostFs(services, root))
         self.pipefs = DetachedFs(services, b"pipefs", PIPEFS_MAGIC, _DEV_PIPEFS)
+        self.pipefs.inode_cache = self.pipefs.objects.inode_cache
         self.anon = AnonFs(services, _DEV_ANON)
         self.hostio = DetachedFs(services, b"hostio", PIPEFS_MAGIC, _DEV_HOSTIO)
         self.shm = Mount(Tmpfs(services, _DEV_SHM_MNT), detached_name=_memfd_name)
@@ -172,10 +173,19 @@ class Vfs:
         return files
 
     def pipe(self, flags: int) -> tuple[OpenFile, OpenFile]:
-        """The reading and the writing end of a new pipe; *flags*: O_NONBLOCK, O_DIRECT (create_pipe_files)."""
+        """The reading and the writing end of a new pipe; *flags*: O_NONBLOCK, O_DIRECT (create_pipe_files).
+
+        Errors:
+            ENOMEM.
+        """
         inode = PipeInode(self.pipefs, self.pipefs.new_ino())
         path = self.pipefs.path(b"pipe:[%d]" % inode.ino, inode)
-        return PipeFile(path, flags | O_RDONLY, inode.pipe), PipeFile(path, flags | O_WRONLY, inode.pipe)
+        reader = PipeFile(path, flags | O_RDONLY, inode.pipe)
+        try:
+            return reader, PipeFile(path, flags | O_WRONLY, inode.pipe)
+        except LinuxError:
+            reader.put_file()
+            raise
 
     def eventfd(self, count: int, flags: int, *, semaphore: bool) -> OpenFile:
         """Make a counter that tasks wait on."""
@@ -195,9 +205,13 @@ class Vfs:
         if noexec:
             inode.mode &= ~0o111
             inode.seals = inode.seals & ~F_SEAL_SEAL | F_SEAL_EXEC
-        path = Path(self.shm, self.shm.root.instantiate(b"memfd:" + name, inode))
-        path.dentry.drop()
-        return inode.open(path, O_RDWR | O_LARGEFILE)
+        dentry = Dentry(b"memfd:" + name, self.shm.root, inode)
+        dentry.unhashed = True
+        try:
+            return inode.open(Path(self.shm, dentry), O_RDWR | O_LARGEFILE)
+        except LinuxError:
+            inode.put()
+            raise
 
     def foreground(self) -> int:
         """The process group that the terminal's keys mean; 0 without a terminal, or if nobody has said."""

@@ -31,11 +31,13 @@ class SlabAllocator:
         "nr_reclaimable",
         "nr_unreclaimable",
         "page_offset",
+        "word",
     )
 
     def __init__(self, node: "Node", *, debug: bool = False) -> None:
         self.node = node
         self.page_offset = int(node.layout.page_offset)
+        self.word = 8 if node.layout.mode.va_bits > 32 else 4  # bytes of a kernel pointer
         self.debug = debug
         self.caches: dict[str, KmemCache] = {}
         self.nr_reclaimable = 0  # frames: SReclaimable

@@ -20,7 +20,6 @@ _RECLAIM: Final = SLAB_RECLAIM_ACCOUNT | SLAB_PANIC
 
 # name: bytes on x86-64, bytes on i386, flags.  In the order in which start_kernel makes them.
 _TABLE: Final[dict[str, tuple[int, int, int]]] = {
-    "kmem_cache": (256, 128, _ALIGN),
     "mm_struct": (1568, 832, _ALIGN),
     "pid": (184, 124, _ALIGN),
     "anon_vma": (104, 56, SLAB_PANIC),
@@ -34,9 +33,7 @@ _TABLE: Final[dict[str, tuple[int, int, int]]] = {
     "dentry": (192, 128, _RECLAIM),
     "inode_cache": (624, 400, _RECLAIM),
     "filp": (184, 152, _ALIGN),
-    "mnt_cache": (376, 208, _ALIGN),
     "shmem_inode_cache": (752, 496, SLAB_PANIC),
-    "proc_inode_cache": (696, 448, _RECLAIM),
     "ext4_inode_cache": (1128, 760, _RECLAIM),
 }
 
@@ -54,11 +51,8 @@ class ObjectCaches:
     filp: KmemCache
     fs_cache: KmemCache
     inode_cache: KmemCache
-    kmem_cache: KmemCache
     mm_struct: KmemCache
-    mnt_cache: KmemCache
     pid: KmemCache
-    proc_inode_cache: KmemCache
     shmem_inode_cache: KmemCache
     sighand_cache: KmemCache
     signal_cache: KmemCache

@@ -110,6 +110,12 @@ def assert_nothing_left(kernel: Kernel, tables: int) -> None:
     validate_fs(kernel.vfs)
     validate_node(kernel.node, (), page_caches(kernel.vfs))
     _validate_objects(kernel, [])
+    in_use = kernel.node.slab.in_use()
+    for name in ("filp", "inode_cache"):
+        held = in_use.get(name, 0)
+        assert held <= (name == "inode_cache"), f"assert_nothing_left: {held} objects of {name}"
+    pipes = [name for name in in_use if name.startswith("kmalloc-")]
+    assert not pipes, f"assert_nothing_left: kernel memory {pipes}"
 
 
 def _open_files(kernel: Kernel) -> Iterator[OpenFile]:
