@@ -44,8 +44,13 @@ class SlabAllocator:
         self.nr_unreclaimable = 0  # frames: SUnreclaim, blocks of kmalloc's own included
         self.large: dict[int, int] = {}  # blocks of frames that kmalloc gave out: first frame, order
         self._fail_after: int | None = None
-        self._kmalloc = [
+        classes = [
             self.create(f"kmalloc-{_size_name(size)}", size, align=_kmalloc_align(size)) for size in KMALLOC_SIZES
+        ]
+        # By (size + 7) / 8.
+        self._kmalloc = [
+            next(cache for cache in classes if 8 * units <= cache.layout.object_size)
+            for units in range(KMALLOC_MAX_CACHE_SIZE // 8 + 1)
         ]
 
     # ---- caches
@@ -112,7 +117,7 @@ class SlabAllocator:
 
     def kmalloc_cache(self, size: int) -> KmemCache:
         """The cache for *size* bytes, at most 8 KiB (kmalloc_slab)."""
-        return next(cache for cache in self._kmalloc if size <= cache.layout.object_size)
+        return self._kmalloc[(size + 7) >> 3]
 
     def write(self, address: int, data: bytes) -> None:
         """Store *data* at a direct-map address."""

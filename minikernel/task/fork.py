@@ -1,6 +1,5 @@
 """New tasks: fork, vfork, clone.  Linux: kernel/fork.c (kernel_clone, copy_process)."""
 
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,7 +32,7 @@ from minikernel.abi.resource import RLIMIT_NPROC
 from minikernel.abi.signal import NSIG, SIG_IGN, Sigaction, SignalStack
 from minikernel.events import SchedProcessFork
 from minikernel.mm.dup import dup_mm
-from minikernel.mm.slab_objects import uncharge
+from minikernel.mm.slab_objects import Charge, uncharge
 from minikernel.mm.uaccess import put_user
 from minikernel.task.cpu_timers import watch_cpu_limit
 from minikernel.task.kstack import charge_process, charge_task
@@ -158,24 +157,29 @@ def _copy_process(task: Task, args: CloneArgs) -> Task:
     """A task that is like *task* but for what *args* says."""
     kernel, flags = task.kernel, args.flags
     # What can fail comes first, and is undone if something behind it does.
-    with ExitStack() as undo:
-        mm = task.mm
+    mm, fs, stack = task.mm, task.fs, 0
+    held: list[Charge] = []
+    shared: list[Charge] = []
+    try:
         if not flags & CLONE_VM:
             mm = dup_mm(task.mm)
-            undo.callback(mm.destroy)
         held = charge_task(kernel)
-        undo.callback(uncharge, held)
-        shared = [] if flags & CLONE_THREAD else charge_process(kernel, own_sighand=not flags & CLONE_SIGHAND)
-        undo.callback(uncharge, shared)
+        if not flags & CLONE_THREAD:
+            shared = charge_process(kernel, own_sighand=not flags & CLONE_SIGHAND)
         stack = kernel.stacks.alloc()
-        undo.callback(kernel.stacks.free, stack)
-        fs = task.fs
         if not flags & CLONE_FS:
             fs = task.fs.copy()
-            undo.callback(fs.put)
-        # It takes a reference of every file, and comes last.
         files = task.files if flags & CLONE_FILES else task.files.copy()
-        undo.pop_all()
+    except LinuxError:
+        if fs is not task.fs:
+            fs.put()
+        if stack:
+            kernel.stacks.free(stack)
+        uncharge(shared)
+        uncharge(held)
+        if mm is not task.mm:
+            mm.destroy()
+        raise
     pid = kernel.alloc_pid()
     process = task.process if flags & CLONE_THREAD else _copy_signal(task, pid, args)
     process.objects += shared

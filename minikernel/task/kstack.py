@@ -47,10 +47,11 @@ class KernelStacks:
     def free(self, address: int) -> None:
         """The task of the stack at *address* runs no more."""
         self.nr_stacks -= 1
-        assert self._magic(address) == STACK_END_MAGIC, f"free_thread_stack: the end of {address:#x} is overwritten"
         if len(self._cached) < NR_CACHED_STACKS:
             self._cached.append(address)
-        elif self._half.mode.va_bits > 32:
+            return
+        assert self._magic(address) == STACK_END_MAGIC, f"free_thread_stack: the end of {address:#x} is overwritten"
+        if self._half.mode.va_bits > 32:
             self._half.vmalloc.vfree(address)
         else:
             self._half.node.put_page(Pfn((address - self._half.layout.page_offset) >> PAGE_SHIFT))
