@@ -29,6 +29,7 @@ from minikernel.fs.mount import Mount, MountNamespace
 from minikernel.fs.namei import LOOKUP_DIRECTORY, LOOKUP_FOLLOW, FsStruct, lookup_at
 from minikernel.fs.pipe import PipeFile, PipeInode
 from minikernel.fs.services import KernelServices
+from minikernel.fs.shrink import DentryShrinker, InodeShrinker
 from minikernel.fs.tmpfs import MemDir, MemFile, MemNode, MemSymlink, Tmpfs
 from minikernel.mm.kmem_cache import KmemCache
 
@@ -91,6 +92,7 @@ class Vfs:
         self.mount_at(b"/dev/shm", Tmpfs(services, _DEV_DEV_SHM))
         for bind in binds:
             self.bind_host(bind)
+        services.node.shrinkers += [DentryShrinker(self), InodeShrinker(self)]
 
     # The tree
 

@@ -31,6 +31,7 @@ from minikernel.mm.page import (
     PG_tail,
     PG_used,
 )
+from minikernel.mm.shrinker import Shrinker
 from minikernel.mm.slab import SlabAllocator
 from minikernel.mm.slab_objects import ObjectCaches
 from minikernel.mm.zone import (
@@ -53,6 +54,7 @@ class Node:
     Frames 0 and *zero_pfn* are reserved: the first so that no valid frame is false, the second is the shared zero page.
     *stale_code* lists frames whose translated code must be dropped before the guest runs again; see icache.py.
     *slab* makes objects of frames (slab.py), *objects* are its caches for the kernel's own (slab_objects.py).
+    *shrinkers* give objects of other rooms back when memory is short (shrinker.py).
     *reclaim*, if set, is called with (order, gfp) when memory is short and returns how many pages it freed.
     """
 
@@ -71,6 +73,7 @@ class Node:
         "objects",
         "physmem",
         "reclaim",
+        "shrinkers",
         "slab",
         "stale_code",
         "tracer",
@@ -103,6 +106,7 @@ class Node:
         assert zero_pfn is not None, "Node: no frame for the zero page"
         self.zero_pfn = zero_pfn
         self._flags[zero_pfn] |= PG_reserved
+        self.shrinkers: list[Shrinker] = []
         self.slab = SlabAllocator(self)
         self.objects = ObjectCaches(self.slab)
 

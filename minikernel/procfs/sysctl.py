@@ -13,6 +13,7 @@ from minikernel.fs.fdtable import NR_OPEN
 from minikernel.fs.inode import Inode
 from minikernel.fs.pipe import PIPE_MAX_SIZE
 from minikernel.kernel import PID_MAX, Kernel
+from minikernel.mm.shrinker import drop_slab
 from minikernel.procfs.node import ProcDir, ProcFs, ProcText, fixed_dir
 
 _Knob: TypeAlias = tuple[Callable[[], bytes], Callable[[bytes], None] | None]
@@ -148,13 +149,19 @@ def _remembered(value: int, low: int, high: int) -> _Knob:
 
 
 def _drop_caches(kernel: Kernel, data: bytes) -> None:
-    """Give back every clean page that nobody maps (drop_caches_sysctl_handler).  Errors: EINVAL."""
+    """Give back every clean page that nobody maps, with 2 every name and inode (drop_caches_sysctl_handler).
+
+    Errors:
+        EINVAL.
+    """
     text = data.strip(b" \t\n\0")
     if text not in {b"1", b"2", b"3", b"4"}:
         raise LinuxError(Errno.EINVAL, f"drop_caches {data!r}")
     reclaim = kernel.node.reclaim
     while int(text) & 1 and reclaim is not None and reclaim(0, 0):
         pass
+    if int(text) & 2:
+        drop_slab(kernel.node)
 
 
 def _number(get: Callable[[], int], put: Callable[[int], None], low: int, high: int) -> _Knob:
