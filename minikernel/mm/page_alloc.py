@@ -73,6 +73,7 @@ class Node:
         "objects",
         "physmem",
         "reclaim",
+        "reserved",
         "shrinkers",
         "slab",
         "stale_code",
@@ -94,6 +95,7 @@ class Node:
         self._flags = self.mem_map.flags
         self._owner = self.mem_map.owner
         self._fail_after: int | None = None
+        self.reserved: list[tuple[int, int, str]] = []  # first frame, how many, what for (Linux: memblock.reserved)
         self.zones = self._make_zones()
         self._zone_of_section = [
             next(zone for zone in self.zones if pfn < zone.end_pfn)
@@ -275,10 +277,11 @@ class Node:
         """The zone that *pfn* lies in (Linux: page_zone)."""
         return self._zone_of_section[pfn >> _SECTION_SHIFT]
 
-    def reserve_frames(self, start: Pfn, count: int) -> None:
-        """Take [start, start + count) out of the allocator for good; they must be free (Linux: memblock_reserve)."""
+    def reserve_frames(self, start: Pfn, count: int, name: str = "Reserved") -> None:
+        """Take [start, start + count), which is free, out of the allocator for good (Linux: memblock_reserve)."""
         taken = self.alloc_contig_range(start, Pfn(start + count))
         assert taken, f"reserve_frames: [{start:#x}, {start + count:#x}) is not free"
+        self.reserved.append((start, count, name))
         for pfn in range(start, start + count):
             self._flags[pfn] |= PG_reserved
             self.zone_of(Pfn(pfn)).managed_pages -= 1

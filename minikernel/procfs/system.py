@@ -3,12 +3,14 @@
 from typing import Final
 
 from emu import cpuid
+from emu.x86 import PAGE_SIZE
 from minikernel.abi.sysinfo import KERNEL_RELEASE, KERNEL_VERSION
 from minikernel.abi.time import NSEC_PER_SEC, ticks
 from minikernel.fs.inode import Inode
 from minikernel.kernel import Kernel
 from minikernel.mm.filemap import PageCache
 from minikernel.procfs.node import ProcFs, ProcLink, ProcText
+from minikernel.procfs.slabinfo import iomem, slabinfo, vmallocinfo
 from minikernel.procfs.sysctl import sysctl_dir
 from minikernel.procfs.zoneinfo import zoneinfo
 
@@ -39,11 +41,13 @@ def system_files(sb: ProcFs, kernel: Kernel) -> dict[bytes, Inode]:
         b"devices": lambda: _DEVICES,
         b"diskstats": lambda: b"",
         b"filesystems": lambda: _filesystems(kernel),
+        b"iomem": lambda: iomem(kernel),
         b"interrupts": lambda: b"           CPU0       \n",
         b"loadavg": lambda: _loadavg(kernel),
         b"meminfo": lambda: _meminfo(kernel),
         b"modules": lambda: b"",
         b"partitions": lambda: b"major minor  #blocks  name\n\n",
+        b"slabinfo": lambda: slabinfo(kernel),
         b"softirqs": lambda: _SOFTIRQS,
         b"stat": lambda: _stat(kernel),
         b"swaps": lambda: b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n",
@@ -51,17 +55,21 @@ def system_files(sb: ProcFs, kernel: Kernel) -> dict[bytes, Inode]:
         b"version": lambda: (
             b"Linux version %s (minikernel@minikernel) (python) %s\n" % (KERNEL_RELEASE, KERNEL_VERSION)
         ),
+        b"vmallocinfo": lambda: vmallocinfo(kernel),
         b"vmstat": lambda: b"".join(b"%s %d\n" % row for row in (*_vmstat(kernel), *_vm_events(kernel))),
         b"zoneinfo": lambda: zoneinfo(kernel, _vmstat(kernel)),
     }
     files: dict[bytes, Inode] = {}
     for number, name in enumerate(sorted(makers)):
-        files[name] = ProcText(sb, _FIRST_INO + number, makers[name])
+        mode = 0o400 if name in _ROOT_ONLY else 0o444
+        files[name] = ProcText(sb, _FIRST_INO + number, makers[name], mode=mode)
     at = _FIRST_INO + len(makers)
     files[b"mounts"] = ProcLink(sb, at, lambda: b"self/mounts")
     files[b"sys"] = sysctl_dir(sb, at + 1, kernel)
     return files
 
+
+_ROOT_ONLY: Final = frozenset({b"slabinfo", b"vmallocinfo"})
 
 _DEVICES: Final = b"Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n"
 
@@ -153,6 +161,7 @@ def cached_pages(kernel: Kernel) -> tuple[int, int]:
 def _meminfo(kernel: Kernel) -> bytes:
     """meminfo_proc_show."""
     node = kernel.node
+    slab, vmalloc = node.slab, kernel.kernel_half.vmalloc
     cached, shmem = cached_pages(kernel)
     spaces = {id(task.mm): task.mm for task in kernel.tasks.values() if task.has_mm}
     anon = sum(mm.rss_anon for mm in spaces.values())
@@ -162,7 +171,7 @@ def _meminfo(kernel: Kernel) -> bytes:
     rows = (
         ("MemTotal", node.totalram_pages),
         ("MemFree", free),
-        ("MemAvailable", free + cached - shmem),
+        ("MemAvailable", free + cached - shmem + slab.nr_reclaimable // 2),
         ("Buffers", 0),
         ("Cached", cached),
         ("SwapCached", 0),
@@ -181,11 +190,11 @@ def _meminfo(kernel: Kernel) -> bytes:
         ("AnonPages", anon),
         ("Mapped", mapped),
         ("Shmem", shmem),
-        ("KReclaimable", 0),
-        ("Slab", 0),
-        ("SReclaimable", 0),
-        ("SUnreclaim", 0),
-        ("KernelStack", 0),
+        ("KReclaimable", slab.nr_reclaimable),
+        ("Slab", slab.nr_reclaimable + slab.nr_unreclaimable),
+        ("SReclaimable", slab.nr_reclaimable),
+        ("SUnreclaim", slab.nr_unreclaimable),
+        ("KernelStack", kernel.stacks.nr_stacks * kernel.stacks.size // PAGE_SIZE),
         ("PageTables", tables),
         ("SecPageTables", 0),
         ("NFS_Unstable", 0),
@@ -193,8 +202,8 @@ def _meminfo(kernel: Kernel) -> bytes:
         ("WritebackTmp", 0),
         ("CommitLimit", node.totalram_pages // 2),
         ("Committed_AS", sum(mm.total_vm for mm in spaces.values())),
-        ("VmallocTotal", 0),
-        ("VmallocUsed", 0),
+        ("VmallocTotal", (vmalloc.end - 1 - vmalloc.start) / PAGE_SIZE),
+        ("VmallocUsed", vmalloc.nr_pages),
         ("VmallocChunk", 0),
         ("Percpu", 0),
         ("AnonHugePages", 0),
@@ -210,7 +219,8 @@ def _meminfo(kernel: Kernel) -> bytes:
         ("Hugetlb", 0),
     )
     return "".join(
-        f"{name + ':':<16}{0:>8}\n" if pages is None else f"{name + ':':<16}{pages * 4:>8} kB\n" for name, pages in rows
+        f"{name + ':':<16}{0:>8}\n" if pages is None else f"{name + ':':<16}{int(pages * 4):>8} kB\n"
+        for name, pages in rows
     ).encode()
 
 
@@ -248,6 +258,9 @@ def _vmstat(kernel: Kernel) -> tuple[tuple[bytes, int], ...]:
         (b"nr_anon_pages", sum(mm.rss_anon for mm in spaces.values())),
         (b"nr_mapped", sum(mm.rss_file + mm.rss_shmem for mm in spaces.values())),
         (b"nr_file_pages", cached),
+        (b"nr_slab_reclaimable", kernel.node.slab.nr_reclaimable),
+        (b"nr_slab_unreclaimable", kernel.node.slab.nr_unreclaimable),
+        (b"nr_kernel_stack", kernel.stacks.nr_stacks * kernel.stacks.size >> 10),
         (b"nr_dirty", 0),
         (b"nr_writeback", 0),
         (b"nr_shmem", shmem),
