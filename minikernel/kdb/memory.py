@@ -1,10 +1,11 @@
-"""Commands that look into the kernel's own memory: caches of objects, the vmalloc area."""
+"""Commands that look into the kernel's own memory: caches of objects, the vmalloc area, free blocks."""
 
 from typing import TYPE_CHECKING, Final
 
 from emu.x86 import PAGE_SHIFT
 from minikernel.kdb.command import CommandError, command
 from minikernel.mm.slab_validate import validate_slab
+from minikernel.procfs import buddyinfo as texts
 from minikernel.procfs.slabinfo import vmallocinfo
 from minikernel.report.words import plural
 
@@ -79,3 +80,20 @@ def vmalloc(session: "Session", arguments: str) -> None:
     text = vmallocinfo(session.kernel).decode().rstrip("\n")
     session.print(text or "Nothing is mapped there.")
     session.print(f"{plural(area.nr_pages, 'frame')} of vmalloc, from {area.start:#x} to {area.end:#x}")
+
+
+@command("buddyinfo", group=_GROUP)
+def buddyinfo(session: "Session", arguments: str) -> None:
+    """Free blocks of each zone by order, by migrate type, and how fragmented they are.
+
+    Two indices, for each order: why an allocation of it would fail (-1: it would not; towards 0 for want of memory,
+    towards 1 for fragmentation), and which part of the free memory is of no use to it.
+    """
+    del arguments
+    parts = (
+        texts.buddyinfo(session.kernel),
+        b"\n" + texts.pagetypeinfo(session.kernel),
+        b"\nFragmentation index:\n" + texts.extfrag_index(session.kernel),
+        b"\nUnusable index:\n" + texts.unusable_index(session.kernel),
+    )
+    session.print(b"".join(parts).decode().rstrip("\n"))

@@ -16,7 +16,7 @@ from typing import Final
 from emu.x86 import PAGE_SHIFT, PF_I, PF_P, PF_U, PF_W, PTE_A, PTE_D, PTE_P, PTE_RW, PTE_US, PTE_XD, Pfn, VirtAddr
 from minikernel.events import FaultKind, MmFaultResolved
 from minikernel.mm.file_fault import do_fault, do_special_fault
-from minikernel.mm.gfp import GFP_HIGHUSER, GFP_ZERO
+from minikernel.mm.gfp import GFP_HIGHUSER_MOVABLE, GFP_ZERO
 from minikernel.mm.icache import note_exec
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.outcome import (
@@ -53,7 +53,7 @@ __all__ = [
     "user_error_code",
 ]
 
-_GFP_ANON_ZERO: Final = GFP_HIGHUSER | GFP_ZERO
+_GFP_ANON_ZERO: Final = GFP_HIGHUSER_MOVABLE | GFP_ZERO
 
 
 def handle_mm_fault(mm: MmStruct, address: int, error_code: int) -> FaultOutcome:

@@ -6,7 +6,7 @@ from emu.x86 import PAGE_MASK, PAGE_SHIFT, PF_W, PTE_A, PTE_RW
 from minikernel.abi.errno import LinuxError
 from minikernel.events import FaultKind
 from minikernel.mm.filemap import PageCache
-from minikernel.mm.gfp import GFP_HIGHUSER
+from minikernel.mm.gfp import GFP_HIGHUSER_MOVABLE
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.outcome import FaultOutcome, bus_error, failed, oom, served_file
 from minikernel.mm.rmap import anon_vma_prepare
@@ -87,7 +87,7 @@ def do_cow_fault(mm: MmStruct, vma: Vma, address: int, cache: PageCache, index: 
     node = mm.node
     source = cache.read_page(index)
     node.get_page(source)  # or reclaim might take it for the copy
-    new = node.alloc_page(GFP_HIGHUSER)
+    new = node.alloc_page(GFP_HIGHUSER_MOVABLE)
     node.put_page(source)
     if new is None:
         return oom(mm, address)
@@ -132,7 +132,7 @@ def do_special_fault(mm: MmStruct, vma: Vma, address: int, error_code: int) -> F
             if prepared is None:
                 return oom(mm, address)
             vma = prepared
-        new = mm.node.alloc_page(GFP_HIGHUSER)
+        new = mm.node.alloc_page(GFP_HIGHUSER_MOVABLE)
         if new is None:
             return oom(mm, address)
         copy_page(mm, new, pfn)

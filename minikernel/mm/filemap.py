@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from emu.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Pfn
 from minikernel.abi.errno import Errno, LinuxError
-from minikernel.mm.gfp import GFP_HIGHUSER, GFP_ZERO
+from minikernel.mm.gfp import GFP_HIGHUSER_MOVABLE, GFP_ZERO
 from minikernel.mm.icache import note_kernel_write
 from minikernel.mm.page import PG_dirty, PG_exec, PG_swapbacked, PG_uptodate
 from minikernel.mm.page_alloc import Node
@@ -168,7 +168,7 @@ class PageCache:
         length = len(data)
         assert length <= PAGE_SIZE, f"PageCache: the backing store gave {length} bytes for a page"
         node = self.node
-        pfn = node.alloc_page(GFP_HIGHUSER if length == PAGE_SIZE else GFP_HIGHUSER | GFP_ZERO)
+        pfn = node.alloc_page(GFP_HIGHUSER_MOVABLE if length == PAGE_SIZE else GFP_HIGHUSER_MOVABLE | GFP_ZERO)
         if pfn is None:
             raise LinuxError(Errno.ENOMEM, "no frame for the page cache")
         if length:

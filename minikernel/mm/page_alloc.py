@@ -18,10 +18,12 @@ from minikernel.mm.gfp import (
     GFP_HIGHMEM,
     GFP_KERNEL,
     GFP_MEMALLOC,
+    GFP_MOBILITY_MASK,
     GFP_ZERO,
     GFP_ZONEMASK,
 )
 from minikernel.mm.layout import KernelLayout
+from minikernel.mm.migratetype import MIGRATE_PCPTYPES, MIGRATE_TYPES, MIGRATE_UNMOVABLE, gfp_migratetype
 from minikernel.mm.page import (
     PG_CHECK_AT_FREE,
     MemMap,
@@ -37,12 +39,14 @@ from minikernel.mm.slab_objects import ObjectCaches
 from minikernel.mm.zone import (
     WMARK_LOW,
     WMARK_MIN,
+    Pcp,
     Zone,
     min_free_kbytes,
     setup_per_zone_lowmem_reserve,
     setup_per_zone_wmarks,
 )
 
+_GFP_PLACE: Final = GFP_ZONEMASK | GFP_MOBILITY_MASK
 _SECTION_SHIFT: Final = 12  # frames: 16 MiB, which every zone boundary is a multiple of
 _ZEROES: Final = bytes(PAGE_SIZE)
 _RARE_AT_FREE: Final = PG_CHECK_AT_FREE | PG_head | PG_exec
@@ -59,6 +63,8 @@ class Node:
     """
 
     __slots__ = (
+        "_block_order",
+        "_block_type",
         "_fail_after",
         "_flags",
         "_mapcount",
@@ -66,8 +72,10 @@ class Node:
         "_pcp_of",
         "_ram",
         "_refcount",
+        "_type_of",
         "_zone_of_section",
         "_zonelists",
+        "groups_by_mobility",
         "layout",
         "mem_map",
         "objects",
@@ -86,7 +94,12 @@ class Node:
         self.physmem = physmem
         self.layout = layout
         self.tracer = tracer
-        self.mem_map = MemMap(physmem.nr_frames)
+        block_order = layout.mode.levels[-2].shift - PAGE_SHIFT  # as large as a large page
+        self.mem_map = MemMap(physmem.nr_frames, block_order)
+        # Linux: page_group_by_mobility_disabled.  With few pageblocks there is nothing to keep apart.
+        self.groups_by_mobility = physmem.nr_frames >= MIGRATE_TYPES << block_order
+        if not self.groups_by_mobility:
+            self.mem_map.block_type[:] = bytes(len(self.mem_map.block_type))
         self.stale_code: list[Pfn] = []
         self.reclaim: Callable[[int, int], int] | None = None
         self._ram = physmem.ram
@@ -94,6 +107,8 @@ class Node:
         self._mapcount = self.mem_map.mapcount
         self._flags = self.mem_map.flags
         self._owner = self.mem_map.owner
+        self._block_type = self.mem_map.block_type
+        self._block_order = block_order
         self._fail_after: int | None = None
         self.reserved: list[tuple[int, int, str]] = []  # first frame, how many, what for (Linux: memblock.reserved)
         self.zones = self._make_zones()
@@ -102,7 +117,11 @@ class Node:
             for pfn in range(0, physmem.nr_frames, 1 << _SECTION_SHIFT)
         ]
         self._zonelists = tuple(self._zonelist(gfp) for gfp in range(GFP_ZONEMASK + 1))
-        self._pcp_of = tuple(zonelist[0].pcp for zonelist in self._zonelists)
+        # By the zone modifiers and the mobility of a request: which type, which order-0 list.
+        self._type_of = tuple(self._migratetype(gfp) for gfp in range(_GFP_PLACE + 1))
+        self._pcp_of = tuple(
+            self._zonelists[gfp & GFP_ZONEMASK][0].pcps[self._type_of[gfp]] for gfp in range(_GFP_PLACE + 1)
+        )
         self.reserve_frames(Pfn(0), 1)
         zero_pfn = self.alloc_page(GFP_KERNEL)
         assert zero_pfn is not None, "Node: no frame for the zero page"
@@ -131,6 +150,13 @@ class Node:
         setup_per_zone_wmarks(self.zones, min_free_kbytes(lowmem_pages))
         setup_per_zone_lowmem_reserve(self.zones, [spec.lowmem_reserve_ratio for spec in self.layout.zones])
 
+    def _migratetype(self, gfp: int) -> int:
+        """gfp_migratetype(); both hints at once mean nothing, and a small machine knows one type only."""
+        migratetype = gfp_migratetype(gfp)
+        if not self.groups_by_mobility or migratetype >= MIGRATE_PCPTYPES:
+            return MIGRATE_UNMOVABLE
+        return migratetype
+
     def _zonelist(self, gfp: int) -> tuple[Zone, ...]:
         """The populated zones that will do for *gfp*, from the highest (Linux: gfp_zone, build_zonerefs_node)."""
         if gfp & GFP_DMA:
@@ -147,7 +173,7 @@ class Node:
 
     def alloc_page(self, gfp: int = GFP_KERNEL) -> Pfn | None:
         """A frame with one reference; None if there is none to be had."""
-        pcp = self._pcp_of[gfp & GFP_ZONEMASK]
+        pcp = self._pcp_of[gfp & _GFP_PLACE]
         if pcp:
             pfn = pcp.pop()
         else:
@@ -181,11 +207,10 @@ class Node:
         assert not self._mapcount[pfn], f"put_page: frame {pfn:#x} is still mapped"
         self._owner[pfn] = None
         self._flags[pfn] = PG_used
-        zone = self._zone_of_section[pfn >> _SECTION_SHIFT]
-        pcp = zone.pcp
+        pcp = self._zone_of_section[pfn >> _SECTION_SHIFT].pcps[self._block_type[pfn >> self._block_order]]
         pcp.append(pfn)
-        if len(pcp) > zone.pcp_high:
-            self._drain(zone, zone.batch)
+        if len(pcp) > pcp.high:
+            self._drain(pcp, pcp.zone.batch)
 
     def put_zeroed_page(self, pfn: Pfn) -> None:
         """put_page for the last reference to a frame that holds zeroes only: it needs no clearing next time."""
@@ -290,7 +315,8 @@ class Node:
     def drain_all_pages(self) -> None:
         """Give the order-0 lists back to the buddy allocators, where the frames merge (Linux: same name)."""
         for zone in self.zones:
-            self._drain(zone, len(zone.pcp))
+            for pcp in zone.pcps:
+                self._drain(pcp, len(pcp))
 
     def fail_allocation(self, n: int | None) -> None:
         """Let one allocation fail: the next one for *n* = 0, the one after it for 1, and so on; None: none.
@@ -308,13 +334,14 @@ class Node:
         mem_map = self.mem_map
         for zone in self.zones:
             zone.buddy.validate()
-            for pfn in zone.pcp:
+            listed = [pfn for pcp in zone.pcps for pfn in pcp]
+            for pfn in listed:
                 where = f"Node.validate: frame {pfn:#x} on the order-0 list of zone {zone.name}"
                 assert zone.start_pfn <= pfn < zone.end_pfn, f"{where} is of another zone"
                 assert zone.buddy.find_block(pfn) is None, f"{where} is in a free block as well"
                 assert mem_map.refcount[pfn] == 0, f"{where} is in use"
                 assert mem_map.flags[pfn] & ~PG_used == 0, f"{where} has flags {mem_map.flags[pfn]:#x}"
-            assert len(set(zone.pcp)) == len(zone.pcp), f"Node.validate: zone {zone.name} lists a frame twice"
+            assert len(set(listed)) == len(listed), f"Node.validate: zone {zone.name} lists a frame twice"
         in_use = sum(1 for pfn, count in enumerate(mem_map.refcount) if count or mem_map.flags[pfn] & PG_tail)
         lost = mem_map.nr_frames - self.nr_free - in_use
         assert lost == 0, f"Node.validate: {lost} frames are neither free nor in use"
@@ -334,8 +361,8 @@ class Node:
             self.reclaim(order, gfp)
         if pfn is None:
             pfn = self._get_page_from_freelist(order, gfp, WMARK_MIN)
-        if pfn is None and order:
-            self.drain_all_pages()  # a neighbour may sit on an order-0 list
+        if pfn is None:
+            self.drain_all_pages()  # a neighbour, or a frame of another type, may sit on an order-0 list
             pfn = self._get_page_from_freelist(order, gfp, WMARK_MIN)
         return pfn
 
@@ -343,25 +370,28 @@ class Node:
         """A block from the first zone that stays above its *watermark* (Linux: get_page_from_freelist)."""
         zonelist = self._zonelists[gfp & GFP_ZONEMASK]
         highest_zone = zonelist[0].index
+        migratetype = self._type_of[gfp & _GFP_PLACE]
         for zone in zonelist:
-            if order == 0 and zone.pcp:
-                return zone.pcp.pop()
+            pcp = zone.pcps[migratetype]
+            if order == 0 and pcp:
+                return pcp.pop()
             mark = zone.watermark[watermark]
             if watermark == WMARK_MIN and gfp & GFP_HIGH:
                 mark -= mark // 2
             if not (gfp & GFP_MEMALLOC or zone.watermark_ok(order, mark, highest_zone)):
                 continue
-            pfn = self._rmqueue(zone, order)
+            pfn = self._rmqueue(zone, order, migratetype)
             if pfn is not None:
                 return pfn
         return None
 
-    def _rmqueue(self, zone: Zone, order: int) -> Pfn | None:
+    def _rmqueue(self, zone: Zone, order: int, migratetype: int) -> Pfn | None:
         """A block of *zone*; for a single frame, a batch is moved to its order-0 list first."""
         if order or self._fail_after is not None:
-            return zone.buddy.alloc(order)
-        zone.pcp.extend(reversed(zone.buddy.alloc_bulk(zone.batch)))
-        return zone.pcp.pop() if zone.pcp else None
+            return zone.buddy.alloc(order, migratetype)
+        pcp = zone.pcps[migratetype]
+        pcp.extend(reversed(zone.buddy.alloc_bulk(zone.batch, migratetype)))
+        return pcp.pop() if pcp else None
 
     def _injected_failure(self) -> bool:
         """Whether this allocation is the one that fail_allocation chose."""
@@ -381,10 +411,10 @@ class Node:
             if self._flags[pfn] & PG_used:
                 self.physmem.zero(PhysAddr(pfn << PAGE_SHIFT))
 
-    def _drain(self, zone: Zone, count: int) -> None:
+    def _drain(self, pcp: Pcp, count: int) -> None:
         """Give the *count* frames that were freed first back to the buddy allocator."""
-        zone.buddy.free_bulk(zone.pcp[:count])
-        del zone.pcp[:count]
+        pcp.zone.buddy.free_bulk(pcp[:count])
+        del pcp[:count]
 
     def _free_rare(self, pfn: Pfn, flags: int) -> None:
         """Free a frame whose flags need a look: code, a block, or our mistake."""

@@ -3,7 +3,7 @@
 from emu.x86 import PAGE_SHIFT, PTE_RW, Pfn
 from minikernel.abi.errno import LinuxError
 from minikernel.events import FaultKind
-from minikernel.mm.gfp import GFP_HIGHUSER, GFP_ZERO
+from minikernel.mm.gfp import GFP_HIGHUSER_MOVABLE, GFP_ZERO
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.outcome import FaultOutcome, failed, oom, served
 from minikernel.mm.page import PG_anon, PG_swapbacked
@@ -66,7 +66,7 @@ def _wp_page_copy(mm: MmStruct, vma: Vma, address: int, pte: int, old: Pfn) -> F
             return oom(mm, address)
         vma = prepared
     special = pte & PTE_SPECIAL
-    new = node.alloc_page(GFP_HIGHUSER | GFP_ZERO if special else GFP_HIGHUSER)
+    new = node.alloc_page(GFP_HIGHUSER_MOVABLE | GFP_ZERO if special else GFP_HIGHUSER_MOVABLE)
     if new is None:
         return oom(mm, address)
     kind = FaultKind.COW_COPY

@@ -9,6 +9,7 @@ from minikernel.abi.time import NSEC_PER_SEC, ticks
 from minikernel.fs.inode import Inode
 from minikernel.kernel import Kernel
 from minikernel.mm.filemap import PageCache
+from minikernel.procfs.buddyinfo import buddyinfo, pagetypeinfo
 from minikernel.procfs.node import ProcFs, ProcLink, ProcText
 from minikernel.procfs.slabinfo import iomem, slabinfo, vmallocinfo
 from minikernel.procfs.sysctl import sysctl_dir
@@ -46,6 +47,7 @@ def system_files(sb: ProcFs, kernel: Kernel) -> dict[bytes, Inode]:
         b"loadavg": lambda: _loadavg(kernel),
         b"meminfo": lambda: _meminfo(kernel),
         b"modules": lambda: b"",
+        b"pagetypeinfo": lambda: pagetypeinfo(kernel),
         b"partitions": lambda: b"major minor  #blocks  name\n\n",
         b"slabinfo": lambda: slabinfo(kernel),
         b"softirqs": lambda: _SOFTIRQS,
@@ -69,7 +71,7 @@ def system_files(sb: ProcFs, kernel: Kernel) -> dict[bytes, Inode]:
     return files
 
 
-_ROOT_ONLY: Final = frozenset({b"slabinfo", b"vmallocinfo"})
+_ROOT_ONLY: Final = frozenset({b"pagetypeinfo", b"slabinfo", b"vmallocinfo"})
 
 _DEVICES: Final = b"Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n"
 
@@ -78,15 +80,6 @@ _SOFTIRQS: Final = b"                    CPU0       \n" + b"".join(
     b"%12s:          0\n" % name
     for name in (b"HI", b"TIMER", b"NET_TX", b"NET_RX", b"BLOCK", b"IRQ_POLL", b"TASKLET", b"SCHED", b"HRTIMER", b"RCU")
 )
-
-
-def buddyinfo(kernel: Kernel) -> bytes:
-    """Free blocks by order (frag_show)."""
-    lines = []
-    for zone in kernel.node.zones:
-        counts = b"".join(b"%6d " % len(zone.buddy.free_area[order]) for order in range(11))
-        lines.append(b"Node 0, zone %8s %s\n" % (zone.name.encode(), counts))
-    return b"".join(lines)
 
 
 def _cpuinfo(kernel: Kernel) -> bytes:

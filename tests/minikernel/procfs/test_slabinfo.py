@@ -9,6 +9,7 @@ from emu.x86 import PAGE_SIZE
 from minikernel.abi.abi import X86_64
 from minikernel.abi.errno import LinuxError
 from minikernel.fs.namei import lookup_at
+from minikernel.procfs.buddyinfo import extfrag_index, pagetypeinfo, unusable_index
 from minikernel.procfs.mount import procfs
 from minikernel.procfs.slabinfo import iomem, slabinfo, vmallocinfo
 from tests.minikernel.machine import run_and_audit, shell
@@ -97,3 +98,32 @@ def test_a_bad_word_for_drop_caches_is_refused(ours: Emulated) -> None:
 
     with pytest.raises(LinuxError, match="EINVAL"):
         _drop_caches(ours.caller.kernel, b"5\n")
+
+
+def test_pagetypeinfo_has_the_shape_of_the_host_s(ours: Emulated) -> None:
+    """Titles and columns; the host's zones and numbers are its own."""
+    node = ours.caller.kernel.node
+    ours_lines = pagetypeinfo(ours.caller.kernel).decode().splitlines()
+    shapes = [re.sub(r"\d+", "N", re.sub(r" +", " ", line)) for line in ours_lines]
+    zone = "Node N, zone DMA, type Movable" + " N" * 11 + " "
+    assert shapes[:4] == [
+        "Page block order: N", "Pages per block: N", "",
+        "Free pages count per migrate type at order" + " N" * 11 + " ",
+    ]  # fmt: skip
+    assert zone in shapes
+    assert (
+        shapes[-2 - shapes[::-1].index("Number of blocks type Unmovable Movable Reclaimable HighAtomic Isolate ")] == ""
+    )
+    free = sum(
+        int(count) << order
+        for line in ours_lines
+        if ", type" in line
+        for order, count in enumerate(line.split("type")[1].split()[1:])
+    )
+    assert free == sum(zone.buddy.nr_free for zone in node.zones)
+
+
+def test_the_indices_are_fractions(ours: Emulated) -> None:
+    kernel = ours.caller.kernel
+    assert re.match(rb"Node 0, zone      DMA -1\.000 -1\.000 ", extfrag_index(kernel))
+    assert re.match(rb"Node 0, zone      DMA 0\.000 0\.\d{3} ", unusable_index(kernel))
