@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from minikernel.abi.abi import I386
 from minikernel.abi.resource import default_rlimits
 from minikernel.abi.siginfo import Siginfo
+from minikernel.mm.compaction import Compaction
 from minikernel.mm.mm_struct import VmSysctl
 from minikernel.task.kstack import KernelStacks
 from minikernel.task.loadavg import LoadAverage
@@ -66,6 +67,7 @@ class Kernel:
         self.stacks = KernelStacks(kernel_half)
         self.load = LoadAverage(clock.now_ns())
         self.vfs: Vfs
+        self.compaction = node.compact = Compaction(node)
         self.scheduler = Scheduler(config.schedule_seed)
         self.tasks: dict[int, Task] = {}
         self.init: Task | None = None  # the first task: its end is the machine's

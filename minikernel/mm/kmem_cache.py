@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from emu.x86 import PAGE_SHIFT, Pfn
 from minikernel.abi.errno import Errno, LinuxError
-from minikernel.mm.gfp import GFP_KERNEL, GFP_NORETRY, GFP_RECLAIMABLE
+from minikernel.mm.gfp import GFP_DIRECT_RECLAIM, GFP_KERNEL, GFP_NORETRY, GFP_RECLAIMABLE
 from minikernel.mm.page import PG_kernel, PG_slab
 from minikernel.mm.slab_debug import DebugObjects, call_site
 from minikernel.mm.slab_layout import (
@@ -229,7 +229,9 @@ class KmemCache:
         layout = self.layout
         gfp |= self._gfp
         order = layout.order
-        pfn = node.alloc_pages(order, gfp | GFP_NORETRY if order > layout.min_order else gfp)
+        # The wanted order is worth no effort where a smaller one will do (allocate_slab).
+        optimistic = (gfp | GFP_NORETRY) & ~GFP_DIRECT_RECLAIM
+        pfn = node.alloc_pages(order, optimistic if order > layout.min_order else gfp)
         if pfn is None and order > layout.min_order:
             order = layout.min_order
             pfn = node.alloc_pages(order, gfp)

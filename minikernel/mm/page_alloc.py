@@ -12,6 +12,7 @@ from emu.x86 import PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr
 from minikernel.events import Tracer
 from minikernel.mm.buddy import MAX_PAGE_ORDER
 from minikernel.mm.gfp import (
+    GFP_DIRECT_RECLAIM,
     GFP_DMA,
     GFP_DMA32,
     GFP_HIGH,
@@ -60,6 +61,9 @@ class Node:
     *slab* makes objects of frames (slab.py), *objects* are its caches for the kernel's own (slab_objects.py).
     *shrinkers* give objects of other rooms back when memory is short (shrinker.py).
     *reclaim*, if set, is called with (order, gfp) when memory is short and returns how many pages it freed.
+    *compact*, if set, is called with (order, gfp) when there is no block, and returns whether there is one now.
+    *on_migrate*, if set, is called with (old, new) when a page with PG_lru or PG_swapcache changes its frame: the new
+    one has the flags and the row already, the lists are the callee's.  Without it such pages stay where they are.
     """
 
     __slots__ = (
@@ -75,10 +79,12 @@ class Node:
         "_type_of",
         "_zone_of_section",
         "_zonelists",
+        "compact",
         "groups_by_mobility",
         "layout",
         "mem_map",
         "objects",
+        "on_migrate",
         "physmem",
         "reclaim",
         "reserved",
@@ -102,6 +108,8 @@ class Node:
             self.mem_map.block_type[:] = bytes(len(self.mem_map.block_type))
         self.stale_code: list[Pfn] = []
         self.reclaim: Callable[[int, int], int] | None = None
+        self.compact: Callable[[int, int], bool] | None = None
+        self.on_migrate: Callable[[Pfn, Pfn], None] | None = None
         self._ram = physmem.ram
         self._refcount = self.mem_map.refcount
         self._mapcount = self.mem_map.mapcount
@@ -298,6 +306,10 @@ class Node:
         """Frames that the allocator manages: MemTotal (Linux: same name)."""
         return sum(zone.managed_pages for zone in self.zones)
 
+    def zonelist(self, gfp: int) -> tuple[Zone, ...]:
+        """The zones that will do for *gfp*, the preferred one first."""
+        return self._zonelists[gfp & GFP_ZONEMASK]
+
     def zone_of(self, pfn: Pfn) -> Zone:
         """The zone that *pfn* lies in (Linux: page_zone)."""
         return self._zone_of_section[pfn >> _SECTION_SHIFT]
@@ -363,6 +375,8 @@ class Node:
             pfn = self._get_page_from_freelist(order, gfp, WMARK_MIN)
         if pfn is None:
             self.drain_all_pages()  # a neighbour, or a frame of another type, may sit on an order-0 list
+            pfn = self._get_page_from_freelist(order, gfp, WMARK_MIN)
+        if pfn is None and order and gfp & GFP_DIRECT_RECLAIM and self.compact is not None and self.compact(order, gfp):
             pfn = self._get_page_from_freelist(order, gfp, WMARK_MIN)
         return pfn
 

@@ -35,7 +35,7 @@ def sysctl_dir(sb: ProcFs, ino: int, kernel: Kernel) -> ProcDir:
                 children[name.encode()] = build(what)
                 continue
             make, store = what if isinstance(what, tuple) else _fixed(what)
-            mode = 0o444 if store is None else 0o200 if name == "drop_caches" else 0o644
+            mode = 0o444 if store is None else 0o200 if name in {"compact_memory", "drop_caches"} else 0o644
             children[name.encode()] = ProcText(sb, next(numbers), make, mode=mode, store=store)
         return fixed_dir(sb, own, children)
 
@@ -61,6 +61,11 @@ def _tree(kernel: Kernel) -> _Tree:
 
     def set_domainname(text: bytes) -> None:
         kernel.domainname = text.strip(b"\n")[:_UTS_MAX]
+
+    compaction = kernel.compaction
+
+    def set_extfrag_threshold(value: int) -> None:
+        compaction.extfrag_threshold = value
 
     boot_id = _uuid(kernel)
     return {
@@ -118,11 +123,15 @@ def _tree(kernel: Kernel) -> _Tree:
         "net": {"core": {"somaxconn": 4096}},
         "vm": {
             "admin_reserve_kbytes": _remembered(8192, 0, _INT_MAX),
+            "compact_memory": ((lambda: b""), lambda data: _compact_memory(kernel, data)),
+            "compact_unevictable_allowed": _remembered(1, 0, 1),
+            "compaction_proactiveness": _remembered(20, 0, 100),
             "drop_caches": ((lambda: b""), lambda data: _drop_caches(kernel, data)),
             "dirty_background_ratio": _remembered(10, 0, 100),
             "dirty_expire_centisecs": _remembered(3000, 0, _INT_MAX),
             "dirty_ratio": _remembered(20, 0, 100),
             "dirty_writeback_centisecs": _remembered(500, 0, _INT_MAX),
+            "extfrag_threshold": _number(lambda: compaction.extfrag_threshold, set_extfrag_threshold, 0, 1000),
             "legacy_va_layout": 0,
             "lowmem_reserve_ratio": b"256\t256\t32",
             "min_free_kbytes": sum(zone.watermark[0] for zone in kernel.node.zones) * 4,
@@ -162,6 +171,13 @@ def _drop_caches(kernel: Kernel, data: bytes) -> None:
         pass
     if int(text) & 2:
         drop_slab(kernel.node)
+
+
+def _compact_memory(kernel: Kernel, data: bytes) -> None:
+    """Compact all zones, for a 1 (sysctl_compaction_handler).  Errors: EINVAL."""
+    if data.strip(b" \t\n\0") != b"1":
+        raise LinuxError(Errno.EINVAL, f"compact_memory {data!r}")
+    kernel.compaction.compact_node()
 
 
 def _number(get: Callable[[], int], put: Callable[[int], None], low: int, high: int) -> _Knob:

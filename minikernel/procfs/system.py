@@ -263,6 +263,7 @@ def _vmstat(kernel: Kernel) -> tuple[tuple[bytes, int], ...]:
 
 def _vm_events(kernel: Kernel) -> tuple[tuple[bytes, int], ...]:
     """Its counts of events."""
+    compaction = kernel.compaction.stats
     spaces = {id(task.mm): task.mm for task in kernel.tasks.values() if task.has_mm}
     return (
         (b"pgpgin", 0),
@@ -271,4 +272,12 @@ def _vm_events(kernel: Kernel) -> tuple[tuple[bytes, int], ...]:
         (b"pswpout", 0),
         (b"pgfault", sum(mm.min_flt + mm.maj_flt for mm in spaces.values())),
         (b"pgmajfault", sum(mm.maj_flt for mm in spaces.values())),
+        (b"pgmigrate_success", compaction.pgmigrate_success),
+        (b"pgmigrate_fail", compaction.pgmigrate_fail),
+        (b"compact_migrate_scanned", compaction.migrate_scanned),
+        (b"compact_free_scanned", compaction.free_scanned),
+        (b"compact_isolated", compaction.isolated),
+        (b"compact_stall", compaction.stall),
+        (b"compact_fail", compaction.fail),
+        (b"compact_success", compaction.success),
     )
