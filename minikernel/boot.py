@@ -51,8 +51,8 @@ def machine_layout(config: Config) -> KernelLayout:
 class System:
     """A booted machine.  Use it as a context manager: the end gives the host back what was borrowed."""
 
-    def __init__(self, config: Config, tracer: Tracer | None = None) -> None:
-        """Boot.
+    def __init__(self, config: Config, tracer: Tracer | None = None, *, slab_debug: bool = False) -> None:
+        """Boot.  *slab_debug*: the kernel's objects are watched, which finds our own mistakes and costs time.
 
         Raises:
             ValueError: the amount of RAM.
@@ -60,7 +60,7 @@ class System:
             MachineError, NativeMissingError: the emulator cannot be used.
             LinuxError: the working directory is not there.
         """
-        self.kernel = start_kernel(config, tracer or Tracer())
+        self.kernel = start_kernel(config, tracer or Tracer(), slab_debug=slab_debug)
         self._old_handlers: dict[int, object] = {}
 
     def exec_init(self, program: bytes | None = None) -> None:
@@ -113,12 +113,12 @@ class System:
             do_group_exit(task, SIGTERM)
 
 
-def start_kernel(config: Config, tracer: Tracer) -> Kernel:
+def start_kernel(config: Config, tracer: Tracer, *, slab_debug: bool = False) -> Kernel:
     """Build the machine: RAM, zones, the kernel's tables, the CPU in user mode, files, and a task without a program."""
     layout = machine_layout(config)
     physmem = PhysMem(config.ram if config.max_memory is None else min(config.ram, config.max_memory))
     cpu = Cpu(physmem, layout.mode)
-    node = Node(physmem, layout, tracer)
+    node = Node(physmem, layout, tracer, slab_debug=slab_debug)
     node.reclaim = CacheClock(node)
     kernel_half = build_kernel_half(node, layout)
     init_pgtable = PageTable(node, kernel_half)

@@ -96,7 +96,8 @@ class Node:
         "zones",
     )
 
-    def __init__(self, physmem: PhysMem, layout: KernelLayout, tracer: Tracer) -> None:
+    def __init__(self, physmem: PhysMem, layout: KernelLayout, tracer: Tracer, *, slab_debug: bool = False) -> None:
+        """*slab_debug*: every object of the kernel's is watched (slab_debug.py)."""
         self.physmem = physmem
         self.layout = layout
         self.tracer = tracer
@@ -136,7 +137,7 @@ class Node:
         self.zero_pfn = zero_pfn
         self._flags[zero_pfn] |= PG_reserved
         self.shrinkers: list[Shrinker] = []
-        self.slab = SlabAllocator(self)
+        self.slab = SlabAllocator(self, debug=slab_debug)
         self.objects = ObjectCaches(self.slab)
 
     def _make_zones(self) -> tuple[Zone, ...]:
