@@ -63,6 +63,7 @@ def _show_object(session: "Session", address: int) -> None:
     start = first + index * layout.size
     session.print(f"{address:#x}: {address - start:#x} into object {index} of {found.cache.name} at {start:#x}")
     session.print(f"  {_state(found, start)}; slab at frame {found.pfn:#x}")
+    session.print(f"  {slab.read(start, min(layout.object_size, 32)).hex(' ')}")
 
 
 def _state(slab: "Slab", address: int) -> str:

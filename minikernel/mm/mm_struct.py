@@ -139,6 +139,7 @@ class MmStruct:
         except LinuxError:
             node.objects.mm_struct.free(self.address)
             raise
+        node.slab.write(self.address, self.pgtable.root.to_bytes(8, "little"))  # pgd, all that its image has
         # Objects for the mappings: at least one for each, taken ahead of time by reserve_vmas().
         self.vma_objects: list[int] = []
         self.vmas = VmaTree()

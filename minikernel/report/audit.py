@@ -15,6 +15,7 @@ from minikernel.kernel import Kernel
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.page import PG_kernel, PG_table
 from minikernel.mm.validate import validate_node
+from minikernel.task.kstack import read_image
 from minikernel.task.task import Task, TaskState
 from minikernel.wait import WaitQueue
 
@@ -63,6 +64,11 @@ def _validate_objects(kernel: Kernel, tasks: list[Task]) -> None:
     for name, count in counted.items():
         held = in_use.get(name, 0)
         assert held == count, f"validate_machine: {held} objects of {name} are in use, there are {count}"
+    for task in alive:
+        mm = task.mm.address if task.has_mm else 0
+        image = read_image(task)
+        told = (task.pid, task.tgid, task.stack, mm, task.comm)
+        assert image == told, f"validate_machine: the task_struct of {told} holds {image}"
     stacks = kernel.stacks.nr_stacks
     assert stacks == len(alive), f"validate_machine: {stacks} kernel stacks, {len(alive)} tasks that run"
     kernel.kernel_half.vmalloc.validate()

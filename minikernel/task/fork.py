@@ -35,7 +35,7 @@ from minikernel.mm.dup import dup_mm
 from minikernel.mm.slab_objects import Charge, uncharge
 from minikernel.mm.uaccess import put_user
 from minikernel.task.cpu_timers import watch_cpu_limit
-from minikernel.task.kstack import charge_process, charge_task
+from minikernel.task.kstack import charge_process, charge_task, write_image
 from minikernel.task.task import Process, Task
 from minikernel.wait import WaitQueue
 
@@ -219,6 +219,7 @@ def _copy_process(task: Task, args: CloneArgs) -> Task:
     if not flags & CLONE_THREAD:
         process.leader = child
     kernel.tasks[pid] = child
+    write_image(child)
     return child
 
 

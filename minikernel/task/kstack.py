@@ -4,6 +4,7 @@ Our kernel runs in Python and leaves these bytes alone but for the mark at a sta
 the vmalloc area, with a guard page behind it (CONFIG_VMAP_STACK); on i386 it is a block of frames.
 """
 
+from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from emu.x86 import PAGE_SHIFT, PAGE_SIZE, Pfn
@@ -14,8 +15,10 @@ from minikernel.mm.slab_objects import Charge, charge
 
 if TYPE_CHECKING:
     from minikernel.kernel import Kernel
+    from minikernel.task.task import Task
 
 NR_CACHED_STACKS: Final = 2
+_IMAGE: Final = Struct("<IIQQ16s")  # pid, tgid, addresses of the stack and of the mm_struct, comm
 STACK_END_MAGIC: Final = 0x57AC6E9D  # at the lowest address: include/uapi/linux/magic.h
 
 
@@ -81,6 +84,20 @@ def charge_task(kernel: "Kernel") -> list[Charge]:
     """The objects of one task: its task_struct, pid and credentials.  Errors: ENOMEM."""
     objects = kernel.node.objects
     return charge([objects.task_struct, objects.pid, objects.cred_jar])
+
+
+def read_image(task: "Task") -> tuple[int, int, int, int, bytes]:
+    """Pid, tgid, stack, mm_struct and name, as the bytes of the task's task_struct say."""
+    pid, tgid, stack, mm, comm = _IMAGE.unpack(task.kernel.node.slab.read(task.objects[0][1], _IMAGE.size))
+    return pid, tgid, stack, mm, comm.rstrip(b"\0")
+
+
+def write_image(task: "Task") -> None:
+    """Store in a task's task_struct what it stands for: _IMAGE, at offsets of our own."""
+    if task.objects:
+        mm = task.mm.address if task.has_mm else 0
+        image = _IMAGE.pack(task.pid, task.tgid, task.stack, mm, task.comm)
+        task.kernel.node.slab.write(task.objects[0][1], image)
 
 
 def charge_process(kernel: "Kernel", *, own_sighand: bool) -> list[Charge]:

@@ -14,6 +14,7 @@ from minikernel.abi.siginfo import Siginfo
 from minikernel.abi.signal import NSIG, SIGCHLD, Sigaction, SignalStack
 from minikernel.arch.segments import NR_TLS
 from minikernel.task.attributes import Attributes
+from minikernel.task.kstack import write_image
 from minikernel.wait import WaitQueue
 
 if TYPE_CHECKING:
@@ -283,3 +284,4 @@ class Task:
     def set_comm(self, name: bytes) -> None:
         """Name the task, cut to 15 bytes."""
         self.comm = name[: TASK_COMM_LEN - 1]
+        write_image(self)
