@@ -34,6 +34,7 @@ from minikernel.procfs.mount import procfs
 from minikernel.procfs.sysctl import set_sysctl
 from minikernel.task.exec import do_execve
 from minikernel.task.exit import do_group_exit
+from minikernel.task.kstack import charge_process, charge_task
 from minikernel.task.kswapd import Kswapd
 from minikernel.task.task import Process, Task
 from minikernel.task.vdso import Vdso
@@ -59,8 +60,8 @@ def machine_layout(config: Config) -> KernelLayout:
 class System:
     """A booted machine.  Use it as a context manager: the end gives the host back what was borrowed."""
 
-    def __init__(self, config: Config, tracer: Tracer | None = None) -> None:
-        """Boot.
+    def __init__(self, config: Config, tracer: Tracer | None = None, *, slab_debug: bool = False) -> None:
+        """Boot.  *slab_debug*: the kernel's objects are watched, which finds our own mistakes and costs time.
 
         Raises:
             ValueError: the amount of RAM, the policy, a sysctl.
@@ -68,7 +69,7 @@ class System:
             MachineError, NativeMissingError: the emulator cannot be used.
             LinuxError: the working directory is not there.
         """
-        self.kernel = start_kernel(config, tracer or Tracer())
+        self.kernel = start_kernel(config, tracer or Tracer(), slab_debug=slab_debug)
         self._old_handlers: dict[int, object] = {}
 
     def exec_init(self, program: bytes | None = None) -> None:
@@ -122,12 +123,12 @@ class System:
             do_group_exit(task, SIGTERM)
 
 
-def start_kernel(config: Config, tracer: Tracer) -> Kernel:
+def start_kernel(config: Config, tracer: Tracer, *, slab_debug: bool = False) -> Kernel:
     """Build the machine: RAM, zones, the kernel's tables, the CPU in user mode, files, and a task without a program."""
     layout = machine_layout(config)
     physmem = PhysMem(config.ram if config.max_memory is None else min(config.ram, config.max_memory))
     cpu = Cpu(physmem, layout.mode)
-    node = Node(physmem, layout, tracer)
+    node = Node(physmem, layout, tracer, slab_debug=slab_debug)
     kernel_half = build_kernel_half(node, layout)
     init_pgtable = PageTable(node, kernel_half)
     user_mode = UserMode(cpu, kernel_half, init_pgtable.root)
@@ -200,6 +201,9 @@ def _init_task(kernel: Kernel) -> Task:
     pid = kernel.alloc_pid()
     process = Process(pid, default_rlimits(max(kernel.physmem.nr_frames // 64, 64)))
     task = Task(kernel, pid, process, X86_64 if kernel.cpu.long_mode else I386)
+    task.objects = charge_task(kernel)
+    task.stack = kernel.stacks.alloc()
+    process.objects = charge_process(kernel, own_sighand=True)
     process.threads.append(task)
     process.leader = task
     process.parent = kernel.reaper
@@ -207,7 +211,7 @@ def _init_task(kernel: Kernel) -> Task:
     process.pgrp = process.session = task.pid
     task.cred = Cred(config.uid, config.gid, config.groups)
     task.files = kernel.vfs.std_files()
-    task.fs = kernel.vfs.fs_struct(config.cwd)
+    task.fs = kernel.vfs.fs_struct(config.cwd, kernel.node.objects.fs_cache)
     task.fs.umask = config.umask
     kernel.tasks[task.pid] = task
     kernel.scheduler.add(task)

@@ -9,6 +9,8 @@ from minikernel.abi.abi import I386, X86_64
 from minikernel.abi.resource import default_rlimits
 from minikernel.abi.siginfo import Siginfo
 from minikernel.ipc.shm import Shm
+from minikernel.mm.compaction import Compaction
+from minikernel.task.kstack import KernelStacks
 from minikernel.task.loadavg import LoadAverage
 from minikernel.task.oom import OomKiller
 from minikernel.task.sched import Scheduler
@@ -64,8 +66,10 @@ class Kernel:
         self.user_mode = user_mode
         self.clock = clock
         self.random = random
+        self.stacks = KernelStacks(kernel_half)
         self.load = LoadAverage(clock.now_ns())
         self.vfs: Vfs
+        self.compaction = node.compact = Compaction(node)
         self.scheduler = Scheduler(config.schedule_seed)
         self.tasks: dict[int, Task] = {}
         self.init: Task | None = None  # the first task: its end is the machine's

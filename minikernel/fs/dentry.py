@@ -3,6 +3,7 @@
 Linux: struct dentry, struct path (include/linux/dcache.h, path.h), fs/d_path.c.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from minikernel.fs.inode import Inode
@@ -18,15 +19,17 @@ class Dentry:
 
     Invariants:
         - a dentry in parent.children is reachable under its name, and is not unhashed;
-        - the root of a file system is its own parent.
+        - the root of a file system is its own parent;
+        - a dentry in parent.children has an object of the cache dentry (*address*); no other one has.
     """
 
-    __slots__ = ("children", "inode", "mounts", "name", "parent", "unhashed")
+    __slots__ = ("address", "children", "inode", "mounts", "name", "parent", "unhashed")
 
     def __init__(self, name: bytes, parent: "Dentry | None", inode: Inode) -> None:
         self.name = name
         self.parent: Dentry = parent if parent is not None else self
         self.inode = inode
+        self.address = 0
         self.children: dict[bytes, Dentry] = {}
         self.mounts = 0  # how many mounts sit on it
         self.unhashed = False
@@ -48,17 +51,54 @@ class Dentry:
             return None
         return self.instantiate(name, inode)
 
-    def instantiate(self, name: bytes, inode: Inode) -> "Dentry":
-        """The dentry of *inode*, which is now entry *name*."""
+    def instantiate(self, name: bytes, inode: Inode, address: int = 0) -> "Dentry":
+        """The dentry of *inode*, which is now entry *name*; *address* is its object, if it was taken before (d_alloc).
+
+        Errors:
+            ENOMEM: there is no object for it.
+        """
         child = Dentry(name, self, inode)
         if inode.sb.cached:
+            child.address = address or inode.sb.objects.dentry.alloc()
             self.children[name] = child
+        elif address:
+            inode.sb.objects.dentry.free(address)
         return child
+
+    def create(self, name: bytes, make: Callable[[], Inode]) -> "Dentry":
+        """The dentry of what *make* makes as entry *name*.
+
+        Errors:
+            ENOMEM, before anything is made; and what *make* says.
+        """
+        cache = self.inode.sb.objects.dentry
+        address = cache.alloc()
+        try:
+            inode = make()
+        except BaseException:
+            cache.free(address)
+            raise
+        return self.instantiate(name, inode, address)
+
+    def _forget_children(self) -> None:
+        """What was found below a name that is gone is looked up again, should anybody still stand there."""
+        for child in self.children.values():
+            child.free_object()
+            child._forget_children()
+        self.children.clear()
+
+    def free_object(self) -> None:
+        """It is no longer found by its name: its object goes back, also while somebody still has it open."""
+        if self.address:
+            self.inode.sb.objects.dentry.free(self.address)
+            self.address = 0
 
     def drop(self) -> None:
         """The name is gone (d_drop, d_delete)."""
         if self.parent.children.get(self.name) is self:
             del self.parent.children[self.name]
+        self.free_object()
+        self._forget_children()
         self.unhashed = True
 
     def move(self, new_parent: "Dentry", new_name: bytes) -> None:

@@ -85,9 +85,10 @@ def _filename_create(walk: Walk, name: bytes, *, want_dir: bool = False) -> Path
 
 def _make(walk: Walk, parent: Path, mode: int, *, rdev: int = 0, target: bytes = b"") -> Inode:
     may_create(parent, walk.cred)
-    inode = parent.inode.make_child(walk.last, mode, walk.cred, rdev=rdev, target=target)
-    parent.dentry.instantiate(walk.last, inode)
-    return inode
+    directory = parent.inode
+    return parent.dentry.create(
+        walk.last, lambda: directory.make_child(walk.last, mode, walk.cred, rdev=rdev, target=target)
+    ).inode
 
 
 def mkdir(fs: FsStruct, cred: Cred, name: bytes, mode: int, *, start: Path | None = None) -> None:
@@ -168,8 +169,12 @@ def link(fs: FsStruct, cred: Cred, old: Path, name: bytes, *, start: Path | None
     is_tmpfile = old.dentry.unhashed and old.dentry.name.startswith(b"#")
     if inode.nlink == 0 and not is_tmpfile:
         raise LinuxError(Errno.ENOENT, "the file was removed")
-    parent.inode.link(walk.last, inode)
-    parent.dentry.instantiate(walk.last, inode)
+
+    def make_link() -> Inode:
+        parent.inode.link(walk.last, inode)
+        return inode
+
+    parent.dentry.create(walk.last, make_link)
 
 
 def unlink(fs: FsStruct, cred: Cred, name: bytes, *, start: Path | None = None) -> None:

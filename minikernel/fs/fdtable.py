@@ -8,6 +8,7 @@ from typing import Final
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.fcntl import O_PATH
 from minikernel.fs.file import OpenFile
+from minikernel.mm.kmem_cache import KmemCache
 
 NR_OPEN: Final = 1024 * 1024  # sysctl_nr_open
 
@@ -20,9 +21,16 @@ class FdTable:
         - every descriptor below ``_lowest_free`` is taken.
     """
 
-    __slots__ = ("_lowest_free", "cloexec", "fds", "users")
+    __slots__ = ("_lowest_free", "address", "cache", "cloexec", "fds", "users")
 
-    def __init__(self) -> None:
+    def __init__(self, cache: KmemCache | None = None, address: int = 0) -> None:
+        """*cache* is where its object comes from (files_cache); *address*: it was taken already.
+
+        Errors:
+            ENOMEM: there is no object.
+        """
+        self.cache = cache
+        self.address = cache.alloc() if cache is not None and not address else address
         self.fds: list[OpenFile | None] = []
         self.cloexec: set[int] = set()
         self.users = 1
@@ -102,9 +110,13 @@ class FdTable:
             file.inode.locks.drop_owner(self)
         file.put_file()
 
-    def copy(self) -> "FdTable":
-        """The same descriptors in a table of their own (dup_fd)."""
-        other = FdTable()
+    def copy(self, address: int = 0) -> "FdTable":
+        """The same descriptors in a table of their own (dup_fd).
+
+        Errors:
+            ENOMEM: no object for it, unless *address* is one.
+        """
+        other = FdTable(self.cache, address)
         other.fds = self.fds[:]
         for file in other.fds:
             if file is not None:
@@ -123,6 +135,8 @@ class FdTable:
         self.users -= 1
         if not self.users:
             self.close_all()
+            if self.cache is not None:
+                self.cache.free(self.address)
 
     def close_all(self) -> None:
         """Close every descriptor, in ascending order."""

@@ -62,6 +62,7 @@ class OpenFile:
     """
 
     __slots__ = (
+        "address",
         "denies_write",
         "epitems",
         "f_path",
@@ -79,8 +80,10 @@ class OpenFile:
     seekable = False
 
     def __init__(self, path: Path, flags: int) -> None:
-        self.f_path = path
+        """Errors: ENOMEM: no object of filp for it; nothing has changed then."""
         inode = path.dentry.inode
+        self.address = inode.sb.objects.filp.alloc()
+        self.f_path = path
         self.inode = inode
         self.flags = flags
         mode = flags & O_ACCMODE
@@ -140,6 +143,7 @@ class OpenFile:
                 self.inode.write_count += 1
             inode.open_count -= 1
             inode.put()
+            inode.sb.objects.filp.free(self.address)
 
     def deny_write_access(self) -> None:
         """As long as this file lives nobody can open it for writing: it is a program that runs (ETXTBSY)."""

@@ -173,6 +173,7 @@ class HostFs(SuperBlock):
         self.door = HostDoor(root)
         st = self.door.root_stat()
         super().__init__(services, b"ext4", EXT4_SUPER_MAGIC, st.st_dev)
+        self.inode_cache = self.objects.ext4_inode_cache
         self.source = b"/dev/root"
         self.noatime = True
         self.dir_size = _PAGE

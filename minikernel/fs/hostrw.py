@@ -257,6 +257,7 @@ class HostRwDir(HostDir):
         self.nlink -= 1
         inode.nlink = 0
         inode.dead = True
+        inode.put()
 
     def rename(self, name: bytes, new_dir: Inode, new_name: bytes, flags: int) -> None:
         """Rename on the host."""

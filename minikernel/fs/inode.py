@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from minikernel.fs.file import OpenFile
     from minikernel.fs.locks import FileLocks
     from minikernel.mm.filemap import PageCache
+    from minikernel.mm.kmem_cache import KmemCache
 
 MAX_LFS_FILESIZE: Final = (1 << 63) - 1
 _RELATIME_NS: Final = 24 * 3600 * 1_000_000_000
@@ -33,8 +34,10 @@ class SuperBlock:
         "dir_size",
         "fstype",
         "magic",
+        "inode_cache",
         "next_ino",
         "noatime",
+        "objects",
         "readonly",
         "root",
         "services",
@@ -43,6 +46,8 @@ class SuperBlock:
 
     def __init__(self, services: KernelServices, fstype: bytes, magic: int, dev: int) -> None:
         self.services = services
+        self.objects = services.node.objects
+        self.inode_cache: KmemCache | None = None  # what its inodes take objects of
         self.fstype = fstype
         self.magic = magic
         self.dev = dev
@@ -109,6 +114,7 @@ class Inode:
 
     __slots__ = (
         "_size",
+        "address",
         "atime",
         "btime",
         "ctime",
@@ -130,6 +136,8 @@ class Inode:
     )
 
     def __init__(self, sb: SuperBlock, ino: int, mode: int, uid: int = 0, gid: int = 0, rdev: int = 0) -> None:
+        """Errors: ENOMEM: no object of the file system's inode cache."""
+        self.address = sb.inode_cache.alloc() if sb.inode_cache is not None else 0
         self.sb = sb
         self.dev = sb.dev
         self.ino = ino
@@ -312,6 +320,15 @@ class Inode:
         """One user fewer: an inode without names and users gives back its memory (iput_final, evict)."""
         if self.nlink == 0 and self.open_count == 0:
             self.evict()
+            self.free_object()
+
+    def free_object(self) -> None:
+        """Give the object of the inode cache back, once."""
+        if self.address:
+            cache, address = self.sb.inode_cache, self.address
+            assert cache is not None, "free_object: of a file system without a cache"
+            self.address = 0
+            cache.free(address)
 
     def evict(self) -> None:
         """Free what the inode holds; nobody can reach it any more."""

@@ -20,6 +20,7 @@ from minikernel.abi.stat import S_IFDIR, S_IFLNK, S_IFMT
 from minikernel.fs.cred import MAY_EXEC, Cred, inode_permission
 from minikernel.fs.dentry import Dentry, Path
 from minikernel.fs.mount import MountNamespace
+from minikernel.mm.kmem_cache import KmemCache
 
 MAXSYMLINKS: Final = 40
 
@@ -36,19 +37,34 @@ LAST_DOTDOT: Final = 3
 
 
 class FsStruct:
-    """A task's view of the tree: struct fs_struct."""
+    """A task's view of the tree: struct fs_struct.  *users* counts the tasks that share it (CLONE_FS).
 
-    __slots__ = ("cwd", "namespace", "root", "umask")
+    *cache* is where its object comes from (fs_cache); the kernel's own views have none.
+    """
 
-    def __init__(self, namespace: MountNamespace, root: Path, cwd: Path, umask: int = 0o022) -> None:
+    __slots__ = ("address", "cache", "cwd", "namespace", "root", "umask", "users")
+
+    def __init__(
+        self, namespace: MountNamespace, root: Path, cwd: Path, umask: int = 0o022, cache: KmemCache | None = None
+    ) -> None:
+        """Errors: ENOMEM."""
+        self.cache = cache
+        self.address = cache.alloc() if cache is not None else 0
+        self.users = 1
         self.namespace = namespace
         self.root = root
         self.cwd = cwd
         self.umask = umask
 
     def copy(self) -> "FsStruct":
-        """The same view, of its own (copy_fs_struct)."""
-        return FsStruct(self.namespace, self.root, self.cwd, self.umask)
+        """The same view, of its own (copy_fs_struct).  Errors: ENOMEM."""
+        return FsStruct(self.namespace, self.root, self.cwd, self.umask, self.cache)
+
+    def put(self) -> None:
+        """One task fewer uses it (exit_fs)."""
+        self.users -= 1
+        if not self.users and self.cache is not None:
+            self.cache.free(self.address)
 
 
 class Walk:

@@ -133,8 +133,9 @@ def _create(walk: Walk, fs: FsStruct, mode: int) -> Path:
     if len(walk.last) > NAME_MAX:
         raise LinuxError(Errno.ENAMETOOLONG, "a component is longer than 255 bytes")
     may_create(parent, walk.cred)
-    inode = directory.make_child(walk.last, mode & ~fs.umask, walk.cred)
-    return Path(parent.mnt, parent.dentry.instantiate(walk.last, inode))
+    mode &= ~fs.umask
+    dentry = parent.dentry.create(walk.last, lambda: directory.make_child(walk.last, mode, walk.cred))
+    return Path(parent.mnt, dentry)
 
 
 def _open_tmpfile(walk: Walk, fs: FsStruct, name: bytes, flags: int, mode: int) -> OpenFile:
@@ -146,7 +147,11 @@ def _open_tmpfile(walk: Walk, fs: FsStruct, name: bytes, flags: int, mode: int) 
     inode = parent.inode.tmpfile(mode & ~fs.umask, walk.cred)
     dentry = Dentry(b"#%d" % inode.ino, parent.dentry, inode)
     dentry.unhashed = True
-    return inode.open(Path(parent.mnt, dentry), flags & ~(_FMODE_FLAGS | O_DIRECTORY))
+    try:
+        return inode.open(Path(parent.mnt, dentry), flags & ~(_FMODE_FLAGS | O_DIRECTORY))
+    except LinuxError:
+        inode.put()
+        raise
 
 
 def open_path(path: Path, flags: int, cred: Cred, *, created: bool = False) -> OpenFile:

@@ -28,6 +28,8 @@ PIPE_DEF_BUFFERS: Final = 16
 PIPE_MAX_SIZE: Final = 1 << 20
 _PAGE: Final = 4096
 _SPARE_FRAMES: Final = 2
+_INFO_WORDS: Final = 20  # struct pipe_inode_info, in kernel words
+_BUFFER_WORDS: Final = 5  # struct pipe_buffer
 
 
 class Pipe:
@@ -38,10 +40,12 @@ class Pipe:
         - no buffer is empty or longer than a page, and *head* is less than the first one's length;
         - there are at most ``max_buffers`` buffers;
         - ``frames`` has a frame of RAM for each buffer, and up to two more (tmp_page): what pipes hold is memory
-          of the machine's, although the bytes are ours.
+          of the machine's, although the bytes are ours;
+        - while it is open it has two pieces of kernel memory, for itself and for the list of its buffers.
     """
 
     __slots__ = (
+        "_memory",
         "_node",
         "buffers",
         "frames",
@@ -59,6 +63,7 @@ class Pipe:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._memory: list[int] = []  # of kmalloc
         self.frames: list[Pfn] = []
         self.buffers: deque[bytes] = deque()
         self.packets: deque[bool] = deque()  # whether the buffer of the same index is a packet (O_DIRECT)
@@ -71,6 +76,23 @@ class Pipe:
         self.opened_write = 0
         self.readable = WaitQueue()  # readers wait here, and openers for writing
         self.writable = WaitQueue()  # writers wait here, and openers for reading
+
+    def hold(self) -> None:
+        """Somebody opens it: it needs its memory (alloc_pipe_info).  Errors: ENOMEM."""
+        if self._memory:
+            return
+        slab = self._node.slab
+        self._memory.append(slab.kmalloc(_INFO_WORDS * slab.word))
+        try:
+            self._memory.append(slab.kmalloc(self.max_buffers * _BUFFER_WORDS * slab.word))
+        except LinuxError:
+            self._release_memory()
+            raise
+
+    def _release_memory(self) -> None:
+        for address in self._memory:
+            self._node.slab.kfree(address)
+        self._memory.clear()
 
     def _has_frame(self) -> bool:
         """Whether there is memory for one more buffer."""
@@ -103,6 +125,12 @@ class Pipe:
         self.packets.clear()
         self.head = self.length = 0
         self._free_frames(0)
+        self._release_memory()
+
+    def drop_unused(self) -> None:
+        """Forget everything if nobody has the pipe open."""
+        if not self.readers and not self.writers:
+            self.clear()
 
     def take(self, count: int) -> bytes:
         """Up to *count* bytes from the front; a packet ends the read and loses its rest."""
@@ -201,7 +229,11 @@ class Pipe:
         return len(self.buffers) < self.max_buffers or (size < _PAGE and self._fits_last(size))
 
     def resize(self, size: int) -> int:
-        """F_SETPIPE_SZ: room for *size* bytes, rounded up to a power of two of pages.  Errors: EBUSY, EINVAL."""
+        """F_SETPIPE_SZ: room for *size* bytes, rounded up to a power of two of pages.
+
+        Errors:
+            EBUSY: it holds more.  EINVAL: more than 2 GiB.  ENOMEM.
+        """
         if size > 1 << 31:
             raise LinuxError(Errno.EINVAL, "a pipe of more than 2 GiB")
         buffers = 1
@@ -209,6 +241,11 @@ class Pipe:
             buffers *= 2
         if buffers < len(self.buffers):
             raise LinuxError(Errno.EBUSY, "the pipe holds more")
+        if self._memory and buffers != self.max_buffers:
+            slab = self._node.slab
+            address = slab.kmalloc(buffers * _BUFFER_WORDS * slab.word)
+            slab.kfree(self._memory[1])
+            self._memory[1] = address
         grown = buffers > self.max_buffers
         self.max_buffers = buffers
         if grown:
@@ -225,6 +262,11 @@ class PipeInode(Inode):
         super().__init__(sb, ino, S_IFIFO | 0o600)
         self.pipe = Pipe(sb.services.node)
 
+    def put(self) -> None:
+        """The last end was closed: the inode has no name that keeps it."""
+        if not self.open_count:
+            self.free_object()
+
     def open(self, path: Path, flags: int) -> OpenFile:
         """One more end."""
         return open_fifo(path, flags, self.pipe)
@@ -236,7 +278,13 @@ class PipeFile(OpenFile):
     __slots__ = ("pipe",)
 
     def __init__(self, path: Path, flags: int, pipe: Pipe) -> None:
-        super().__init__(path, flags)
+        """Errors: ENOMEM."""
+        pipe.hold()
+        try:
+            super().__init__(path, flags)
+        except LinuxError:
+            pipe.drop_unused()
+            raise
         self.pipe = pipe
         if self.readable:
             pipe.readers += 1
@@ -250,8 +298,7 @@ class PipeFile(OpenFile):
         pipe = self.pipe
         pipe.readers -= self.readable
         pipe.writers -= self.writable
-        if not pipe.readers and not pipe.writers:
-            pipe.clear()
+        pipe.drop_unused()
         pipe.readable.wake()
         pipe.writable.wake()
 

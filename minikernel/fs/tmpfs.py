@@ -300,6 +300,7 @@ class Tmpfs(SuperBlock):
 
     def __init__(self, services: KernelServices, dev: int, *, fstype: bytes = b"tmpfs", mode: int = 0o1777) -> None:
         super().__init__(services, fstype, TMPFS_MAGIC, dev)
+        self.inode_cache = self.objects.shmem_inode_cache
         self.root = MemDir(self, self.new_ino(), S_IFDIR | mode)
 
     def statfs(self) -> Kstatfs:

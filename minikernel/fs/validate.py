@@ -42,15 +42,18 @@ def page_caches(vfs: Vfs, tables: Iterable[FdTable] = ()) -> list[PageCache]:
 def validate_fs(vfs: Vfs, tables: Iterable[FdTable] = ()) -> None:
     """Assert the invariants of dentries, link counts and open files."""
     tables = list(tables)
-    for mount in vfs.namespace.mounts:
-        _validate_dentries(mount.root)
+    kept = sum(_validate_dentries(root) for root in {id(m.root): m.root for m in vfs.namespace.mounts}.values())
+    held = vfs.services.node.objects.dentry.nr_in_use
+    assert held == kept, f"validate_fs: {held} objects for dentries are in use, {kept} names are cached"
     for sb in super_blocks(vfs):
         if isinstance(sb, Tmpfs):
             _validate_links(sb)
     _validate_files(tables)
 
 
-def _validate_dentries(root: Dentry) -> None:
+def _validate_dentries(root: Dentry) -> int:
+    """Assert what Dentry promises of all below *root*; how many there are."""
+    count = 0
     pending = [root]
     while pending:
         dentry = pending.pop()
@@ -59,9 +62,12 @@ def _validate_dentries(root: Dentry) -> None:
             assert child.name == name, f"{where} calls itself {child.name!r}"
             assert child.parent is dentry, f"{where} has another parent"
             assert not child.unhashed, f"{where} is listed and unhashed"
+            assert child.address, f"{where} has no object"
+            count += 1
             if isinstance(dentry.inode, MemDir):
                 assert dentry.inode.children.get(name) is child.inode, f"{where} is another inode than its directory's"
             pending.append(child)
+    return count
 
 
 def _validate_links(sb: Tmpfs) -> None:

@@ -15,7 +15,7 @@ from minikernel.abi.statfs import PIPEFS_MAGIC
 from minikernel.fs.anon import AnonFs, DetachedFs, EventFile
 from minikernel.fs.chrdev import MEM_MAJOR, TTYAUX_MAJOR
 from minikernel.fs.cred import Cred
-from minikernel.fs.dentry import Path
+from minikernel.fs.dentry import Dentry, Path
 from minikernel.fs.epoll import EpollFile
 from minikernel.fs.fdtable import FdTable
 from minikernel.fs.file import OpenFile
@@ -29,7 +29,9 @@ from minikernel.fs.mount import Mount, MountNamespace
 from minikernel.fs.namei import LOOKUP_DIRECTORY, LOOKUP_FOLLOW, FsStruct, lookup_at
 from minikernel.fs.pipe import PipeFile, PipeInode
 from minikernel.fs.services import KernelServices
+from minikernel.fs.shrink import DentryShrinker, InodeShrinker
 from minikernel.fs.tmpfs import MemDir, MemFile, MemNode, MemSymlink, Tmpfs
+from minikernel.mm.kmem_cache import KmemCache
 
 # Minor numbers of the anonymous devices (get_anon_bdev), fixed so that runs are alike.
 _DEV_DEVTMPFS: Final = makedev(0, 6)
@@ -79,6 +81,7 @@ class Vfs:
         self.services = services
         self.namespace = MountNamespace(HostFs(services, root))
         self.pipefs = DetachedFs(services, b"pipefs", PIPEFS_MAGIC, _DEV_PIPEFS)
+        self.pipefs.inode_cache = self.pipefs.objects.inode_cache
         self.anon = AnonFs(services, _DEV_ANON)
         self.hostio = DetachedFs(services, b"hostio", PIPEFS_MAGIC, _DEV_HOSTIO)
         self.shm = Mount(Tmpfs(services, _DEV_SHM_MNT), detached_name=_memfd_name)
@@ -89,13 +92,14 @@ class Vfs:
         self.mount_at(b"/dev/shm", Tmpfs(services, _DEV_DEV_SHM))
         for bind in binds:
             self.bind_host(bind)
+        services.node.shrinkers += [DentryShrinker(self), InodeShrinker(self)]
 
     # The tree
 
-    def fs_struct(self, cwd: bytes = b"/") -> FsStruct:
-        """A task's view of the whole tree.  Errors: ENOENT, ENOTDIR for *cwd*."""
+    def fs_struct(self, cwd: bytes = b"/", cache: KmemCache | None = None) -> FsStruct:
+        """A task's view of the whole tree, *cache* for its object.  Errors: ENOENT, ENOTDIR for *cwd*."""
         root = self.namespace.root
-        fs = FsStruct(self.namespace, root, root)
+        fs = FsStruct(self.namespace, root, root, cache=cache)
         fs.cwd = lookup_at(fs, Cred(), cwd, flags=LOOKUP_FOLLOW | LOOKUP_DIRECTORY)
         return fs
 
@@ -163,7 +167,7 @@ class Vfs:
 
     def std_files(self) -> FdTable:
         """Descriptors 0, 1 and 2, as far as the emulator has them."""
-        files = FdTable()
+        files = FdTable(self.services.node.objects.files_cache)
         for fd in sorted(self.streams):
             inode = self.streams[fd]
             path = self.hostio.path(inode.name(), inode)
@@ -171,10 +175,19 @@ class Vfs:
         return files
 
     def pipe(self, flags: int) -> tuple[OpenFile, OpenFile]:
-        """The reading and the writing end of a new pipe; *flags*: O_NONBLOCK, O_DIRECT (create_pipe_files)."""
+        """The reading and the writing end of a new pipe; *flags*: O_NONBLOCK, O_DIRECT (create_pipe_files).
+
+        Errors:
+            ENOMEM.
+        """
         inode = PipeInode(self.pipefs, self.pipefs.new_ino())
         path = self.pipefs.path(b"pipe:[%d]" % inode.ino, inode)
-        return PipeFile(path, flags | O_RDONLY, inode.pipe), PipeFile(path, flags | O_WRONLY, inode.pipe)
+        reader = PipeFile(path, flags | O_RDONLY, inode.pipe)
+        try:
+            return reader, PipeFile(path, flags | O_WRONLY, inode.pipe)
+        except LinuxError:
+            reader.put_file()
+            raise
 
     def eventfd(self, count: int, flags: int, *, semaphore: bool) -> OpenFile:
         """Make a counter that tasks wait on."""
@@ -194,9 +207,13 @@ class Vfs:
         if noexec:
             inode.mode &= ~0o111
             inode.seals = inode.seals & ~F_SEAL_SEAL | F_SEAL_EXEC
-        path = Path(self.shm, self.shm.root.instantiate(b"memfd:" + name, inode))
-        path.dentry.drop()
-        return inode.open(path, O_RDWR | O_LARGEFILE)
+        dentry = Dentry(b"memfd:" + name, self.shm.root, inode)
+        dentry.unhashed = True
+        try:
+            return inode.open(Path(self.shm, dentry), O_RDWR | O_LARGEFILE)
+        except LinuxError:
+            inode.put()
+            raise
 
     def foreground(self) -> int:
         """The process group that the terminal's keys mean; 0 without a terminal, or if nobody has said."""

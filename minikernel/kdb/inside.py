@@ -7,7 +7,6 @@ from emu.x86 import PAGE_MASK, PAGE_SHIFT, PF_I, PF_W, PTE_P, Pfn, VirtAddr
 from minikernel.fs.validate import page_caches
 from minikernel.kdb.command import CommandError, command
 from minikernel.mm.rmap import rmap_walk
-from minikernel.procfs.system import buddyinfo as buddy_text
 from minikernel.procfs.zoneinfo import zoneinfo
 from minikernel.report.explain import header, line
 from minikernel.report.foresee import foresee
@@ -271,13 +270,6 @@ def _show_rmap(session: "Session", pfn: int) -> int:
         pids = ", ".join(str(pid) for pid in dict.fromkeys(owners.get(id(mm), [])))
         session.print(f"mapped  by process {pids or '?'} at {address:#x}: {entry_flags(entry, mm.pgtable.mode)}")
     return len(found)
-
-
-@command("buddyinfo", group=_GROUP)
-def buddyinfo(session: "Session", arguments: str) -> None:
-    """Free blocks of each zone by order, as /proc/buddyinfo shows them."""
-    del arguments
-    session.print(buddy_text(session.kernel).decode().rstrip("\n"))
 
 
 @command("zone [NAME]", group=_GROUP)

@@ -56,6 +56,7 @@ def _copy_fields(mm: MmStruct, child: MmStruct) -> None:
 
 def _dup_mmap(mm: MmStruct, child: MmStruct) -> None:
     """Copy mappings and entries."""
+    child.reserve_vmas(sum(1 for vma in mm.vmas if not vma.flags & VM_DONTCOPY))
     mm.tlb_dirty = True
     # Neighbours with one owner keep having one, or they could never merge again.
     owners: dict[AnonVma, AnonVma] = {}

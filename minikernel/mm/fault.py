@@ -30,7 +30,7 @@ from emu.x86 import (
 )
 from minikernel.events import FaultKind, MmFaultResolved
 from minikernel.mm.file_fault import do_fault, do_special_fault
-from minikernel.mm.gfp import GFP_HIGHUSER, GFP_ZERO
+from minikernel.mm.gfp import GFP_HIGHUSER_MOVABLE, GFP_ZERO
 from minikernel.mm.icache import note_exec
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.outcome import (
@@ -68,7 +68,7 @@ __all__ = [
     "user_error_code",
 ]
 
-_GFP_ANON_ZERO: Final = GFP_HIGHUSER | GFP_ZERO
+_GFP_ANON_ZERO: Final = GFP_HIGHUSER_MOVABLE | GFP_ZERO
 
 
 def handle_mm_fault(mm: MmStruct, address: int, error_code: int) -> FaultOutcome:
@@ -159,7 +159,10 @@ def do_anonymous_page(mm: MmStruct, vma: Vma, address: int, error_code: int) -> 
         mm.min_flt += 1
         return served(mm, FaultKind.ZERO_PAGE, address, pfn)
     if vma.anon_vma is None:
-        vma = anon_vma_prepare(mm, vma)
+        prepared = anon_vma_prepare(mm, vma)
+        if prepared is None:
+            return oom(mm, address)
+        vma = prepared
     new = node.alloc_page(_GFP_ANON_ZERO)
     if new is None:
         return oom(mm, address)

@@ -6,7 +6,7 @@ from emu.x86 import PAGE_MASK, PAGE_SHIFT, PF_W, PTE_A, PTE_RW
 from minikernel.abi.errno import LinuxError
 from minikernel.events import FaultKind
 from minikernel.mm.filemap import PageCache
-from minikernel.mm.gfp import GFP_HIGHUSER
+from minikernel.mm.gfp import GFP_HIGHUSER_MOVABLE
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.outcome import FaultOutcome, bus_error, failed, oom, served_file
 from minikernel.mm.rmap import anon_vma_prepare
@@ -29,8 +29,8 @@ def do_fault(mm: MmStruct, vma: Vma, address: int, error_code: int) -> FaultOutc
         # Linux finds out late: it has looked around, or prepared for the copy, by then.
         if not error_code & PF_W:
             map_file_pages(mm, vma, cache, *_around(vma, address, cache))
-        elif not vma.flags & VM_SHARED and vma.anon_vma is None:
-            anon_vma_prepare(mm, vma)
+        elif not vma.flags & VM_SHARED and vma.anon_vma is None and anon_vma_prepare(mm, vma) is None:
+            return oom(mm, address)
         return bus_error(mm, address, "the page lies beyond the end of the mapped file")
     major = index not in cache.pages and (cache.backing is not None or index in cache.swapped)
     try:
@@ -80,11 +80,14 @@ def _read_around(mm: MmStruct, cache: PageCache, first: int, last: int) -> None:
 def do_cow_fault(mm: MmStruct, vma: Vma, address: int, cache: PageCache, index: int, *, major: bool) -> FaultOutcome:
     """A write to a private file page: our own copy of it at once.  mm/memory.c, same name."""
     if vma.anon_vma is None:
-        vma = anon_vma_prepare(mm, vma)
+        prepared = anon_vma_prepare(mm, vma)
+        if prepared is None:
+            return oom(mm, address)
+        vma = prepared
     node = mm.node
     source = cache.read_page(index)
     node.get_page(source)  # or reclaim might take it for the copy
-    new = node.alloc_page(GFP_HIGHUSER)
+    new = node.alloc_page(GFP_HIGHUSER_MOVABLE)
     node.put_page(source)
     if new is None:
         return oom(mm, address)
@@ -125,8 +128,11 @@ def do_special_fault(mm: MmStruct, vma: Vma, address: int, error_code: int) -> F
     mem_map = mm.mem_map
     if error_code & PF_W:
         if vma.anon_vma is None:
-            vma = anon_vma_prepare(mm, vma)
-        new = mm.node.alloc_page(GFP_HIGHUSER)
+            prepared = anon_vma_prepare(mm, vma)
+            if prepared is None:
+                return oom(mm, address)
+            vma = prepared
+        new = mm.node.alloc_page(GFP_HIGHUSER_MOVABLE)
         if new is None:
             return oom(mm, address)
         copy_page(mm, new, pfn)

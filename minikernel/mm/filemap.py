@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from emu.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Pfn
 from minikernel.abi.errno import Errno, LinuxError
-from minikernel.mm.gfp import GFP_HIGHUSER, GFP_ZERO
+from minikernel.mm.gfp import GFP_HIGHUSER_MOVABLE, GFP_ZERO
 from minikernel.mm.icache import note_kernel_write
 from minikernel.mm.overcommit import OVERCOMMIT_NEVER, vm_enough_memory
 from minikernel.mm.page import PG_anon, PG_dirty, PG_exec, PG_lru, PG_referenced, PG_swapbacked, PG_uptodate
@@ -244,7 +244,7 @@ class PageCache:
         by_page = self.acct_by_page
         if by_page and node.vm_sysctl.overcommit_memory == OVERCOMMIT_NEVER:  # the other modes let every page pass
             self._acct_block()
-        pfn = node.alloc_page(GFP_HIGHUSER if length == PAGE_SIZE else GFP_HIGHUSER | GFP_ZERO)
+        pfn = node.alloc_page(GFP_HIGHUSER_MOVABLE if length == PAGE_SIZE else GFP_HIGHUSER_MOVABLE | GFP_ZERO)
         if pfn is None:
             raise LinuxError(Errno.ENOMEM, "no frame for the page cache")
         if length:

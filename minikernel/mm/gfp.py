@@ -9,8 +9,12 @@ from typing import Final
 GFP_DMA: Final = 0x01  # below 16 MiB
 GFP_HIGHMEM: Final = 0x02  # need not be in the direct map
 GFP_DMA32: Final = 0x04  # below 4 GiB
-GFP_MOVABLE: Final = 0x08  # may be migrated: the compaction issue's hint
+GFP_MOVABLE: Final = 0x08  # may be migrated
 GFP_ZONEMASK: Final = 0x0F
+
+# Mobility: with GFP_MOVABLE, which pageblocks the frame should come from.
+GFP_RECLAIMABLE: Final = 0x10  # a shrinker can give it back
+GFP_MOBILITY_MASK: Final = GFP_MOVABLE | GFP_RECLAIMABLE
 
 # Action modifiers.
 GFP_HIGH: Final = 0x20  # high priority: may use half of the min watermark

@@ -4,9 +4,10 @@ x86-64 (Linux: Documentation/arch/x86/x86_64/mm.rst)      i386 (Documentation/ar
 
     0x0000_0000_0000_0000  user, 128 TiB                     0x0000_0000  user, 3 GiB
     0xffff_8880_0000_0000  direct map of all RAM             0xc000_0000  direct map of the first 896 MiB: lowmem
-    0xffff_c900_0000_0000  vmalloc (no user of it yet)       0xf800_0000  vmalloc, fixmap (no user of it yet)
+    0xffff_c900_0000_0000  vmalloc, 32 TiB                   0xf800_0000  vmalloc; fixmap above it (no user of it yet)
 
-With five levels of paging the user has 64 PiB, and the direct map starts at 0xff11_0000_0000_0000.
+With five levels of paging the user has 64 PiB, the direct map starts at 0xff11_0000_0000_0000 and vmalloc at
+0xffa0_0000_0000_0000.
 """
 
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ class KernelLayout:
     task_size: VirtAddr  # one past the last user address (Linux: TASK_SIZE_MAX)
     page_offset: VirtAddr  # where the direct map starts (Linux: PAGE_OFFSET)
     lowmem_size: int  # bytes of RAM that the direct map has room for
+    vmalloc_start: VirtAddr  # Linux: VMALLOC_START
+    vmalloc_end: VirtAddr  # one past its last byte (Linux's VMALLOC_END is the last byte)
     zones: tuple[ZoneSpec, ...]  # from the lowest
 
     def kernel_address(self, phys: PhysAddr) -> VirtAddr:
@@ -65,6 +68,8 @@ X86_64_LAYOUT: Final = KernelLayout(
     task_size=VirtAddr((1 << 47) - PAGE_SIZE),
     page_offset=VirtAddr(0xFFFF_8880_0000_0000),
     lowmem_size=64 << 40,
+    vmalloc_start=VirtAddr(0xFFFF_C900_0000_0000),
+    vmalloc_end=VirtAddr(0xFFFF_E900_0000_0000),
     zones=_X86_64_ZONES,
 )
 X86_64_LA57_LAYOUT: Final = KernelLayout(
@@ -73,6 +78,8 @@ X86_64_LA57_LAYOUT: Final = KernelLayout(
     task_size=VirtAddr((1 << 56) - PAGE_SIZE),
     page_offset=VirtAddr(0xFF11_0000_0000_0000),
     lowmem_size=64 << 40,
+    vmalloc_start=VirtAddr(0xFFA0_0000_0000_0000),
+    vmalloc_end=VirtAddr(0xFFD2_0000_0000_0000),
     zones=_X86_64_ZONES,
 )
 I386_PAE_LAYOUT: Final = KernelLayout(
@@ -81,6 +88,8 @@ I386_PAE_LAYOUT: Final = KernelLayout(
     task_size=VirtAddr(0xC000_0000),
     page_offset=VirtAddr(0xC000_0000),
     lowmem_size=896 * _MIB,
+    vmalloc_start=VirtAddr(0xF800_0000),
+    vmalloc_end=VirtAddr(0xFF80_0000),
     zones=_I386_ZONES,
 )
 I386_2LEVEL_LAYOUT: Final = KernelLayout(
@@ -89,5 +98,7 @@ I386_2LEVEL_LAYOUT: Final = KernelLayout(
     task_size=VirtAddr(0xC000_0000),
     page_offset=VirtAddr(0xC000_0000),
     lowmem_size=896 * _MIB,
+    vmalloc_start=VirtAddr(0xF800_0000),
+    vmalloc_end=VirtAddr(0xFF80_0000),
     zones=_I386_ZONES,
 )

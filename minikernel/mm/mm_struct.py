@@ -6,8 +6,10 @@ files' use counts in step; every operation of the room is "compute the new mappi
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from emu.x86 import PAGE_SHIFT, PTE_P, PTE_US, PTE_XD, VirtAddr
+from minikernel.abi.errno import LinuxError
 from minikernel.abi.resource import RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK
 from minikernel.events import MmapRegion, Tracer
 from minikernel.mm.address_layout import AddressLayout
@@ -32,6 +34,9 @@ from minikernel.mm.vma import (
 )
 from minikernel.mm.zap import zap_range
 
+SPARE_VMAS: Final = 8  # objects for mappings that an address space may hold beyond those it has
+_KEPT_VMAS: Final = 4  # how many it keeps when it gives some back; no operation reserves more for a later step
+
 
 class MmStruct:
     """A user address space.
@@ -41,10 +46,12 @@ class MmStruct:
         - a private page is owned by its mapping's anon_vma (or an ancestor of that), a file page by its page cache;
         - total_vm, data_vm, exec_vm, stack_vm, locked_vm (pages) equal a recount of the mappings, rss_* of the entries.
 
+    *address* is its object of the cache mm_struct, *vma_objects* are those of its mappings and up to eight more.
     *tlb_dirty* is set by every change that takes a right away; whoever runs the guest flushes and clears it.
     """
 
     __slots__ = (
+        "address",
         "arg_end",
         "arg_start",
         "brk",
@@ -91,6 +98,7 @@ class MmStruct:
         "tracer",
         "users",
         "vdso",
+        "vma_objects",
         "vmas",
     )
 
@@ -105,7 +113,7 @@ class MmStruct:
         """*rlimits*: [current, maximum] by RLIMIT_*, the task's own list: changes to it count at once.
 
         Errors:
-            ENOMEM: no frame for the root table.
+            ENOMEM: no memory for it, or for the root table.
         """
         self.node = node
         self.mem_map = node.mem_map
@@ -115,7 +123,15 @@ class MmStruct:
         self.tracer = tracer
         self.rlimits = rlimits
         self.sysctl = node.vm_sysctl
-        self.pgtable = PageTable(node, kernel_half)
+        self.address = node.objects.mm_struct.alloc()
+        try:
+            self.pgtable = PageTable(node, kernel_half)
+        except LinuxError:
+            node.objects.mm_struct.free(self.address)
+            raise
+        node.slab.write(self.address, self.pgtable.root.to_bytes(8, "little"))  # pgd, all that its image has
+        # Objects for the mappings: at least one for each, taken ahead of time by reserve_vmas().
+        self.vma_objects: list[int] = []
         self.vmas = VmaTree()
         self.prot = page_prot(has_nx=node.layout.mode.has_nx)
         # Every hole of hole_length bytes or more lies below hole_ceiling (0: nothing is known): unmapped_area.py.
@@ -149,7 +165,7 @@ class MmStruct:
     def replace(self, low: int, high: int, new: list[Vma], *, merge: bool = True) -> None:
         """Put *new* in the place of vmas.items[*low*:*high*]; neighbours that fit are merged if *merge*.
 
-        Page-table entries are the caller's business.  Cannot fail.
+        Page-table entries are the caller's business.  Cannot fail: who adds mappings has called reserve_vmas().
         """
         items = self.vmas.items
         before = self.total_vm
@@ -175,12 +191,28 @@ class MmStruct:
                 changed |= vma.flags
         if changed & VM_COUNTED:
             _tell_counted(old, new)
+        spare = len(self.vma_objects) - len(items)
+        assert spare >= 0, "MmStruct.replace: more mappings than were reserved"
+        if spare > SPARE_VMAS and len(new) < len(old):
+            keep = len(items) + _KEPT_VMAS  # what the operation that called us has reserved stays
+            self.node.objects.vm_area_struct.free_bulk(self.vma_objects[keep:])
+            del self.vma_objects[keep:]
         if self.total_vm > before:
             self.hiwater_vm = max(self.hiwater_vm, self.total_vm)
         elif self.total_vm < before:
             above = low + len(new)
             ceiling = items[above].start if above < len(items) else self.layout.task_size
             self.hole_ceiling = max(self.hole_ceiling, ceiling)
+
+    def reserve_vmas(self, count: int) -> None:
+        """Take the objects for *count* more mappings, so that replace() need not (vm_area_alloc).
+
+        Errors:
+            ENOMEM: there is no memory for them.
+        """
+        missing = len(self.vmas.items) + count - len(self.vma_objects)
+        if missing > 0:
+            self.vma_objects += self.node.objects.vm_area_struct.alloc_bulk(missing)
 
     def with_anon_vma(self, vma: Vma, owner: AnonVma) -> Vma:
         """A copy of *vma* with *owner*; not yet one of ours."""
@@ -236,6 +268,9 @@ class MmStruct:
         self.pgtable.destroy()
         self.node.swap.mms.pop(self, None)
         self.set_exe_file(None)
+        self.node.objects.vm_area_struct.free_bulk(self.vma_objects)
+        self.vma_objects = []
+        self.node.objects.mm_struct.free(self.address)
 
     # ---- limits
 

@@ -179,6 +179,7 @@ def _mmap_region(mm: MmStruct, file: MappedFile | None, start: int, length: int,
     """
     end = start + length
     check_split(mm, start, end)
+    mm.reserve_vmas(2)  # one that is split, and the new one
     pages = length >> PAGE_SHIFT
     replaced = promised = 0  # pages that go, and those of them that count towards the commit limit
     for vma in mm.vmas.overlapping(start, end):
@@ -207,7 +208,12 @@ def _mmap_region(mm: MmStruct, file: MappedFile | None, start: int, length: int,
 
 
 def insert_vma(mm: MmStruct, vma: Vma) -> None:
-    """Add *vma*, whose place is free; it merges with neighbours that fit."""
+    """Add *vma*, whose place is free; it merges with neighbours that fit.
+
+    Errors:
+        ENOMEM: no memory for one more mapping, unless it was reserved.
+    """
+    mm.reserve_vmas(1)
     at = mm.vmas.first_above(vma.start)
     mm.replace(at, at, [vma])
 

@@ -168,6 +168,7 @@ def _move_vma(
         raise LinuxError(Errno.ENOMEM, "mremap: too many mappings")
     if vma.flags & VM_ACCOUNT:
         mm.charge((new_length if flags & MREMAP_DONTUNMAP else new_length - old_length) >> PAGE_SHIFT)
+    mm.reserve_vmas(2)  # the new one, and what is left on both sides of the old one
     _alloc_tables(mm, address, old_length, new_address, new_length)
     # Memory nobody touched yet takes the offset of its new place, where it may merge; pages keep theirs for the
     # reverse map (copy_vma).

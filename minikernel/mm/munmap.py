@@ -49,10 +49,16 @@ def do_munmap(mm: MmStruct, start: int, end: int) -> None:
 
 
 def check_split(mm: MmStruct, start: int, end: int) -> None:
-    """Refuse a hole inside one mapping when there are max_map_count of them: the check of vms_gather_munmap_vmas."""
+    """Prepare for a hole inside one mapping: the check of vms_gather_munmap_vmas.
+
+    Errors:
+        ENOMEM: there are max_map_count mappings, or no memory for one more.
+    """
     vma = mm.vmas.find(start)
-    if vma is not None and vma.start < start and end < vma.end and mm.map_count >= mm.sysctl.max_map_count:
-        raise LinuxError(Errno.ENOMEM, "too many mappings to split one")
+    if vma is not None and vma.start < start and end < vma.end:
+        if mm.map_count >= mm.sysctl.max_map_count:
+            raise LinuxError(Errno.ENOMEM, "too many mappings to split one")
+        mm.reserve_vmas(1)
 
 
 def outside(vmas: list[Vma], start: int, end: int) -> list[Vma]:

@@ -50,12 +50,26 @@ class MemMap:
     Invariants:
         - a free frame has refcount 0, mapcount 0, owner None, and no flag but PG_used and PG_buddy;
         - mapcount <= refcount for every frame that is not reserved.
+
+    *block_type* has a row for each pageblock of 2**block_order frames: its migrate type (migratetype.py).
     """
 
-    __slots__ = ("flags", "index", "mapcount", "nr_frames", "order", "owner", "refcount")
+    __slots__ = (
+        "block_order",
+        "block_type",
+        "flags",
+        "index",
+        "mapcount",
+        "nr_frames",
+        "order",
+        "owner",
+        "refcount",
+    )
 
-    def __init__(self, nr_frames: int) -> None:
+    def __init__(self, nr_frames: int, block_order: int = 9) -> None:
         self.nr_frames = nr_frames
+        self.block_order = block_order
+        self.block_type = bytearray(b"\1") * ((nr_frames >> block_order) + 1)  # all movable
         self.refcount = array("i", bytes(4 * nr_frames))  # users: page-table entries, caches, the kernel; 0 is free
         self.mapcount = array("i", bytes(4 * nr_frames))  # page-table entries that map the frame; 0 is unmapped
         self.flags = array("Q", bytes(8 * nr_frames))  # PG_*

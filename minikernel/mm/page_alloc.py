@@ -21,6 +21,7 @@ from minikernel.mm.gfp import (
     GFP_KERNEL,
     GFP_KSWAPD_RECLAIM,
     GFP_MEMALLOC,
+    GFP_MOBILITY_MASK,
     GFP_NORETRY,
     GFP_ZERO,
     GFP_ZONEMASK,
@@ -28,6 +29,7 @@ from minikernel.mm.gfp import (
 from minikernel.mm.knobs import VmKnobs
 from minikernel.mm.layout import KernelLayout
 from minikernel.mm.lru import PageLru
+from minikernel.mm.migratetype import MIGRATE_PCPTYPES, MIGRATE_TYPES, MIGRATE_UNMOVABLE, gfp_migratetype
 from minikernel.mm.overcommit import VmSysctl
 from minikernel.mm.page import (
     PG_CHECK_AT_FREE,
@@ -39,16 +41,21 @@ from minikernel.mm.page import (
     PG_tail,
     PG_used,
 )
+from minikernel.mm.shrinker import Shrinker
+from minikernel.mm.slab import SlabAllocator
+from minikernel.mm.slab_objects import ObjectCaches
 from minikernel.mm.swap import SwapSpace
 from minikernel.mm.zone import (
     WMARK_LOW,
     WMARK_MIN,
+    Pcp,
     Zone,
     min_free_kbytes,
     setup_per_zone_lowmem_reserve,
     setup_per_zone_wmarks,
 )
 
+_GFP_PLACE: Final = GFP_ZONEMASK | GFP_MOBILITY_MASK
 _SECTION_SHIFT: Final = 12  # frames: 16 MiB, which every zone boundary is a multiple of
 _ZEROES: Final = bytes(PAGE_SIZE)
 _RARE_AT_FREE: Final = PG_CHECK_AT_FREE | PG_head | PG_exec | PG_lru
@@ -61,14 +68,18 @@ class Node:
 
     Frames 0 and *zero_pfn* are reserved: the first so that no valid frame is false, the second is the shared zero page.
     *stale_code* lists frames whose translated code must be dropped before the guest runs again; see icache.py.
+    *slab* makes objects of frames (slab.py), *objects* are its caches for the kernel's own (slab_objects.py).
     What memory pressure does is handed down, as it is above this room: *reclaim* is called with (order, gfp) and
     returns how many pages it freed, *reclaim_pages* with the very frames to take, *drop_pagecache* for
     drop_caches, *wake_kswapd* when a zone falls below its low watermark, *out_of_memory* when
     nothing else helped (it returns whether the request may use the reserves), *spend_io* after every page of I/O.
-    *shrinkers* are the caches of the kernel's own objects that can be made smaller.
+    *shrinkers* give objects of other rooms back when memory is short (shrinker.py).
+    *compact*, if set, is called with (order, gfp) when there is no block, and returns whether there is one now.
     """
 
     __slots__ = (
+        "_block_order",
+        "_block_type",
         "_fail_after",
         "_flags",
         "_mapcount",
@@ -76,17 +87,23 @@ class Node:
         "_pcp_of",
         "_ram",
         "_refcount",
+        "_type_of",
         "_zone_of_section",
         "_zonelists",
+        "compact",
+        "groups_by_mobility",
         "layout",
         "lru",
         "mem_map",
+        "objects",
         "out_of_memory",
         "physmem",
         "reclaim",
         "reclaim_pages",
         "drop_pagecache",
+        "reserved",
         "shrinkers",
+        "slab",
         "spend_io",
         "stale_code",
         "swap",
@@ -99,11 +116,17 @@ class Node:
         "zones",
     )
 
-    def __init__(self, physmem: PhysMem, layout: KernelLayout, tracer: Tracer) -> None:
+    def __init__(self, physmem: PhysMem, layout: KernelLayout, tracer: Tracer, *, slab_debug: bool = False) -> None:
+        """*slab_debug*: every object of the kernel's is watched (slab_debug.py)."""
         self.physmem = physmem
         self.layout = layout
         self.tracer = tracer
-        self.mem_map = MemMap(physmem.nr_frames)
+        block_order = layout.mode.levels[-2].shift - PAGE_SHIFT  # as large as a large page
+        self.mem_map = MemMap(physmem.nr_frames, block_order)
+        # Linux: page_group_by_mobility_disabled.  With few pageblocks there is nothing to keep apart.
+        self.groups_by_mobility = physmem.nr_frames >= MIGRATE_TYPES << block_order
+        if not self.groups_by_mobility:
+            self.mem_map.block_type[:] = bytes(len(self.mem_map.block_type))
         self.stale_code: list[Pfn] = []
         self.reclaim: Callable[[int, int], int] | None = None
         self.drop_pagecache: Callable[[], int] | None = None
@@ -111,24 +134,31 @@ class Node:
         self.wake_kswapd: Callable[[], None] | None = None
         self.out_of_memory: Callable[[int, int], bool] | None = None
         self.spend_io: Callable[[], None] = lambda: None
-        self.shrinkers: list[Callable[[int], int]] = []
         self.vmstat: Counter[str] = Counter()  # events, by their name in /proc/vmstat
         self.vm = VmKnobs()
         self.lru = PageLru(self)
         self.swap = SwapSpace(self)
+        self.compact: Callable[[int, int], bool] | None = None
         self._ram = physmem.ram
         self._refcount = self.mem_map.refcount
         self._mapcount = self.mem_map.mapcount
         self._flags = self.mem_map.flags
         self._owner = self.mem_map.owner
+        self._block_type = self.mem_map.block_type
+        self._block_order = block_order
         self._fail_after: int | None = None
+        self.reserved: list[tuple[int, int, str]] = []  # first frame, how many, what for (Linux: memblock.reserved)
         self.zones = self._make_zones()
         self._zone_of_section = [
             next(zone for zone in self.zones if pfn < zone.end_pfn)
             for pfn in range(0, physmem.nr_frames, 1 << _SECTION_SHIFT)
         ]
         self._zonelists = tuple(self._zonelist(gfp) for gfp in range(GFP_ZONEMASK + 1))
-        self._pcp_of = tuple(zonelist[0].pcp for zonelist in self._zonelists)
+        # By the zone modifiers and the mobility of a request: which type, which order-0 list.
+        self._type_of = tuple(self._migratetype(gfp) for gfp in range(_GFP_PLACE + 1))
+        self._pcp_of = tuple(
+            self._zonelists[gfp & GFP_ZONEMASK][0].pcps[self._type_of[gfp]] for gfp in range(_GFP_PLACE + 1)
+        )
         self.reserve_frames(Pfn(0), 1)
         zero_pfn = self.alloc_page(GFP_KERNEL)
         assert zero_pfn is not None, "Node: no frame for the zero page"
@@ -136,6 +166,9 @@ class Node:
         self._flags[zero_pfn] |= PG_reserved
         self.vm_sysctl = VmSysctl()
         self.vm_sysctl.init_reserves(self.nr_free)
+        self.shrinkers: list[Shrinker] = []
+        self.slab = SlabAllocator(self, debug=slab_debug)
+        self.objects = ObjectCaches(self.slab)
 
     def _make_zones(self) -> tuple[Zone, ...]:
         """The zones of the layout, cut to the RAM there is, with all of it free."""
@@ -156,6 +189,13 @@ class Node:
         setup_per_zone_wmarks(self.zones, min_free_kbytes(lowmem_pages))
         setup_per_zone_lowmem_reserve(self.zones, [spec.lowmem_reserve_ratio for spec in self.layout.zones])
 
+    def _migratetype(self, gfp: int) -> int:
+        """gfp_migratetype(); both hints at once mean nothing, and a small machine knows one type only."""
+        migratetype = gfp_migratetype(gfp)
+        if not self.groups_by_mobility or migratetype >= MIGRATE_PCPTYPES:
+            return MIGRATE_UNMOVABLE
+        return migratetype
+
     def _zonelist(self, gfp: int) -> tuple[Zone, ...]:
         """The populated zones that will do for *gfp*, from the highest (Linux: gfp_zone, build_zonerefs_node)."""
         if gfp & GFP_DMA:
@@ -172,7 +212,7 @@ class Node:
 
     def alloc_page(self, gfp: int = GFP_KERNEL) -> Pfn | None:
         """A frame with one reference; None if there is none to be had."""
-        pcp = self._pcp_of[gfp & GFP_ZONEMASK]
+        pcp = self._pcp_of[gfp & _GFP_PLACE]
         if pcp:
             pfn = pcp.pop()
         else:
@@ -210,11 +250,10 @@ class Node:
         assert not self._mapcount[pfn], f"put_page: frame {pfn:#x} is still mapped"
         self._owner[pfn] = None
         self._flags[pfn] = PG_used
-        zone = self._zone_of_section[pfn >> _SECTION_SHIFT]
-        pcp = zone.pcp
+        pcp = self._zone_of_section[pfn >> _SECTION_SHIFT].pcps[self._block_type[pfn >> self._block_order]]
         pcp.append(pfn)
-        if len(pcp) > zone.pcp_high:
-            self._drain(zone, zone.batch)
+        if len(pcp) > pcp.high:
+            self._drain(pcp, pcp.zone.batch)
 
     def put_zeroed_page(self, pfn: Pfn) -> None:
         """put_page for the last reference to a frame that holds zeroes only: it needs no clearing next time."""
@@ -302,14 +341,19 @@ class Node:
         """Frames that the allocator manages: MemTotal (Linux: same name)."""
         return sum(zone.managed_pages for zone in self.zones)
 
+    def zonelist(self, gfp: int) -> tuple[Zone, ...]:
+        """The zones that will do for *gfp*, the preferred one first."""
+        return self._zonelists[gfp & GFP_ZONEMASK]
+
     def zone_of(self, pfn: Pfn) -> Zone:
         """The zone that *pfn* lies in (Linux: page_zone)."""
         return self._zone_of_section[pfn >> _SECTION_SHIFT]
 
-    def reserve_frames(self, start: Pfn, count: int) -> None:
-        """Take [start, start + count) out of the allocator for good; they must be free (Linux: memblock_reserve)."""
+    def reserve_frames(self, start: Pfn, count: int, name: str = "Reserved") -> None:
+        """Take [start, start + count), which is free, out of the allocator for good (Linux: memblock_reserve)."""
         taken = self.alloc_contig_range(start, Pfn(start + count))
         assert taken, f"reserve_frames: [{start:#x}, {start + count:#x}) is not free"
+        self.reserved.append((start, count, name))
         for pfn in range(start, start + count):
             self._flags[pfn] |= PG_reserved
             self.zone_of(Pfn(pfn)).managed_pages -= 1
@@ -318,7 +362,8 @@ class Node:
     def drain_all_pages(self) -> None:
         """Give the order-0 lists back to the buddy allocators, where the frames merge (Linux: same name)."""
         for zone in self.zones:
-            self._drain(zone, len(zone.pcp))
+            for pcp in zone.pcps:
+                self._drain(pcp, len(pcp))
 
     def fail_allocation(self, n: int | None) -> None:
         """Let one allocation fail: the next one for *n* = 0, the one after it for 1, and so on; None: none.
@@ -336,13 +381,14 @@ class Node:
         mem_map = self.mem_map
         for zone in self.zones:
             zone.buddy.validate()
-            for pfn in zone.pcp:
+            listed = [pfn for pcp in zone.pcps for pfn in pcp]
+            for pfn in listed:
                 where = f"Node.validate: frame {pfn:#x} on the order-0 list of zone {zone.name}"
                 assert zone.start_pfn <= pfn < zone.end_pfn, f"{where} is of another zone"
                 assert zone.buddy.find_block(pfn) is None, f"{where} is in a free block as well"
                 assert mem_map.refcount[pfn] == 0, f"{where} is in use"
                 assert mem_map.flags[pfn] & ~PG_used == 0, f"{where} has flags {mem_map.flags[pfn]:#x}"
-            assert len(set(zone.pcp)) == len(zone.pcp), f"Node.validate: zone {zone.name} lists a frame twice"
+            assert len(set(listed)) == len(listed), f"Node.validate: zone {zone.name} lists a frame twice"
         in_use = sum(1 for pfn, count in enumerate(mem_map.refcount) if count or mem_map.flags[pfn] & PG_tail)
         lost = mem_map.nr_frames - self.nr_free - in_use
         assert lost == 0, f"Node.validate: {lost} frames are neither free nor in use"
@@ -366,20 +412,23 @@ class Node:
         if gfp & GFP_KSWAPD_RECLAIM and self.wake_kswapd is not None:
             self.wake_kswapd()
         pfn = self._get_page_from_freelist(order, gfp, WMARK_MIN)
+        if pfn is None and (gfp & GFP_MEMALLOC or order):
+            self.drain_all_pages()  # a neighbour, or a frame of another type, may sit on an order-0 list
+            pfn = self._get_page_from_freelist(order, gfp, WMARK_MIN)
+        if pfn is None and order and gfp & GFP_DIRECT_RECLAIM and self.compact is not None and self.compact(order, gfp):
+            pfn = self._get_page_from_freelist(order, gfp, WMARK_MIN)
         if pfn is None and gfp & GFP_DIRECT_RECLAIM and not gfp & GFP_MEMALLOC:
             pfn = self._alloc_after_reclaim(order, gfp)
-        if pfn is None and order and gfp & GFP_MEMALLOC:
-            self.drain_all_pages()
-            pfn = self._get_page_from_freelist(order, gfp, WMARK_MIN)
         return pfn
 
     def _alloc_after_reclaim(self, order: int, gfp: int) -> Pfn | None:
         """__alloc_pages_direct_reclaim, again and again, and __alloc_pages_may_oom."""
         for _ in range(_MAX_RECLAIM_RETRIES):
             progress = self.reclaim(order, gfp) if self.reclaim is not None else 0
-            if order:
-                self.drain_all_pages()  # a neighbour may sit on an order-0 list
+            self.drain_all_pages()
             pfn = self._get_page_from_freelist(order, gfp, WMARK_MIN)
+            if pfn is None and order and progress and self.compact is not None and self.compact(order, gfp):
+                pfn = self._get_page_from_freelist(order, gfp, WMARK_MIN)
             if pfn is not None or (order and gfp & GFP_NORETRY):
                 return pfn
             if not progress:
@@ -391,41 +440,44 @@ class Node:
         pfn = self._get_page_from_freelist(order, gfp, WMARK_MIN)
         return pfn if pfn is not None else self._get_page_from_freelist(order, gfp | GFP_MEMALLOC, WMARK_MIN)
 
-    def zonelist(self, modifiers: int) -> tuple[Zone, ...]:
-        """The zones that will do for these zone modifiers of GFP, from the highest."""
-        return self._zonelists[modifiers]
-
     def shrink_slab(self, priority: int) -> int:
-        """Ask every cache of the kernel's objects to give 2**-*priority* of itself back; how many frames that freed."""
+        """Ask every shrinker for 2**-*priority* of what it has, twice; how many frames came of it (do_shrink_slab)."""
         before = self.nr_free
-        for shrink in self.shrinkers:
-            shrink(priority)
+        for shrinker in self.shrinkers:
+            count = (shrinker.count_objects() >> priority) * 2 * self.vm.vfs_cache_pressure // 100
+            if count:
+                shrinker.scan_objects(count)
+        self.slab.shrink()
         return self.nr_free - before
 
     def _get_page_from_freelist(self, order: int, gfp: int, watermark: int) -> Pfn | None:
         """A block from the first zone that stays above its *watermark* (Linux: get_page_from_freelist)."""
         zonelist = self._zonelists[gfp & GFP_ZONEMASK]
         highest_zone = zonelist[0].index
+        migratetype = self._type_of[gfp & _GFP_PLACE]
         for zone in zonelist:
-            if order == 0 and zone.pcp:
-                return zone.pcp.pop()
+            pcp = zone.pcps[migratetype]
+            if order == 0 and pcp:
+                return pcp.pop()
             mark = zone.watermark[watermark]
             if watermark == WMARK_MIN and gfp & GFP_HIGH:
                 mark -= mark // 2
             if not (gfp & GFP_MEMALLOC or zone.watermark_ok(order, mark, highest_zone)):
                 continue
             # A batch would leave reserves on the order-0 list, for everybody to take.
-            pfn = zone.buddy.alloc(order) if gfp & GFP_MEMALLOC else self._rmqueue(zone, order)
+            alone = gfp & GFP_MEMALLOC
+            pfn = zone.buddy.alloc(order, migratetype) if alone else self._rmqueue(zone, order, migratetype)
             if pfn is not None:
                 return pfn
         return None
 
-    def _rmqueue(self, zone: Zone, order: int) -> Pfn | None:
+    def _rmqueue(self, zone: Zone, order: int, migratetype: int) -> Pfn | None:
         """A block of *zone*; for a single frame, a batch is moved to its order-0 list first."""
         if order or self._fail_after is not None:
-            return zone.buddy.alloc(order)
-        zone.pcp.extend(reversed(zone.buddy.alloc_bulk(zone.batch)))
-        return zone.pcp.pop() if zone.pcp else None
+            return zone.buddy.alloc(order, migratetype)
+        pcp = zone.pcps[migratetype]
+        pcp.extend(reversed(zone.buddy.alloc_bulk(zone.batch, migratetype)))
+        return pcp.pop() if pcp else None
 
     def _injected_failure(self) -> bool:
         """Whether this allocation is the one that fail_allocation chose."""
@@ -445,10 +497,10 @@ class Node:
             if self._flags[pfn] & PG_used:
                 self.physmem.zero(PhysAddr(pfn << PAGE_SHIFT))
 
-    def _drain(self, zone: Zone, count: int) -> None:
+    def _drain(self, pcp: Pcp, count: int) -> None:
         """Give the *count* frames that were freed first back to the buddy allocator."""
-        zone.buddy.free_bulk(zone.pcp[:count])
-        del zone.pcp[:count]
+        pcp.zone.buddy.free_bulk(pcp[:count])
+        del pcp[:count]
 
     def _free_rare(self, pfn: Pfn, flags: int) -> None:
         """Free a frame whose flags need a look: code, a block, or our mistake."""

@@ -94,6 +94,7 @@ class PageTable:
         self.root: PhysAddr = PhysAddr(base << self._entry_shift)
         first = base + kernel_half.first_root_index
         self._view[first : first + len(kernel_half.root_entries)] = kernel_half.root_entries
+        kernel_half.roots[self.root] = None
         if self._fixed_depth:
             self._alloc_page_directories()
 
@@ -239,6 +240,7 @@ class PageTable:
 
     def destroy(self) -> None:
         """Free all tables and the root, whatever is in them; the object is dead then."""
+        self.kernel_half.roots.pop(self.root, None)
         for tables in reversed(self._tables):
             for base in tables.values():
                 self._put_table(base)

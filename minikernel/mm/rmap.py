@@ -8,6 +8,8 @@ fault pays two stores for its reverse map, and a fork one entry per mapping.
 from typing import TYPE_CHECKING, Final
 
 from emu.x86 import PAGE_SHIFT, PTE_A, PTE_D, PTE_P, PTE_RW, Pfn, VirtAddr
+from minikernel.abi.errno import LinuxError
+from minikernel.mm.kmem_cache import KmemCache
 from minikernel.mm.page import MemMap
 from minikernel.mm.vma import Vma, is_mergeable_anon_vma
 
@@ -25,12 +27,17 @@ class AnonVma:
     A child's mapping gets its own for its new pages and stays listed with its parent's, where the shared pages
     belong: *chain* is the owner itself and its ancestors, youngest first (Linux: the list of anon_vma_chain).
 
+    It holds an object of *cache*, which goes back when the last mapping is gone.
+
     Invariant: a Vma is a key of ``vmas`` of every member of its anon_vma's chain, and of no other.
     """
 
-    __slots__ = ("chain", "vmas")
+    __slots__ = ("address", "cache", "chain", "vmas")
 
-    def __init__(self, parent: "AnonVma | None" = None) -> None:
+    def __init__(self, cache: KmemCache, parent: "AnonVma | None" = None) -> None:
+        """Errors: ENOMEM."""
+        self.cache = cache
+        self.address = cache.alloc()
         self.vmas: dict[Vma, MmStruct] = {}
         self.chain: tuple[AnonVma, ...] = (self,) if parent is None else (self, *parent.chain)
 
@@ -43,6 +50,9 @@ class AnonVma:
         """*vma* is gone."""
         for owner in self.chain:
             del owner.vmas[vma]
+            if not owner.vmas:
+                owner.cache.free(owner.address)
+                owner.address = 0
 
 
 def anon_vma_fork(parent: AnonVma) -> AnonVma:
@@ -50,12 +60,15 @@ def anon_vma_fork(parent: AnonVma) -> AnonVma:
 
     Linux keeps the family tree flat by taking over an ancestor that no mapping uses any more
     (anon_vma_clone); here the ninth generation and later ones share their parent's.
+
+    Errors:
+        ENOMEM.  The caller links the new one at once.
     """
-    return AnonVma(parent) if len(parent.chain) < MAX_CHAIN else parent
+    return AnonVma(parent.cache, parent) if len(parent.chain) < MAX_CHAIN else parent
 
 
-def anon_vma_prepare(mm: "MmStruct", vma: Vma) -> Vma:
-    """*vma* with an owner for its private pages; it replaces *vma* in *mm*.
+def anon_vma_prepare(mm: "MmStruct", vma: Vma) -> Vma | None:
+    """*vma* with an owner for its private pages; it replaces *vma* in *mm*.  None: no memory.
 
     A neighbour's owner is taken where the two could merge but for their protection, so that an mprotect back
     can merge them again (mm/mmap.c, find_mergeable_anon_vma).
@@ -68,7 +81,12 @@ def anon_vma_prepare(mm: "MmStruct", vma: Vma) -> Vma:
         owner = _reusable(vma, items[at + 1])
     if owner is None and at:
         owner = _reusable(items[at - 1], vma)
-    new = mm.with_anon_vma(vma, owner or AnonVma())
+    if owner is None:
+        try:
+            owner = AnonVma(mm.node.objects.anon_vma)
+        except LinuxError:
+            return None
+    new = mm.with_anon_vma(vma, owner)
     mm.replace(at, at + 1, [new], merge=False)
     return new
 

@@ -28,7 +28,10 @@ def expand_stack(mm: MmStruct, address: int) -> Vma | str:
         if guarded and start - below.end < STACK_GUARD_GAP:
             return "the stack would come closer than 256 pages (its guard gap) to the mapping below"
     if vma.anon_vma is None:
-        vma = anon_vma_prepare(mm, vma)  # there will be a page in a moment
+        prepared = anon_vma_prepare(mm, vma)  # there will be a page in a moment
+        if prepared is None:
+            return "no memory for the stack to grow"
+        vma = prepared
     growth = (vma.start - start) >> PAGE_SHIFT
     if growth > vma.pgoff:
         return "the stack's page offset would become negative"

@@ -203,6 +203,15 @@ class SwapSpace:
             self._release(area, slot, entry)
         node.put_page(pfn)
 
+    def replace(self, old: Pfn, new: Pfn) -> None:
+        """*new* holds what *old* did: page migration."""
+        entry = self.entry_of.pop(old)
+        self.entry_of[new] = entry
+        self.cache[entry] = new
+        if old in self.ra_pages:
+            del self.ra_pages[old]
+            self.ra_pages[new] = None
+
     def free_unused(self, pfn: Pfn) -> None:
         """*pfn* lost a mapping: if it was the last and its slot has no user, the cache lets go (free_swap_cache)."""
         if not self._node.mem_map.mapcount[pfn] and not self.swap_count(self.entry_of[pfn]):

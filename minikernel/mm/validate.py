@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping
 from emu.x86 import PAGE_MASK, PAGE_SHIFT, PTE_P, PTE_RW, PTE_US, PTE_XD, Pfn
 from minikernel.mm.filemap import PageCache
 from minikernel.mm.icache import validate_pte
-from minikernel.mm.mm_struct import MmStruct, is_data_mapping, is_exec_mapping, is_stack_mapping
+from minikernel.mm.mm_struct import SPARE_VMAS, MmStruct, is_data_mapping, is_exec_mapping, is_stack_mapping
 from minikernel.mm.page import PG_anon, PG_dirty, PG_kernel, PG_reserved, PG_swapbacked, PG_table, PG_tail, PG_uptodate
 from minikernel.mm.page_alloc import Node
 from minikernel.mm.pgtable import PTE_SPECIAL
 from minikernel.mm.rmap import PFN_MASK, rmap_walk
+from minikernel.mm.slab_validate import validate_slab
 from minikernel.mm.swap_entry import make_entry
 from minikernel.mm.vma import VM_ACCESS_FLAGS, VM_ACCOUNT, VM_EXEC, VM_LOCKED, VM_SHARED, VM_WRITE, Vma
 
@@ -22,6 +23,8 @@ def validate_mm(mm: MmStruct) -> None:
     """Assert what MmStruct promises."""
     mm.vmas.validate()
     mm.pgtable.validate()
+    spare = len(mm.vma_objects) - mm.map_count
+    assert 0 <= spare <= SPARE_VMAS, f"validate_mm: {spare} objects more than mappings"
     for vma in mm.vmas:
         _validate_vma(mm, vma)
     _validate_totals(mm)
@@ -52,6 +55,7 @@ def _validate_vma(mm: MmStruct, vma: Vma) -> None:
     if vma.anon_vma is not None:
         for owner in vma.anon_vma.chain:
             assert owner.vmas.get(vma) is mm, f"{where} is unknown to the owner of its pages"
+            assert owner.address, f"{where}: the owner of its pages gave its object back"
     if vma.mapping is not None:
         assert vma.mapping.vmas.get(vma) is mm, f"{where} is unknown to its file"
 
@@ -151,6 +155,7 @@ def validate_node(
     """
     mms = list(mms)
     node.validate()
+    validate_slab(node.slab)
     mapped: Counter[int] = Counter()
     swapped: Counter[int] = Counter()
     caches: dict[int, PageCache] = {id(cache): cache for cache in page_caches}

@@ -52,4 +52,5 @@ def vma_modify(mm: MmStruct, vma: Vma, start: int, end: int, changed: Vma) -> No
         high += 1
     if len(pieces) > high - low and mm.map_count + len(pieces) - (high - low) > mm.sysctl.max_map_count:
         raise LinuxError(Errno.ENOMEM, "too many mappings to split one")
+    mm.reserve_vmas(len(pieces) - (high - low))
     mm.replace(low, high, pieces, merge=False)

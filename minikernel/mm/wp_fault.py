@@ -3,7 +3,7 @@
 from emu.x86 import PAGE_SHIFT, PTE_RW, Pfn
 from minikernel.abi.errno import LinuxError
 from minikernel.events import FaultKind
-from minikernel.mm.gfp import GFP_HIGHUSER, GFP_ZERO
+from minikernel.mm.gfp import GFP_HIGHUSER_MOVABLE, GFP_ZERO
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.outcome import FaultOutcome, failed, oom, served
 from minikernel.mm.page import PG_anon, PG_swapbacked, PG_swapcache
@@ -62,12 +62,14 @@ def _wp_page_copy(mm: MmStruct, vma: Vma, address: int, pte: int, old: Pfn) -> F
     """A page of our own in place of one that others see too: a copy, or zeroes in place of the zero page."""
     node = mm.node
     mem_map = mm.mem_map
-    if vma.anon_vma is None:
-        vma = anon_vma_prepare(mm, vma)
     special = pte & PTE_SPECIAL
     if not special:
         node.get_page(old)  # or reclaim might take it for the copy
-    new = node.alloc_page(GFP_HIGHUSER | GFP_ZERO if special else GFP_HIGHUSER)
+    prepared = vma if vma.anon_vma is not None else anon_vma_prepare(mm, vma)
+    new = None
+    if prepared is not None:
+        vma = prepared
+        new = node.alloc_page(GFP_HIGHUSER_MOVABLE | GFP_ZERO if special else GFP_HIGHUSER_MOVABLE)
     if not special:
         node.put_page(old)
     if new is None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from emu.x86 import PAGE_SHIFT, Pfn
 from minikernel.mm.buddy import MAX_PAGE_ORDER, BuddyAllocator
+from minikernel.mm.migratetype import MIGRATE_PCPTYPES
 from minikernel.mm.page import MemMap
 
 WMARK_MIN: Final = 0  # below it, only reclaim itself and dying tasks get a frame
@@ -25,12 +26,25 @@ _MAX_BATCH_ORDER: Final = 6
 _KIB_SHIFT: Final = PAGE_SHIFT - 10
 
 
+class Pcp(list[Pfn]):
+    """Single free frames of one migrate type of *zone* (one list of struct per_cpu_pages; we have one CPU).
+
+    *high*: it never stays longer than this.
+    """
+
+    __slots__ = ("high", "zone")
+
+    def __init__(self, zone: "Zone") -> None:
+        super().__init__()
+        self.zone = zone
+        self.high = 0
+
+
 class Zone:
     """The frames [start_pfn, end_pfn) and who of them is free.
 
-    A free frame is either in the buddy allocator or in *pcp*, the list from which single frames come and to which they
-    go back (Linux: struct per_cpu_pages; we have one CPU).  *pcp* is one list object for good: the allocator's fast
-    path holds it.
+    A free frame is either in the buddy allocator or on one of *pcps*, by migrate type, from which single frames come
+    and to which they go back.  They are the same list objects for good: the allocator's fast path holds them.
     """
 
     __slots__ = (
@@ -42,8 +56,7 @@ class Zone:
         "lowmem_reserve",
         "managed_pages",
         "name",
-        "pcp",
-        "pcp_high",
+        "pcps",
         "start_pfn",
         "watermark",
     )
@@ -58,16 +71,25 @@ class Zone:
         self.is_highmem = is_highmem
         self.managed_pages = 0  # frames that the allocator was given at boot
         self.buddy = BuddyAllocator(mem_map, start_pfn, end_pfn)
-        self.pcp: list[Pfn] = []
-        self.batch = 0  # frames moved between pcp and buddy at a time
-        self.pcp_high = 0  # pcp never stays longer than this
+        self.pcps = tuple(Pcp(self) for _ in range(MIGRATE_PCPTYPES))
+        self.batch = 0  # frames moved between pcps and buddy at a time
         self.watermark = [0, 0, 0]  # pages; WMARK_*
         self.lowmem_reserve: list[int] = []  # pages kept from requests that could use the zone of that index
 
     @property
     def nr_free(self) -> int:
-        """Free frames, those in pcp included (NR_FREE_PAGES of Linux leaves them out)."""
-        return self.buddy.nr_free + len(self.pcp)
+        """Free frames, those on the order-0 lists included (NR_FREE_PAGES of Linux leaves them out)."""
+        return self.buddy.nr_free + sum(map(len, self.pcps))
+
+    @property
+    def pcp_high(self) -> int:
+        """How long an order-0 list may get."""
+        return self.pcps[0].high
+
+    @pcp_high.setter
+    def pcp_high(self, high: int) -> None:
+        for pcp in self.pcps:
+            pcp.high = high
 
     def watermark_ok(self, order: int, mark: int, highest_zone: int) -> bool:
         """Whether a block of 2**order can be had and *mark* pages and the reserve remain (__zone_watermark_ok).

@@ -15,6 +15,7 @@ from minikernel.fs.inode import Inode
 from minikernel.fs.pipe import PIPE_MAX_SIZE
 from minikernel.ipc.util import IPCMNI
 from minikernel.kernel import PID_MAX, Kernel
+from minikernel.mm.shrinker import drop_slab
 from minikernel.procfs.node import ProcDir, ProcFs, ProcText, fixed_dir
 
 _Knob: TypeAlias = tuple[Callable[[], bytes], Callable[[bytes], None] | None]
@@ -53,7 +54,7 @@ def sysctl_dir(sb: ProcFs, ino: int, kernel: Kernel) -> ProcDir:
                 children[name.encode()] = build(what)
                 continue
             make, store = what if isinstance(what, tuple) else _fixed(what)
-            mode = 0o444 if store is None else 0o200 if name == "drop_caches" else 0o644
+            mode = 0o444 if store is None else 0o200 if name in {"compact_memory", "drop_caches"} else 0o644
             children[name.encode()] = ProcText(sb, next(numbers), make, mode=mode, store=store)
         return fixed_dir(sb, own, children)
 
@@ -116,6 +117,11 @@ def _tree(kernel: Kernel) -> _Tree:
             shm.destroy_orphaned()
 
     ulong_max = (X86_64 if kernel.cpu.long_mode else I386).mask
+    compaction = kernel.compaction
+
+    def set_extfrag_threshold(value: int) -> None:
+        compaction.extfrag_threshold = value
+
     boot_id = _uuid(kernel)
     return {
         "fs": {
@@ -174,12 +180,16 @@ def _tree(kernel: Kernel) -> _Tree:
         "net": {"core": {"somaxconn": 4096}},
         "vm": {
             "admin_reserve_kbytes": _number(lambda: vm.admin_reserve_kbytes, set_admin_reserve, 0, ulong_max),
+            "compact_memory": ((lambda: b""), lambda data: _compact_memory(kernel, data)),
+            "compact_unevictable_allowed": _remembered(1, 0, 1),
+            "compaction_proactiveness": _remembered(20, 0, 100),
             "drop_caches": ((lambda: b""), lambda data: _drop_caches(kernel, data)),
             "debug_vm": knob("debug_vm", 0, 1),
             "dirty_background_ratio": _remembered(10, 0, 100),
             "dirty_expire_centisecs": _remembered(3000, 0, _INT_MAX),
             "dirty_ratio": _remembered(20, 0, 100),
             "dirty_writeback_centisecs": _remembered(500, 0, _INT_MAX),
+            "extfrag_threshold": _number(lambda: compaction.extfrag_threshold, set_extfrag_threshold, 0, 1000),
             "legacy_va_layout": 0,
             "lowmem_reserve_ratio": b"256\t256\t32",
             "min_free_kbytes": sum(zone.watermark[0] for zone in kernel.node.zones) * 4,
@@ -209,7 +219,11 @@ def _remembered(value: int, low: int, high: int) -> _Knob:
 
 
 def _drop_caches(kernel: Kernel, data: bytes) -> None:
-    """Give back every clean page that nobody maps (drop_caches_sysctl_handler).  Errors: EINVAL."""
+    """Give back every clean page that nobody maps, with 2 every name and inode (drop_caches_sysctl_handler).
+
+    Errors:
+        EINVAL.
+    """
     text = data.strip(b" \t\n\0")
     if text not in {b"1", b"2", b"3", b"4"}:
         raise LinuxError(Errno.EINVAL, f"drop_caches {data!r}")
@@ -217,8 +231,14 @@ def _drop_caches(kernel: Kernel, data: bytes) -> None:
     if int(text) & 1 and node.drop_pagecache is not None:
         node.drop_pagecache()
     if int(text) & 2:
-        while node.shrink_slab(0):
-            pass
+        drop_slab(node)
+
+
+def _compact_memory(kernel: Kernel, data: bytes) -> None:
+    """Compact all zones, for a 1 (sysctl_compaction_handler).  Errors: EINVAL."""
+    if data.strip(b" \t\n\0") != b"1":
+        raise LinuxError(Errno.EINVAL, f"compact_memory {data!r}")
+    kernel.compaction.compact_node()
 
 
 def _number(get: Callable[[], int], put: Callable[[int], None], low: int, high: int) -> _Knob:

@@ -3,14 +3,17 @@
 from typing import Final
 
 from emu import cpuid
+from emu.x86 import PAGE_SIZE
 from minikernel.abi.sysinfo import KERNEL_RELEASE, KERNEL_VERSION
 from minikernel.abi.time import NSEC_PER_SEC, ticks
 from minikernel.fs.inode import Inode
 from minikernel.kernel import Kernel
 from minikernel.mm.filemap import PageCache
 from minikernel.mm.overcommit import vm_commit_limit
+from minikernel.procfs.buddyinfo import buddyinfo, pagetypeinfo
 from minikernel.procfs.node import ProcFs, ProcLink, ProcText
 from minikernel.procfs.page import FrameInode, kpagecount, kpageflags
+from minikernel.procfs.slabinfo import iomem, slabinfo, vmallocinfo
 from minikernel.procfs.sysctl import sysctl_dir
 from minikernel.procfs.sysvipc import sysvipc_dir
 from minikernel.procfs.vmstat import dirty_pages, node_counters, swaps, vm_events
@@ -44,11 +47,14 @@ def system_files(sb: ProcFs, kernel: Kernel) -> dict[bytes, Inode]:
         b"devices": lambda: _DEVICES,
         b"diskstats": lambda: b"",
         b"filesystems": lambda: _filesystems(kernel),
+        b"iomem": lambda: iomem(kernel),
         b"interrupts": lambda: b"           CPU0       \n",
         b"loadavg": lambda: _loadavg(kernel),
         b"meminfo": lambda: _meminfo(kernel),
         b"modules": lambda: b"",
+        b"pagetypeinfo": lambda: pagetypeinfo(kernel),
         b"partitions": lambda: b"major minor  #blocks  name\n\n",
+        b"slabinfo": lambda: slabinfo(kernel),
         b"softirqs": lambda: _SOFTIRQS,
         b"stat": lambda: _stat(kernel),
         b"swaps": lambda: swaps(kernel),
@@ -56,12 +62,14 @@ def system_files(sb: ProcFs, kernel: Kernel) -> dict[bytes, Inode]:
         b"version": lambda: (
             b"Linux version %s (minikernel@minikernel) (python) %s\n" % (KERNEL_RELEASE, KERNEL_VERSION)
         ),
+        b"vmallocinfo": lambda: vmallocinfo(kernel),
         b"vmstat": lambda: b"".join(b"%s %d\n" % row for row in (*_vmstat(kernel), *vm_events(kernel))),
         b"zoneinfo": lambda: zoneinfo(kernel, _vmstat(kernel)),
     }
     files: dict[bytes, Inode] = {}
     for number, name in enumerate(sorted(makers)):
-        files[name] = ProcText(sb, _FIRST_INO + number, makers[name])
+        mode = 0o400 if name in _ROOT_ONLY else 0o444
+        files[name] = ProcText(sb, _FIRST_INO + number, makers[name], mode=mode)
     at = _FIRST_INO + len(makers)
     files[b"mounts"] = ProcLink(sb, at, lambda: b"self/mounts")
     files[b"sys"] = sysctl_dir(sb, at + 1, kernel)
@@ -71,6 +79,8 @@ def system_files(sb: ProcFs, kernel: Kernel) -> dict[bytes, Inode]:
     return files
 
 
+_ROOT_ONLY: Final = frozenset({b"pagetypeinfo", b"slabinfo", b"vmallocinfo"})
+
 _DEVICES: Final = b"Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n"
 
 
@@ -78,15 +88,6 @@ _SOFTIRQS: Final = b"                    CPU0       \n" + b"".join(
     b"%12s:          0\n" % name
     for name in (b"HI", b"TIMER", b"NET_TX", b"NET_RX", b"BLOCK", b"IRQ_POLL", b"TASKLET", b"SCHED", b"HRTIMER", b"RCU")
 )
-
-
-def buddyinfo(kernel: Kernel) -> bytes:
-    """Free blocks by order (frag_show)."""
-    lines = []
-    for zone in kernel.node.zones:
-        counts = b"".join(b"%6d " % len(zone.buddy.free_area[order]) for order in range(11))
-        lines.append(b"Node 0, zone %8s %s\n" % (zone.name.encode(), counts))
-    return b"".join(lines)
 
 
 def _cpuinfo(kernel: Kernel) -> bytes:
@@ -161,6 +162,7 @@ def cached_pages(kernel: Kernel) -> tuple[int, int]:
 def _meminfo(kernel: Kernel) -> bytes:
     """meminfo_proc_show."""
     node = kernel.node
+    slab, vmalloc = node.slab, kernel.kernel_half.vmalloc
     cached, shmem = cached_pages(kernel)
     spaces = {id(task.mm): task.mm for task in kernel.tasks.values() if task.has_mm}
     anon = sum(mm.rss_anon for mm in spaces.values())
@@ -172,7 +174,7 @@ def _meminfo(kernel: Kernel) -> bytes:
     rows = (
         ("MemTotal", node.totalram_pages),
         ("MemFree", free),
-        ("MemAvailable", free + cached - shmem),
+        ("MemAvailable", free + cached - shmem + slab.nr_reclaimable // 2),
         ("Buffers", 0),
         ("Cached", cached),
         ("SwapCached", len(swap.cache)),
@@ -191,11 +193,11 @@ def _meminfo(kernel: Kernel) -> bytes:
         ("AnonPages", anon),
         ("Mapped", mapped),
         ("Shmem", shmem),
-        ("KReclaimable", 0),
-        ("Slab", 0),
-        ("SReclaimable", 0),
-        ("SUnreclaim", 0),
-        ("KernelStack", 0),
+        ("KReclaimable", slab.nr_reclaimable),
+        ("Slab", slab.nr_reclaimable + slab.nr_unreclaimable),
+        ("SReclaimable", slab.nr_reclaimable),
+        ("SUnreclaim", slab.nr_unreclaimable),
+        ("KernelStack", kernel.stacks.nr_stacks * kernel.stacks.size // PAGE_SIZE),
         ("PageTables", tables),
         ("SecPageTables", 0),
         ("NFS_Unstable", 0),
@@ -203,8 +205,8 @@ def _meminfo(kernel: Kernel) -> bytes:
         ("WritebackTmp", 0),
         ("CommitLimit", vm_commit_limit(node)),
         ("Committed_AS", node.vm_sysctl.vm_committed_as),
-        ("VmallocTotal", 0),
-        ("VmallocUsed", 0),
+        ("VmallocTotal", (vmalloc.end - 1 - vmalloc.start) / PAGE_SIZE),
+        ("VmallocUsed", vmalloc.nr_pages),
         ("VmallocChunk", 0),
         ("Percpu", 0),
         ("AnonHugePages", 0),
@@ -220,7 +222,8 @@ def _meminfo(kernel: Kernel) -> bytes:
         ("Hugetlb", 0),
     )
     return "".join(
-        f"{name + ':':<16}{0:>8}\n" if pages is None else f"{name + ':':<16}{pages * 4:>8} kB\n" for name, pages in rows
+        f"{name + ':':<16}{0:>8}\n" if pages is None else f"{name + ':':<16}{int(pages * 4):>8} kB\n"
+        for name, pages in rows
     ).encode()
 
 
@@ -259,6 +262,9 @@ def _vmstat(kernel: Kernel) -> tuple[tuple[bytes, int], ...]:
         (b"nr_anon_pages", sum(mm.rss_anon for mm in spaces.values())),
         (b"nr_mapped", sum(mm.rss_file + mm.rss_shmem for mm in spaces.values())),
         (b"nr_file_pages", cached),
+        (b"nr_slab_reclaimable", kernel.node.slab.nr_reclaimable),
+        (b"nr_slab_unreclaimable", kernel.node.slab.nr_unreclaimable),
+        (b"nr_kernel_stack", kernel.stacks.nr_stacks * kernel.stacks.size >> 10),
         (b"nr_dirty", dirty_pages(kernel)),
         (b"nr_writeback", 0),
         (b"nr_shmem", shmem),

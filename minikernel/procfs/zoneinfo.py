@@ -37,6 +37,6 @@ def _zone(zone: Zone) -> bytes:
     text += b"      nr_free_pages %d\n" % zone.buddy.nr_free
     text += b"  pagesets\n    cpu: 0\n"
     text += b"              count:    %d\n              high:     %d\n              batch:    %d\n" % (
-        len(zone.pcp), zone.pcp_high, zone.batch,
+        sum(map(len, zone.pcps)), zone.pcp_high, zone.batch,
     )  # fmt: skip
     return text + b"  node_unreclaimable:  0\n  start_pfn:           %d\n" % zone.start_pfn

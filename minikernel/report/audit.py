@@ -15,15 +15,16 @@ from minikernel.ipc.validate import validate_shm
 from minikernel.kernel import Kernel
 from minikernel.mm.filemap import PageCache
 from minikernel.mm.mm_struct import MmStruct
-from minikernel.mm.page import PG_table
+from minikernel.mm.page import PG_kernel, PG_table
 from minikernel.mm.validate import validate_node
+from minikernel.task.kstack import read_image
 from minikernel.task.task import Task, TaskState
 from minikernel.wait import WaitQueue
 
 
 def table_frames(kernel: Kernel) -> int:
-    """Frames that hold page tables now; before the first program they are the kernel's own."""
-    return sum(1 for flags in kernel.node.mem_map.flags if flags & PG_table)
+    """Frames that hold page tables of address spaces now; those of the kernel half stay for good once made."""
+    return sum(1 for flags in kernel.node.mem_map.flags if flags & (PG_table | PG_kernel) == PG_table)
 
 
 def validate_machine(kernel: Kernel) -> None:
@@ -37,6 +38,7 @@ def validate_machine(kernel: Kernel) -> None:
     for mm in mms.values():
         users = sum(1 for task in tasks if task.has_mm and task.mm is mm)
         assert mm.users == users, f"validate_machine: an address space has {mm.users} users, {users} tasks use it"
+    _validate_objects(kernel, tasks)
     for task in tasks:
         _validate_task(kernel, task)
     kthreads = kernel_threads(kernel)
@@ -48,6 +50,43 @@ def validate_machine(kernel: Kernel) -> None:
 def kernel_threads(kernel: Kernel) -> list[Task]:
     """Tasks of the kernel itself: they stay when all processes are gone."""
     return [kernel.kswapd.task] if kernel.kswapd is not None else []
+
+
+def _validate_objects(kernel: Kernel, tasks: list[Task]) -> None:
+    """The kernel's own objects are as many as there are things they stand for."""
+    ended = {TaskState.ZOMBIE, TaskState.DEAD}
+    processes = {id(task.process): task.process for task in tasks}
+    mms = {id(task.mm): task.mm for task in tasks if task.has_mm}
+    alive = [task for task in tasks if task.state not in ended]
+    counted = {
+        "task_struct": len(tasks),
+        "pid": len(tasks),
+        "cred_jar": len(tasks),
+        "signal_cache": len(processes),
+        "files_cache": len({id(task.files) for task in alive}),
+        "fs_cache": len({id(task.fs) for task in alive}),
+        "mm_struct": len(mms),
+        "vm_area_struct": sum(len(mm.vma_objects) for mm in mms.values()),
+        "anon_vma": len(_anon_vmas(list(mms.values()))),
+    }
+    in_use = kernel.node.slab.in_use()
+    for name, count in counted.items():
+        held = in_use.get(name, 0)
+        assert held == count, f"validate_machine: {held} objects of {name} are in use, there are {count}"
+    for task in alive:
+        mm = task.mm.address if task.has_mm else 0
+        image = read_image(task)
+        told = (task.pid, task.tgid, task.stack, mm, task.comm)
+        assert image == told, f"validate_machine: the task_struct of {told} holds {image}"
+    stacks = kernel.stacks.nr_stacks
+    assert stacks == len(alive), f"validate_machine: {stacks} kernel stacks, {len(alive)} tasks that run"
+    kernel.kernel_half.vmalloc.validate()
+
+
+def _anon_vmas(mms: list[MmStruct]) -> set[int]:
+    """The identities of the owners of anonymous pages that a mapping leads to."""
+    owned = [vma.anon_vma for mm in mms for vma in mm.vmas if vma.anon_vma is not None]
+    return {id(owner) for anon_vma in owned for owner in anon_vma.chain}
 
 
 def _validate_task(kernel: Kernel, task: Task) -> None:
@@ -88,6 +127,13 @@ def assert_nothing_left(kernel: Kernel, tables: int) -> None:
     validate_fs(kernel.vfs)
     validate_shm(kernel.shm, ())
     validate_node(kernel.node, (), [*page_caches(kernel.vfs), *_segment_caches(kernel)])
+    _validate_objects(kernel, [])
+    in_use = kernel.node.slab.in_use()
+    for name in ("filp", "inode_cache"):
+        held = in_use.get(name, 0)
+        assert held <= (name == "inode_cache"), f"assert_nothing_left: {held} objects of {name}"
+    pipes = [name for name in in_use if name.startswith("kmalloc-")]
+    assert not pipes, f"assert_nothing_left: kernel memory {pipes}"
 
 
 def _segment_caches(kernel: Kernel) -> list[PageCache]:

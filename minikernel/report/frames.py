@@ -4,7 +4,10 @@ from typing import TYPE_CHECKING, Final
 
 from emu.x86 import Pfn
 from minikernel.mm import page as pg
+from minikernel.mm.filemap import PageCache
+from minikernel.mm.kmem_cache import Slab
 from minikernel.mm.page import MemMap
+from minikernel.mm.vmalloc import VmArea
 
 if TYPE_CHECKING:
     from minikernel.kernel import Kernel
@@ -39,11 +42,11 @@ def frame_use(kernel: "Kernel", pfn: int) -> str:
         return "table"
     if flags & pg.PG_reserved or pfn == kernel.node.zero_pfn:
         return "reserved"
-    if not mem_map.refcount[pfn]:
+    if not mem_map.refcount[pfn] and not flags & pg.PG_tail:
         return "free"
     if flags & pg.PG_anon:
         return "anonymous"
-    return "file" if mem_map.owner[pfn] is not None else "kernel"
+    return "file" if isinstance(mem_map.owner[pfn], PageCache) else "kernel"
 
 
 def describe(kernel: "Kernel", pfn: int) -> str:
@@ -63,7 +66,17 @@ def describe(kernel: "Kernel", pfn: int) -> str:
         case "reserved":
             return f"frame {pfn:#x}: reserved at boot"
         case _:
-            return f"frame {pfn:#x}: the kernel's own"
+            return f"frame {pfn:#x}: the kernel's own{_kernel_use(mem_map, pfn)}"
+
+
+def _kernel_use(mem_map: MemMap, pfn: int) -> str:
+    """Which cache of objects, or which part of the vmalloc area, a frame belongs to."""
+    owner = mem_map.owner[pfn]
+    if isinstance(owner, Slab):
+        return f", objects of {owner.cache.name}"
+    if isinstance(owner, VmArea):
+        return f", page {owner.pages.index(Pfn(pfn))} of the vmalloc area at {owner.address:#x}"
+    return ""
 
 
 def _block(kernel: "Kernel", mem_map: MemMap, pfn: int) -> str:

@@ -18,6 +18,7 @@ from minikernel.events import SchedProcessExec
 from minikernel.fs.file import OpenFile
 from minikernel.fs.open import open_exec
 from minikernel.mm.mm_struct import MmStruct
+from minikernel.mm.slab_objects import uncharge
 from minikernel.task.binfmt_elf import load_elf
 from minikernel.task.binfmt_script import load_script
 from minikernel.task.binprm import BINPRM_BUF_SIZE, BinPrm
@@ -99,16 +100,30 @@ def _search_binary_handler(task: Task, bprm: BinPrm) -> Image:
 
 
 def _commit(task: Task, bprm: BinPrm, abi: Abi, mm: MmStruct) -> None:
-    """Give up the old program (begin_new_exec): from here on nothing fails."""
+    """Give up the old program (begin_new_exec): nothing fails any more.
+
+    Errors:
+        ENOMEM: no object for a table of descriptors of its own; nothing has changed then.
+    """
     process = task.process
+    cache = task.files.cache
+    spare = 0
+    if task.files.users > 1 and cache is not None:
+        try:
+            spare = cache.alloc()
+        except LinuxError:
+            mm.destroy()
+            raise
     _de_thread(task)
     release_memory(task)
     task.mm = mm
     task.has_mm = True
     task.abi = abi
     if task.files.users > 1:  # unshare_files: close-on-exec is for us alone
-        shared, task.files = task.files, task.files.copy()
+        shared, task.files = task.files, task.files.copy(spare)
         shared.put()
+    elif cache is not None and spare:
+        cache.free(spare)
     task.files.close_on_exec()
     process.actions = process.actions[:]
     for sig, action in enumerate(process.actions):
@@ -135,7 +150,9 @@ def _de_thread(task: Task) -> None:
         if thread is not task:
             do_exit(thread, 0)
     if process.leader is not task:
+        old = kernel.tasks[process.pid]
         del kernel.tasks[task.pid]
+        uncharge(old.objects)
         task.pid = process.pid
         process.leader = task
         kernel.tasks[task.pid] = task

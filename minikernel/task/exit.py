@@ -9,6 +9,7 @@ from minikernel.abi.errno import LinuxError
 from minikernel.abi.siginfo import Siginfo
 from minikernel.abi.time import ticks
 from minikernel.events import SchedProcessExit
+from minikernel.mm.slab_objects import uncharge
 from minikernel.mm.uaccess import put_user
 from minikernel.task.futex import futex_wake
 from minikernel.task.jobctl import first_thread, join_group_stop, kill_orphaned_pgrp
@@ -36,6 +37,10 @@ def do_exit(task: Task, code: int) -> None:
     release_memory(task)
     kernel.shm.exit_task(task)
     task.files.put()
+    task.fs.put()
+    if task.stack:
+        kernel.stacks.free(task.stack)
+        task.stack = 0
     process.threads.remove(task)
     if task.stop_pending and not process.group_exiting and process.threads:
         join_group_stop(task)
@@ -48,6 +53,7 @@ def do_exit(task: Task, code: int) -> None:
     if task is not process.leader:
         task.state = TaskState.DEAD
         del kernel.tasks[task.pid]
+        uncharge(task.objects)
     if not process.threads:
         if not process.group_exiting:
             process.exit_code = code
@@ -178,6 +184,8 @@ def release_process(task: Task, process: Process) -> None:
     parent.children.remove(process)
     leader.state = TaskState.DEAD
     del task.kernel.tasks[leader.pid]
+    uncharge(leader.objects)
+    uncharge(process.objects)
 
 
 def child_siginfo(process: Process, sig: int) -> Siginfo:

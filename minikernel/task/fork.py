@@ -32,8 +32,10 @@ from minikernel.abi.resource import RLIMIT_NPROC
 from minikernel.abi.signal import NSIG, SIG_IGN, Sigaction, SignalStack
 from minikernel.events import SchedProcessFork
 from minikernel.mm.dup import dup_mm
+from minikernel.mm.slab_objects import Charge, uncharge
 from minikernel.mm.uaccess import put_user
 from minikernel.task.cpu_timers import watch_cpu_limit
+from minikernel.task.kstack import charge_process, charge_task, write_image
 from minikernel.task.task import Process, Task
 from minikernel.wait import WaitQueue
 
@@ -133,7 +135,8 @@ def unshare(task: Task, flags: int) -> None:
         raise LinuxError(Errno.EINVAL, "unshare: the memory of several processes")
     _check_namespaces(task, flags)
     if flags & CLONE_FS:
-        task.fs = task.fs.copy()
+        shared_fs, task.fs = task.fs, task.fs.copy()
+        shared_fs.put()
     if flags & CLONE_FILES and task.files.users > 1:
         shared, task.files = task.files, task.files.copy()
         shared.put()
@@ -153,11 +156,36 @@ def _check_limits(task: Task) -> None:
 def _copy_process(task: Task, args: CloneArgs) -> Task:
     """A task that is like *task* but for what *args* says."""
     kernel, flags = task.kernel, args.flags
-    # What can fail comes first, so that there is nothing to undo.
-    mm = task.mm if flags & CLONE_VM else dup_mm(task.mm)
+    # What can fail comes first, and is undone if something behind it does.
+    mm, fs, stack = task.mm, task.fs, 0
+    held: list[Charge] = []
+    shared: list[Charge] = []
+    try:
+        if not flags & CLONE_VM:
+            mm = dup_mm(task.mm)
+        held = charge_task(kernel)
+        if not flags & CLONE_THREAD:
+            shared = charge_process(kernel, own_sighand=not flags & CLONE_SIGHAND)
+        stack = kernel.stacks.alloc()
+        if not flags & CLONE_FS:
+            fs = task.fs.copy()
+        files = task.files if flags & CLONE_FILES else task.files.copy()
+    except LinuxError:
+        if fs is not task.fs:
+            fs.put()
+        if stack:
+            kernel.stacks.free(stack)
+        uncharge(shared)
+        uncharge(held)
+        if mm is not task.mm:
+            mm.destroy()
+        raise
     pid = kernel.alloc_pid()
     process = task.process if flags & CLONE_THREAD else _copy_signal(task, pid, args)
+    process.objects += shared
     child = Task(kernel, pid, process, task.abi)
+    child.objects = held
+    child.stack = stack
     child.mm = mm
     child.has_mm = True
     if flags & CLONE_VM:
@@ -165,11 +193,11 @@ def _copy_process(task: Task, args: CloneArgs) -> Task:
     else:
         mm.rlimits = process.rlimits
     if flags & CLONE_FILES:
-        task.files.users += 1
-        child.files = task.files
-    else:
-        child.files = task.files.copy()
-    child.fs = task.fs if flags & CLONE_FS else task.fs.copy()
+        files.users += 1
+    child.files = files
+    if flags & CLONE_FS:
+        fs.users += 1
+    child.fs = fs
     child.cred = task.cred.copy()
     child.comm = task.comm
     child.personality = task.personality
@@ -191,6 +219,7 @@ def _copy_process(task: Task, args: CloneArgs) -> Task:
     if not flags & CLONE_THREAD:
         process.leader = child
     kernel.tasks[pid] = child
+    write_image(child)
     return child
 
 

@@ -14,6 +14,7 @@ from minikernel.abi.siginfo import Siginfo
 from minikernel.abi.signal import NSIG, SIGCHLD, Sigaction, SignalStack
 from minikernel.arch.segments import NR_TLS
 from minikernel.task.attributes import Attributes
+from minikernel.task.kstack import write_image
 from minikernel.wait import WaitQueue
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from minikernel.fs.namei import FsStruct
     from minikernel.kernel import Kernel
     from minikernel.mm.mm_struct import MmStruct
+    from minikernel.mm.slab_objects import Charge
     from minikernel.task.cpu_timers import CpuTimers
     from minikernel.task.itimer import RealTimer
     from minikernel.task.posix_timers import PosixTimer
@@ -75,6 +77,7 @@ class Process:
         "is_subreaper",
         "leader",
         "next_timer_id",
+        "objects",
         "oom_score_adj",
         "parent",
         "pgrp",
@@ -112,6 +115,7 @@ class Process:
         self.shared_pending = Sigpending()
         self.rlimits = rlimits  # [current, maximum] by RLIMIT_*
         self.threads: list[Task] = []
+        self.objects: list[Charge] = []  # of signal_cache and sighand_cache
         self.leader: Task | None = None
         self.pgrp = 0
         self.session = 0
@@ -154,6 +158,7 @@ class Task:
         "mm",
         "nr_involuntary_switches",
         "nr_voluntary_switches",
+        "objects",
         "orig_ax",
         "pdeath_signal",
         "pending",
@@ -168,6 +173,7 @@ class Task:
         "saved_sigmask",
         "sigpending",
         "sigstack",
+        "stack",
         "start_time",
         "state",
         "stime",
@@ -196,6 +202,8 @@ class Task:
         self.files: FdTable
         self.fs: FsStruct
         self.cred: Cred
+        self.objects: list[Charge] = []  # task_struct and what else a task costs, until it is released
+        self.stack = 0  # its kernel stack, until it ends (Linux: task_struct.stack); 0: none
         self.context: Context = b""  # the CPU state while another task runs
         self.tls: tuple[int, ...] = (0,) * NR_TLS  # descriptors of set_thread_area(2)
         self.state = TaskState.RUNNING
@@ -276,3 +284,4 @@ class Task:
     def set_comm(self, name: bytes) -> None:
         """Name the task, cut to 15 bytes."""
         self.comm = name[: TASK_COMM_LEN - 1]
+        write_image(self)

@@ -55,10 +55,12 @@ def output_of(fd: int) -> bytes:
         return b""
 
 
-def run_and_audit(config: Config, program: bytes | None = None, *, stdin: bytes = b"") -> Ended:
+def run_and_audit(
+    config: Config, program: bytes | None = None, *, stdin: bytes = b"", slab_debug: bool = False
+) -> Ended:
     """Run *config* to its end, with the books checked there, and again after the power is off."""
     with streams(stdin) as (out, err):
-        with System(config) as system:
+        with System(config, slab_debug=slab_debug) as system:
             kernel = system.kernel
             tables = table_frames(kernel)
             system.exec_init(program)

@@ -101,6 +101,7 @@ def test_deleted_names_are_marked(vfs: Vfs) -> None:
 
 def test_the_last_user_of_a_removed_file_frees_its_frames(vfs: Vfs, services: FakeServices) -> None:
     fs = vfs.fs_struct()
+    do_open(fs, ROOT, b"/old", os.O_RDWR | os.O_CREAT, 0o600)  # from here on there are objects for a file
     before = services.node.nr_free
     file = do_open(fs, ROOT, b"/new", os.O_RDWR | os.O_CREAT, 0o600)
     file.write(bytes(100_000))

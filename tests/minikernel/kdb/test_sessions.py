@@ -90,7 +90,8 @@ def test_a_session_goes_as_recorded(name: str, bare: tuple[str, Path]) -> None:
 
 
 def test_every_command_is_in_a_session_or_in_this_file() -> None:
-    tried = {"step", "next", "buddyinfo", "zone", "pagecache", "phys", "help", "quit"}  # step and next: test_lines.py
+    tried = {"step", "next", "help", "quit"}  # step and next: test_lines.py
+    tried |= {"buddyinfo", "zone", "pagecache", "phys", "vmalloc"}
     tried |= {"lru", "swap", "pressure"}  # test_pressure.py
     for name in NAMES:
         for line in commands(name):
@@ -112,16 +113,25 @@ def test_every_command_explains_itself() -> None:
 def test_the_views_of_memory(bare: tuple[str, Path]) -> None:
     _, root = bare
     with session(root) as (it, printed):
-        assert run_script(it, ["until bye", "zone", "zone DMA", "buddyinfo", "pagecache", "pagecache bare", "phys"])
+        commands = ["zone", "zone DMA", "buddyinfo", "pagecache", "pagecache bare", "phys"]
+        assert run_script(it, ["until bye", *commands, "slab", "slab task_struct", "vmalloc"])
         text = "".join(printed)
         assert re.search(r"DMA +0x0-0x1000", text)
         assert "Node 0, zone      DMA" in text
         assert re.search(r"of \d+ pages of /bare", text)
+        assert re.search(r"task_struct +5888 +1 +5 +1 +8\n", text)
+        assert re.search(r"objects of 5840 bytes every 5888, 5 in a slab of 8 frames", text)
+        assert re.search(r"0xffffc90000000000-0xffffc90000005000 +20480 kernel_clone pages=4 vmalloc N0=4", text)
+        [slab] = it.kernel.node.objects.task_struct.slabs.values()
+        address = it.kernel.node.slab.page_offset + (slab.pfn << 12)
+        it.execute(f"slab {address + 5888 + 16}")
+        assert "0x10 into object 1 of task_struct" in "".join(printed)
         assert re.search(r"page +0 in frame 0x[0-9a-f]+, mapped", text)
         rows = re.findall(r"^0x[0-9a-f]{6} ([.TafKR]+)$", text, re.MULTILINE)
         assert sum(map(len, rows)) == (it.kernel.physmem.nr_frames + 1) // 2
         printed.clear()
-        assert run_script(it, ["phys 0"])
+        near_tables = it.kernel.kernel_half.identity_root >> 12
+        assert run_script(it, [f"phys {near_tables & -1024}"])
         detail = "".join(re.findall(r"^0x[0-9a-f]{6} ([.TafKR]+)$", "".join(printed), re.MULTILINE))
         assert len(detail) == 1024
         assert detail.count("T") >= 3

@@ -283,7 +283,31 @@ def test_looking_around_before_a_bus_error_may_find_no_memory(*, on_disk: bool) 
 def test_an_address_space_that_cannot_be_made_leaves_nothing() -> None:
     for n in range(4):
         machine = Machine(LAYOUTS[1], ram=4 << 20)
+        machine.destroy(machine.mm())  # there is a slab for its object: what fails is a table
         machine.node.fail_allocation(n)
         with pytest.raises(LinuxError, match="ENOMEM"):
             MmStruct(machine.node, machine.kernel_half, machine.address_layout(), machine.tracer, machine.rlimits)
         machine.validate()
+        assert not machine.node.slab.in_use()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
+def test_every_object_may_be_refused(layout: KernelLayout, story: Callable[[Scene], None]) -> None:
+    """As above, for the objects of the kernel: mappings, owners, address spaces."""
+    for n in range(64):  # pragma: no branch - no story takes so many
+        scene = Scene(layout)
+        slab = scene.machine.node.slab
+        slab.fail_allocation(n)
+        try:
+            story(scene)
+        except LinuxError as error:
+            assert error.errno == Errno.ENOMEM  # noqa: PT017 - success ends the loop
+        ended = slab.fails_soon
+        slab.fail_allocation(None)
+        scene.machine.validate()
+        again(scene, story)
+        scene.drop()
+        assert not slab.in_use()
+        if ended:
+            break

@@ -60,6 +60,14 @@ def test_the_block_freed_last_is_handed_out_first() -> None:
     assert [buddy.alloc(0) for _ in range(4)] == [8, 10, 4, None]
 
 
+def add(buddy: BuddyAllocator, pfn: int, order: int) -> bool:
+    """List a block that is none."""
+    buddy.lists[1][order][pfn] = None
+    buddy._flags[pfn] |= PG_buddy
+    buddy._order[pfn] = order
+    return False
+
+
 @pytest.mark.parametrize("count", [1, 3, 8, 64, 199, 200, 300])
 def test_alloc_bulk_takes_what_single_allocations_would(count: int) -> None:
     bulk, single = make(), make()
@@ -71,7 +79,7 @@ def test_alloc_bulk_takes_what_single_allocations_would(count: int) -> None:
 
     expected = [single.alloc(0) for _ in range(count)]
     assert taken == [pfn for pfn in expected if pfn is not None]
-    assert bulk.free_area == single.free_area
+    assert bulk.lists == single.lists
     bulk.validate()
 
 
@@ -123,12 +131,12 @@ def test_find_range_sees_a_run_that_spans_blocks_of_many_sizes() -> None:
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (lambda buddy: buddy.free_area[3].update({Pfn(12): None}), "not aligned"),
-        (lambda buddy: buddy.free_area[4].update({Pfn(208): None}), "outside"),
-        (lambda buddy: buddy.free_area[3].update({Pfn(8): None}), "has flags"),
+        (lambda buddy: buddy.lists[1][3].update({Pfn(12): None}), "not aligned"),
+        (lambda buddy: buddy.lists[1][4].update({Pfn(208): None}), "outside"),
+        (lambda buddy: buddy.lists[1][3].update({Pfn(8): None}), "has flags"),
         (lambda buddy: buddy._order.__setitem__(192, 5), "marked as of order 5"),
-        (lambda buddy: buddy._add(8, 3) or buddy._add(0, 3), "free buddy"),
-        (lambda buddy: buddy._add(8, 2), "overlaps"),
+        (lambda buddy: add(buddy, 8, 3) or add(buddy, 0, 3), "free buddy"),
+        (lambda buddy: add(buddy, 8, 2), "overlaps"),
         (lambda buddy: buddy.mem_map.refcount.__setitem__(130, 1), "in use"),
         (lambda buddy: setattr(buddy, "nr_free", 5), "5 counted"),
         (lambda buddy: buddy._flags.__setitem__(1, PG_buddy), "blocks marked"),

@@ -531,6 +531,31 @@ def test_shared_memory_that_is_overwritten_as_a_whole_needs_no_reading_back(mach
 # ---- the machinery around
 
 
+class Hoard:
+    """A shrinker that holds a frame for each of its objects, and gives them all at once."""
+
+    name = "hoard"
+
+    def __init__(self, machine: Machine, count: int) -> None:
+        self.machine = machine
+        self.frames = [machine.node.alloc_page(GFP_KERNEL) for _ in range(count)]
+        self.also: Callable[[], int] = lambda: 0
+        self.answers: list[int] = []
+
+    def count_objects(self) -> int:
+        return len(self.frames)
+
+    def scan_objects(self, nr_to_scan: int) -> int:
+        assert nr_to_scan > 0
+        self.answers.append(self.also())
+        count = len(self.frames)
+        while self.frames:
+            pfn = self.frames.pop()
+            assert pfn is not None
+            self.machine.node.put_page(pfn)
+        return count
+
+
 def test_events_tell_of_reclaim_and_of_every_page_that_goes_to_swap(machine: Machine) -> None:
     mm = anon(machine, 100)
     for page in range(100):
@@ -561,20 +586,11 @@ def test_caches_are_dropped_but_for_what_is_dirty_or_in_use(machine: Machine) ->
 def test_reclaim_within_reclaim_does_nothing_and_shrinkers_are_asked(machine: Machine) -> None:
     vmscan = Vmscan(machine.node)
     machine.node.reclaim = vmscan.try_to_free_pages
-    answers: list[int] = []
-    hoard = [machine.node.alloc_page(GFP_KERNEL) for _ in range(4)]
-
-    def shrink(_priority: int) -> int:
-        answers.append(vmscan.try_to_free_pages(0, GFP_KERNEL))
-        while hoard:
-            pfn = hoard.pop()
-            assert pfn is not None
-            machine.node.put_page(pfn)
-        return 4
-
-    machine.node.shrinkers.append(shrink)
+    hoard = Hoard(machine, 4)
+    hoard.also = lambda: vmscan.try_to_free_pages(0, GFP_KERNEL)
+    machine.node.shrinkers.append(hoard)
     assert vmscan.try_to_free_pages(0, GFP_KERNEL) >= 4
-    assert set(answers) == {0}
+    assert set(hoard.answers) == {0}
 
 
 def test_kswapd_gives_up_when_there_is_nothing_to_take() -> None:
@@ -706,16 +722,7 @@ def test_paging_out_takes_unused_pages_and_skips_what_is_on_no_list(machine: Mac
 
 def test_a_shrinker_can_be_enough(machine: Machine) -> None:
     """Nothing is on the lists; the kernel's own caches give what is needed."""
-    hoard = [machine.node.alloc_page(GFP_KERNEL) for _ in range(64)]
-
-    def shrink(_priority: int) -> int:
-        for pfn in hoard:
-            assert pfn is not None
-            machine.node.put_page(pfn)
-        hoard.clear()
-        return 64
-
-    machine.node.shrinkers.append(shrink)
+    machine.node.shrinkers.append(Hoard(machine, 64))
     assert Vmscan(machine.node).try_to_free_pages(0, GFP_KERNEL) == 64
 
 

@@ -106,7 +106,7 @@ class AddressSpaces(RuleBasedStateMachine):
             (self.memory, Shared({}, FILE_PAGES)),
         ]
         self.spaces: list[tuple[MmStruct, dict[int, ModelPage]]] = [(self.machine.mm(), {})]
-        self.free_at_start = self.machine.node.nr_free
+        self.free_at_start = self.machine.unused_frames()
         self.areas = 0
 
     def space(self, which: int) -> tuple[MmStruct, dict[int, ModelPage]]:
@@ -332,7 +332,8 @@ class AddressSpaces(RuleBasedStateMachine):
             file.cache.destroy()
         self.machine.validate()
         first_tables = 4 if self.layout is I386_PAE_LAYOUT else 1
-        assert self.machine.node.nr_free == self.free_at_start + first_tables
+        assert self.machine.unused_frames() == self.free_at_start + first_tables
+        assert not self.machine.node.slab.in_use()
 
 
 class PaeAddressSpaces(AddressSpaces):

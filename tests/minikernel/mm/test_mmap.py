@@ -417,7 +417,7 @@ def test_changes_are_told(mm: MmStruct, machine: Machine) -> None:
 
 
 def test_munmap_splits_and_frees(machine: Machine, mm: MmStruct) -> None:
-    free = machine.node.nr_free
+    free = machine.unused_frames()
     map_fixed(mm, BASE, 6, RW, ANON | MAP_POPULATE)
     vm_munmap(mm, BASE + 2 * PAGE_SIZE, 2 * PAGE_SIZE - 5)
 
@@ -426,7 +426,7 @@ def test_munmap_splits_and_frees(machine: Machine, mm: MmStruct) -> None:
     assert isinstance(touch(mm, BASE + 2 * PAGE_SIZE), Segv)
     machine.validate()
     vm_munmap(mm, BASE - PAGE_SIZE, 100 * PAGE_SIZE)
-    assert machine.node.nr_free == free
+    assert machine.unused_frames() == free
     machine.validate()
 
 
@@ -453,7 +453,7 @@ def test_tables_between_mappings_are_freed_and_others_kept(machine: Machine, mm:
 
 
 def test_the_end_of_an_address_space_frees_everything(machine: Machine) -> None:
-    free = machine.node.nr_free
+    free = machine.unused_frames()
     mm = machine.mm()
     file = machine.file(PAGE_SIZE)
     map_fixed(mm, BASE, 6, RW, ANON | MAP_POPULATE)
@@ -463,7 +463,7 @@ def test_the_end_of_an_address_space_frees_everything(machine: Machine) -> None:
     machine.destroy(mm)
 
     assert (mm.hiwater_rss, mm.rss, mm.total_vm, file.users) == (7, 0, 0, 0)
-    assert machine.node.nr_free == free
+    assert machine.unused_frames() == free
     machine.validate()
 
 

@@ -173,8 +173,8 @@ def test_the_order_0_list_gives_its_oldest_frames_back_when_it_is_long() -> None
     for pfn in pages:
         node.put_page(pfn)
 
-    assert len(zone.pcp) <= zone.pcp_high
-    assert zone.pcp[-1] == pages[-1]
+    assert len(zone.pcps[0]) <= zone.pcp_high
+    assert zone.pcps[0][-1] == pages[-1]
     assert zone.buddy.find_block(pages[0]) is not None
     node.validate()
 
@@ -476,7 +476,7 @@ def test_the_injection_can_be_taken_back() -> None:
     node.fail_allocation(None)
 
     assert page(node)
-    assert node.zones[0].pcp, "the order-0 lists are in use again"
+    assert node.zones[0].pcps[0], "the order-0 lists are in use again"
 
 
 # ---- the books
@@ -485,13 +485,13 @@ def test_the_injection_can_be_taken_back() -> None:
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (lambda node, zone: zone.pcp.append(Pfn(5000)), "of another zone"),
-        (lambda node, zone: zone.pcp.append(Pfn(900)), "free block as well"),
-        (lambda node, zone: node.mem_map.refcount.__setitem__(zone.pcp[0], 1), "in use"),
-        (lambda node, zone: node.mem_map.flags.__setitem__(zone.pcp[0], PG_slab), "has flags"),
-        (lambda node, zone: zone.pcp.append(zone.pcp[0]), "twice"),
-        (lambda node, zone: zone.pcp.pop(), "1 frames are neither"),
-        (lambda node, zone: node.mem_map.flags.__setitem__(zone.pcp[0], PG_buddy), "blocks marked"),
+        (lambda node, zone: zone.pcps[0].append(Pfn(5000)), "of another zone"),
+        (lambda node, zone: zone.pcps[0].append(Pfn(900)), "free block as well"),
+        (lambda node, zone: node.mem_map.refcount.__setitem__(zone.pcps[0][0], 1), "in use"),
+        (lambda node, zone: node.mem_map.flags.__setitem__(zone.pcps[0][0], PG_slab), "has flags"),
+        (lambda node, zone: zone.pcps[0].append(zone.pcps[0][0]), "twice"),
+        (lambda node, zone: zone.pcps[0].pop(), "1 frames are neither"),
+        (lambda node, zone: node.mem_map.flags.__setitem__(zone.pcps[0][0], PG_buddy), "blocks marked"),
     ],
 )
 def test_validate_finds_damage(harm, message: str) -> None:  # type: ignore[no-untyped-def]

@@ -93,6 +93,7 @@ def test_an_owner_is_made_once(machine: Machine) -> None:
     map_fixed(mm, BASE, 1)
     vma = anon_vma_prepare(mm, mm.vmas.items[0])
 
+    assert vma is not None
     assert isinstance(vma.anon_vma, AnonVma)
     with pytest.raises(AssertionError, match="has an owner"):
         anon_vma_prepare(mm, vma)

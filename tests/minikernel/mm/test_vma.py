@@ -18,6 +18,7 @@ from minikernel.mm.vma import (
     is_mergeable_anon_vma,
     merge,
 )
+from tests.minikernel.mm.touch import Machine
 
 
 def vma(start: int, end: int, flags: int = VM_READ, anon_vma: AnonVma | None = None, name: str = "") -> Vma:
@@ -116,14 +117,14 @@ def test_special_mappings_never_merge() -> None:
 
 
 def test_owners_merge_with_nobody_or_themselves_unless_inherited() -> None:
-    owner = AnonVma()
+    owner = AnonVma(Machine().node.objects.anon_vma)
     inherited = anon_vma_fork(owner)
 
     assert is_mergeable_anon_vma(None, None)
     assert is_mergeable_anon_vma(owner, owner)
     assert is_mergeable_anon_vma(owner, None)
     assert is_mergeable_anon_vma(None, owner)
-    assert not is_mergeable_anon_vma(owner, AnonVma())
+    assert not is_mergeable_anon_vma(owner, AnonVma(owner.cache))
     assert not is_mergeable_anon_vma(inherited, None)
     assert merge(vma(2, 4), vma(4, 6, anon_vma=owner)).anon_vma is owner
 

@@ -82,6 +82,12 @@ class Machine:
         self.node.swap.swapon(b"ram", store, pages + 1, priority)
         return store
 
+    def unused_frames(self) -> int:
+        """Frames that are free, or hold the kernel's own objects, of which a few more or less are nobody's loss."""
+        slab = self.node.slab
+        slab.shrink()
+        return self.node.nr_free + slab.nr_unreclaimable + slab.nr_reclaimable
+
     def validate(self) -> None:
         """Everything that can be checked."""
         validate_node(self.node, self.mms, self.caches, self.held)

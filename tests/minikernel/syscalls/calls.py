@@ -11,6 +11,7 @@ from minikernel.clock import Clock
 from minikernel.config import Config
 from minikernel.fs.cred import Cred
 from minikernel.fs.fdtable import FdTable
+from minikernel.fs.namei import FsStruct
 from minikernel.kernel import Kernel
 from minikernel.mm.layout import I386_PAE_LAYOUT, X86_64_LAYOUT
 from minikernel.mm.mmap import do_mmap
@@ -23,6 +24,8 @@ from tests.minikernel.mm.touch import Machine
 
 BAD = 0x10  # an address where nothing is mapped
 SCRATCH = 64 << 10
+
+_NOWHERE: Any = None  # a view of no tree
 
 
 class Caller:
@@ -57,6 +60,7 @@ class Caller:
         task.mm = thread_of.mm if thread_of is not None else self.machine.mm()
         task.has_mm = True
         task.files = FdTable()
+        task.fs = FsStruct(_NOWHERE, _NOWHERE, _NOWHERE)
         task.cred = Cred(uid, uid, (uid,))
         task.in_call = abi
         self.kernel.tasks[pid] = task
