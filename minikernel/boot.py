@@ -152,7 +152,7 @@ def _start_reclaim(kernel: Kernel) -> None:
     """
     node, config, clock = kernel.node, kernel.config, kernel.clock
     if config.policy != node.lru.policy.name:
-        node.lru.use(make_policy(config.policy, node))
+        node.lru.use(make_policy(config.policy, node, config.seed))
     vmscan = Vmscan(node)
     node.reclaim = vmscan.try_to_free_pages
     node.reclaim_pages = vmscan.reclaim_pages

@@ -21,6 +21,7 @@ from minikernel.mm.policy.base import (
     INACTIVE_FILE,
     NR_LISTS,
     SWAP_CLUSTER_MAX,
+    ReclaimPolicy,
     Scan,
     list_of,
 )
@@ -33,7 +34,7 @@ _PAGES_PER_GIB: Final = 1 << 18
 _NAMES: Final = ("anon", "anon", "file", "file")
 
 
-class TwoListPolicy:
+class TwoListPolicy(ReclaimPolicy):
     """Four lists; the first page of each is the oldest.
 
     *nonresident_age* counts evictions and activations, the clock of refault distances.  *cost* is what reclaim from
@@ -83,7 +84,7 @@ class TwoListPolicy:
 
     # ---- refaults
 
-    def evicted(self, pfn: Pfn) -> object | None:
+    def evicted(self, pfn: Pfn) -> object:
         """The time, and whether the page was of the working set (workingset_eviction)."""
         self.nonresident_age += 1
         return self.nonresident_age, bool(self._flags[pfn] & PG_workingset)
