@@ -33,9 +33,9 @@ class AgingPolicy(ReclaimPolicy):
         self._until_sample = 0  # pages to take before the next sample
 
     def add(self, pfn: Pfn) -> None:
-        """As if used in this interval."""
+        """New: its accessed bit, which the first use has set, is what the next sample finds."""
+        self._age[pfn] = _TOP if self._flags[pfn] & PG_active else 0
         self._flags[pfn] &= ~PG_active
-        self._age[pfn] = _TOP
         self._queue.append(pfn)
 
     put_back = add

@@ -6,7 +6,7 @@ used, not when, so T1 and T2 are clocks, as in S. Bansal, D. Modha: "CAR: Clock 
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from emu.x86 import Pfn
 from minikernel.mm.page import PG_active, PG_referenced
@@ -20,12 +20,19 @@ if TYPE_CHECKING:
 Ghosts = OrderedDict[int, None]  # numbers of evictions, the oldest first
 
 
+class Ghost(NamedTuple):
+    """What is left of a page: *which* list it is on, and its number there."""
+
+    which: int
+    number: int
+
+
 class ArcPolicy(ReclaimPolicy):
     """T1 and T2 of the paper are *recent* and *frequent*, B1 and B2 *ghosts*; *target* is p, the size T1 should have.
 
     A page of T2 has PG_active.  The cache's size c is what is resident: it changes with what else needs memory.
 
-    Invariants: |T1| + |B1| <= c and |B1| + |B2| <= c, as of the last eviction.
+    Invariants: |T1| + |B1| <= c and |B1| + |B2| <= c + 1, as of the last eviction.
     """
 
     name: ClassVar[str] = "arc"
@@ -45,12 +52,10 @@ class ArcPolicy(ReclaimPolicy):
 
         The use that brought the page is not a second one.
         """
-        if self._flags[pfn] & PG_active:
-            self.frequent.append(pfn)
-            return
-        self._flags[pfn] &= ~PG_referenced
+        flags = self._flags[pfn]
+        self._flags[pfn] = flags & ~PG_referenced
         page_referenced(self._node.mem_map, pfn)
-        self.recent.append(pfn)
+        (self.frequent if flags & PG_active else self.recent).append(pfn)
 
     put_back = add
 
@@ -95,8 +100,8 @@ class ArcPolicy(ReclaimPolicy):
             else:
                 yield pfn
 
-    def evicted(self, pfn: Pfn) -> tuple[int, int]:
-        """Leave a ghost: which list it is on, and its number."""
+    def evicted(self, pfn: Pfn) -> Ghost:
+        """Leave a ghost."""
         which = 1 if self._flags[pfn] & PG_active else 0
         self._evictions += 1
         once, again = self.ghosts
@@ -104,19 +109,20 @@ class ArcPolicy(ReclaimPolicy):
         size = len(self.recent) + len(self.frequent) + 1
         while len(once) + len(self.recent) > size:
             once.popitem(last=False)
-        while len(once) + len(again) > size:
+        while len(once) + len(again) > size + 1:
             (again or once).popitem(last=False)
-        return which, self._evictions
+        return Ghost(which, self._evictions)
 
     def refault(self, pfn: Pfn, shadow: object) -> None:
         """A ghost's page is back: its list was too short."""
-        assert isinstance(shadow, tuple), "ArcPolicy.refault: another policy's shadow"
+        if not isinstance(shadow, Ghost):
+            return  # of another policy
         which, number = shadow
         mine, other = self.ghosts[which], self.ghosts[1 - which]
         if number not in mine:
             return
         step = max(len(other) // len(mine), 1)
-        size = len(self.recent) + len(self.frequent)
+        size = len(self.recent) + len(self.frequent) + 1
         self.target = max(self.target - step, 0) if which else min(self.target + step, size)
         del mine[number]
         self._flags[pfn] |= PG_active

@@ -137,7 +137,10 @@ class ReclaimPolicy(Protocol):
         return
 
     def evicted(self, pfn: Pfn) -> object:  # noqa: ARG002 - a default
-        """The page is being reclaimed; what to give to ``refault`` should its contents come back: not None."""
+        """The page is being reclaimed; what to give to ``refault`` should its contents come back: not None.
+
+        Best of a type of the policy's own: what another one remembered comes to ``refault`` as well.
+        """
         return ()
 
     def refault(self, pfn: Pfn, shadow: object) -> None:  # noqa: ARG002 - a default

@@ -10,7 +10,7 @@ Linux walks page tables, we walk pages; it has Bloom filters and a look at the n
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from emu.x86 import Pfn
 from minikernel.mm.page import PG_active, PG_referenced, PG_swapbacked
@@ -28,6 +28,14 @@ _FILE: Final = 1
 _MAX_SWAPPINESS: Final = 200
 
 Generation = OrderedDict[Pfn, None]
+
+
+class Shadow(NamedTuple):
+    """What is remembered of an evicted page: its *kind*, the generation it was in, its *uses* by system calls."""
+
+    kind: int
+    seq: int
+    uses: int
 
 
 class Tally:
@@ -206,18 +214,17 @@ class MglruPolicy(ReclaimPolicy):
 
     # ---- refaults
 
-    def evicted(self, pfn: Pfn) -> tuple[int, int, int]:
+    def evicted(self, pfn: Pfn) -> Shadow:
         """Its kind, when it went, and how often it was used (lru_gen_eviction)."""
         kind = _ANON if self._flags[pfn] & PG_swapbacked else _FILE
         uses = self._uses.pop(pfn, 0) + bool(self._flags[pfn] & PG_referenced)
-        return kind, self.min_seq[kind], uses
+        return Shadow(kind, self.min_seq[kind], uses)
 
     def refault(self, pfn: Pfn, shadow: object) -> None:
         """Back while younger generations are still here: that counts against its tier (lru_gen_refault)."""
-        assert isinstance(shadow, tuple), "MglruPolicy.refault: another policy's shadow"
-        kind, seq, uses = shadow
-        if self.max_seq - seq >= MAX_NR_GENS:
+        if not isinstance(shadow, Shadow) or self.max_seq - shadow.seq >= MAX_NR_GENS:
             return
+        kind, _, uses = shadow
         self._tally[kind].refaulted[min(uses.bit_length(), MAX_NR_TIERS - 1)] += 1
         if uses:
             self._uses[pfn] = uses

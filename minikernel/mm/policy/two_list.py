@@ -10,7 +10,7 @@ comes back soon after it was evicted, sooner than it would take to replace the p
 from collections import OrderedDict
 from collections.abc import Iterator
 from math import isqrt
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from emu.x86 import Pfn
 from minikernel.mm.page import PG_active, PG_exec, PG_referenced, PG_swapbacked, PG_workingset
@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 _MAX_SWAPPINESS: Final = 200
 _PAGES_PER_GIB: Final = 1 << 18
 _NAMES: Final = ("anon", "anon", "file", "file")
+
+
+class Shadow(NamedTuple):
+    """When a page was evicted, and whether it was of the working set."""
+
+    age: int
+    was_workingset: bool
 
 
 class TwoListPolicy(ReclaimPolicy):
@@ -87,11 +94,12 @@ class TwoListPolicy(ReclaimPolicy):
     def evicted(self, pfn: Pfn) -> object:
         """The time, and whether the page was of the working set (workingset_eviction)."""
         self.nonresident_age += 1
-        return self.nonresident_age, bool(self._flags[pfn] & PG_workingset)
+        return Shadow(self.nonresident_age, bool(self._flags[pfn] & PG_workingset))
 
     def refault(self, pfn: Pfn, shadow: object) -> None:
         """Active at once if it had stayed with the room that the working set has now (workingset_refault)."""
-        assert isinstance(shadow, tuple), "TwoListPolicy.refault: another policy's shadow"
+        if not isinstance(shadow, Shadow):
+            return  # of another policy
         age, was_workingset = shadow
         flags = self._flags[pfn]
         kind = 0 if flags & PG_swapbacked else 1
