@@ -203,6 +203,7 @@ class MglruPolicy(ReclaimPolicy):
 
     def _age(self, scan: Scan) -> None:
         """Move all that was used to the youngest generation, and open a new one (inc_max_seq)."""
+        scan.nr_scanned += len(self._where)
         for pfn in list(self._where):
             if scan.referenced(pfn):
                 self._move(pfn, self.max_seq)

@@ -22,6 +22,7 @@ class RandomPolicy(ReclaimPolicy):
         self._flags = node.mem_map.flags
         self._pages: list[Pfn] = []
         self._at: dict[Pfn, int] = {}
+        self._anon: set[Pfn] = set()  # those that go to swap
         self._prng = Prng(0)
 
     def seed(self, number: int) -> None:
@@ -33,6 +34,8 @@ class RandomPolicy(ReclaimPolicy):
         self._flags[pfn] &= ~PG_active
         self._at[pfn] = len(self._pages)
         self._pages.append(pfn)
+        if self._flags[pfn] & PG_swapbacked:
+            self._anon.add(pfn)
 
     put_back = add
 
@@ -41,6 +44,7 @@ class RandomPolicy(ReclaimPolicy):
         self._swap(self._at[pfn], len(self._pages) - 1)
         self._pages.pop()
         del self._at[pfn]
+        self._anon.discard(pfn)
 
     def _swap(self, left: int, right: int) -> None:
         pages, at = self._pages, self._at
@@ -65,8 +69,7 @@ class RandomPolicy(ReclaimPolicy):
 
     def lists(self) -> tuple[int, int, int, int]:
         """All inactive."""
-        anon = sum(1 for pfn in self._pages if self._flags[pfn] & PG_swapbacked)
-        return anon, 0, len(self._pages) - anon, 0
+        return len(self._anon), 0, len(self._pages) - len(self._anon), 0
 
     def pages(self) -> Iterator[Pfn]:
         """As they lie."""
