@@ -62,7 +62,6 @@ def run(kernel: Kernel, run_cpu: RunCpu | None = None) -> int:
         Deadlock, InstructionLimit, TimeLimit.
     """
     turns = Turns(kernel)
-    run_cpu = run_cpu or kernel.cpu.run
     while kernel.exit_code is None:
         task = turns.next_task()
         if task is not None:
@@ -164,9 +163,10 @@ def _pass_on_host_signals(kernel: Kernel) -> None:
                 send_signal(process.threads[0], Siginfo(sig, s.SI_KERNEL), group=True)
 
 
-def _run_slice(kernel: Kernel, task: Task, run_cpu: RunCpu) -> None:
+def _run_slice(kernel: Kernel, task: Task, run_cpu: RunCpu | None = None) -> None:
     """Run *task* until its slice is over, it blocks or it ends."""
     cpu, node = kernel.cpu, kernel.node
+    run_cpu = run_cpu or cpu.run
     end = slice_end(kernel, task)
     while True:
         if task.mm.tlb_dirty:

@@ -136,6 +136,8 @@ class Kernel:
         mm.users -= 1
         if not mm.users:
             task.process.dead_usage.add_memory(mm.min_flt, mm.maj_flt, max(mm.hiwater_rss, mm.rss))
+            self.node.vmstat["pgfault"] += mm.min_flt + mm.maj_flt
+            self.node.vmstat["pgmajfault"] += mm.maj_flt
             mm.destroy()
             self.oom.victims.pop(mm, None)
 

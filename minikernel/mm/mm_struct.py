@@ -273,7 +273,7 @@ class MmStruct:
         """
         if self.sysctl.overcommit_memory == OVERCOMMIT_ALWAYS:
             return
-        if pages > self.node.totalram_pages:
+        if pages > self.node.totalram_pages + self.node.swap.total_pages:
             raise LinuxError(Errno.ENOMEM, f"{pages} pages are more than the machine has")
 
     def accountable(self, file: MappedFile | None, flags: int) -> bool:

@@ -410,7 +410,8 @@ class Node:
                 mark -= mark // 2
             if not (gfp & GFP_MEMALLOC or zone.watermark_ok(order, mark, highest_zone)):
                 continue
-            pfn = self._rmqueue(zone, order)
+            # A batch would leave reserves on the order-0 list, for everybody to take.
+            pfn = zone.buddy.alloc(order) if gfp & GFP_MEMALLOC else self._rmqueue(zone, order)
             if pfn is not None:
                 return pfn
         return None

@@ -200,7 +200,7 @@ class PageTable:
         # All tables first: making one may reclaim pages, and that changes the entries that are to be copied.
         bases = []
         for low, high, address in parts:
-            used = any(ram[low << shift : high << shift])
+            used = ram[low << shift : high << shift] != _ZEROES[: high - low << shift]
             base = dst._descend(address, len(dst._tables) - 1) if used else 0
             if base is None:
                 return None

@@ -243,7 +243,7 @@ def _memory_lines(task: Task) -> list[bytes]:
         (b"VmExe", text),
         (b"VmLib", max(mm.exec_vm - text, 0)),
         (b"VmPTE", mm.pgtable.nr_tables),
-        (b"VmSwap", 0),
+        (b"VmSwap", mm.swapents),
     )
     lines = [b"%s:\t%8d kB" % (name, pages * 4) for name, pages in rows]
     return [

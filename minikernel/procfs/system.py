@@ -10,6 +10,7 @@ from minikernel.kernel import Kernel
 from minikernel.mm.filemap import PageCache
 from minikernel.procfs.node import ProcFs, ProcLink, ProcText
 from minikernel.procfs.sysctl import sysctl_dir
+from minikernel.procfs.vmstat import dirty_pages, node_counters, swaps, vm_events
 from minikernel.procfs.zoneinfo import zoneinfo
 
 _FIRST_INO: Final = 0xF000_0010
@@ -46,12 +47,12 @@ def system_files(sb: ProcFs, kernel: Kernel) -> dict[bytes, Inode]:
         b"partitions": lambda: b"major minor  #blocks  name\n\n",
         b"softirqs": lambda: _SOFTIRQS,
         b"stat": lambda: _stat(kernel),
-        b"swaps": lambda: b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n",
+        b"swaps": lambda: swaps(kernel),
         b"uptime": lambda: _uptime(kernel),
         b"version": lambda: (
             b"Linux version %s (minikernel@minikernel) (python) %s\n" % (KERNEL_RELEASE, KERNEL_VERSION)
         ),
-        b"vmstat": lambda: b"".join(b"%s %d\n" % row for row in (*_vmstat(kernel), *_vm_events(kernel))),
+        b"vmstat": lambda: b"".join(b"%s %d\n" % row for row in (*_vmstat(kernel), *vm_events(kernel))),
         b"zoneinfo": lambda: zoneinfo(kernel, _vmstat(kernel)),
     }
     files: dict[bytes, Inode] = {}
@@ -159,24 +160,26 @@ def _meminfo(kernel: Kernel) -> bytes:
     mapped = sum(mm.rss_file + mm.rss_shmem for mm in spaces.values())
     tables = sum(mm.pgtable.nr_tables + 1 for mm in spaces.values())
     free = node.nr_free
+    inactive_anon, active_anon, inactive_file, active_file, unevictable = node.lru.lists()
+    swap = node.swap
     rows = (
         ("MemTotal", node.totalram_pages),
         ("MemFree", free),
         ("MemAvailable", free + cached - shmem),
         ("Buffers", 0),
         ("Cached", cached),
-        ("SwapCached", 0),
-        ("Active", anon),
-        ("Inactive", cached),
-        ("Active(anon)", anon),
-        ("Inactive(anon)", shmem),
-        ("Active(file)", 0),
-        ("Inactive(file)", cached - shmem),
-        ("Unevictable", 0),
-        ("Mlocked", 0),
-        ("SwapTotal", 0),
-        ("SwapFree", 0),
-        ("Dirty", 0),
+        ("SwapCached", len(swap.cache)),
+        ("Active", active_anon + active_file),
+        ("Inactive", inactive_anon + inactive_file),
+        ("Active(anon)", active_anon),
+        ("Inactive(anon)", inactive_anon),
+        ("Active(file)", active_file),
+        ("Inactive(file)", inactive_file),
+        ("Unevictable", unevictable),
+        ("Mlocked", unevictable),
+        ("SwapTotal", swap.total_pages),
+        ("SwapFree", swap.nr_free),
+        ("Dirty", dirty_pages(kernel)),
         ("Writeback", 0),
         ("AnonPages", anon),
         ("Mapped", mapped),
@@ -243,26 +246,15 @@ def _vmstat(kernel: Kernel) -> tuple[tuple[bytes, int], ...]:
     """vmstat_show, the counts of pages that exist."""
     cached, shmem = cached_pages(kernel)
     spaces = {id(task.mm): task.mm for task in kernel.tasks.values() if task.has_mm}
+    lists = node_counters(kernel)
     return (
         (b"nr_free_pages", kernel.node.nr_free),
         (b"nr_anon_pages", sum(mm.rss_anon for mm in spaces.values())),
         (b"nr_mapped", sum(mm.rss_file + mm.rss_shmem for mm in spaces.values())),
         (b"nr_file_pages", cached),
-        (b"nr_dirty", 0),
+        (b"nr_dirty", dirty_pages(kernel)),
         (b"nr_writeback", 0),
         (b"nr_shmem", shmem),
         (b"nr_page_table_pages", sum(mm.pgtable.nr_tables + 1 for mm in spaces.values())),
-    )
-
-
-def _vm_events(kernel: Kernel) -> tuple[tuple[bytes, int], ...]:
-    """Its counts of events."""
-    spaces = {id(task.mm): task.mm for task in kernel.tasks.values() if task.has_mm}
-    return (
-        (b"pgpgin", 0),
-        (b"pgpgout", 0),
-        (b"pswpin", 0),
-        (b"pswpout", 0),
-        (b"pgfault", sum(mm.min_flt + mm.maj_flt for mm in spaces.values())),
-        (b"pgmajfault", sum(mm.maj_flt for mm in spaces.values())),
+        *lists,
     )

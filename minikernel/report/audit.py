@@ -36,10 +36,15 @@ def validate_machine(kernel: Kernel) -> None:
         assert mm.users == users, f"validate_machine: an address space has {mm.users} users, {users} tasks use it"
     for task in tasks:
         _validate_task(kernel, task)
-    kthreads = [kernel.kswapd.task] if kernel.kswapd is not None else []
+    kthreads = kernel_threads(kernel)
     assert len(kernel.scheduler.queue) == sum(task.state is TaskState.RUNNING for task in (*tasks, *kthreads)), (
         "validate_machine: the run queue has other tasks than those that run"
     )
+
+
+def kernel_threads(kernel: Kernel) -> list[Task]:
+    """Tasks of the kernel itself: they stay when all processes are gone."""
+    return [kernel.kswapd.task] if kernel.kswapd is not None else []
 
 
 def _validate_task(kernel: Kernel, task: Task) -> None:
@@ -56,7 +61,7 @@ def assert_nothing_left(kernel: Kernel, tables: int) -> None:
     """Assert that the machine, after power_off, holds nothing of its tasks; *tables*: ``table_frames`` after boot."""
     assert not kernel.tasks, f"assert_nothing_left: tasks {sorted(kernel.tasks)}"
     assert not kernel.reaper.children, "assert_nothing_left: processes nobody waits for"
-    kthreads = [kernel.kswapd.task] if kernel.kswapd is not None else []
+    kthreads = kernel_threads(kernel)
     assert all(task in kthreads for task in kernel.scheduler.queue), "assert_nothing_left: the run queue is not empty"
     assert not kernel.oom.victims, "assert_nothing_left: a victim of the OOM killer is not forgotten"
     assert not kernel.futexes, f"assert_nothing_left: {len(kernel.futexes)} futexes"
@@ -94,7 +99,7 @@ def _assert_nobody_waits(kernel: Kernel) -> None:
         if isinstance(thing, WaitQueue):
             for waiter in thing.waiters:
                 assert not isinstance(waiter, Leg), "assert_nothing_left: a poll stands in a wait queue"
-                ours = isinstance(waiter, Task) and waiter.kernel is kernel
+                ours = isinstance(waiter, Task) and waiter.kernel is kernel and waiter not in kernel_threads(kernel)
                 assert not ours, f"assert_nothing_left: a dead task stands in a wait queue: {waiter}"
         elif isinstance(thing, EpollFile) and thing.inode.sb.services is kernel:
             assert not thing.items, "assert_nothing_left: a released epoll watches files"

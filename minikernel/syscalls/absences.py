@@ -15,7 +15,6 @@ _NEVER: Final = "never part of Linux"
 _NO_SOCKETS: Final = "no sockets: programs that only probe (nscd, syslog) go on without"
 _NO_SYSV: Final = "no System V IPC"
 _NO_MQ: Final = "no message queues"
-_NO_SWAP: Final = "no swap"
 _ONE_NAMESPACE: Final = "one set of namespaces"
 _NO_HANDLES: Final = "no file handles"
 _NO_XATTRAT: Final = "as before Linux 6.13"
@@ -153,8 +152,6 @@ ENTRIES: tuple[Entry, ...] = (
     absent("mq_timedreceive_time64", _NO_MQ),
     absent("mq_notify", _NO_MQ),
     absent("mq_getsetattr", _NO_MQ),
-    absent("swapon", _NO_SWAP),
-    absent("swapoff", _NO_SWAP),
     absent("setns", _ONE_NAMESPACE),
     absent("pivot_root", _ONE_NAMESPACE),
     absent("mount", _ONE_NAMESPACE),

@@ -37,6 +37,7 @@ from minikernel.syscalls import (
     sigaction,
     signalfd,
     sigsend,
+    swap,
     time,
     timerfd,
 )
@@ -74,6 +75,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     *sched.ENTRIES,
     *machine.ENTRIES,
     *prctl.ENTRIES,
+    *swap.ENTRIES,
     *misc.ENTRIES,
 )
 
