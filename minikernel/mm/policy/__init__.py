@@ -37,10 +37,9 @@ def find_policy(name: str) -> type[ReclaimPolicy]:
         known = "; ".join(f"{each.name} ({each.summary})" for each in map(find_policy, POLICIES))
         raise ValueError(f"no policy {name!r}; there are {known}")
     module, _, member = place.partition(":")
-    here = os.getcwd() if name not in POLICIES else ""  # noqa: PTH109 - pathlib costs every start 7 ms
-    if here and here not in sys.path:
-        sys.path.append(here)  # an installed command does not look where it is called
     try:
+        if name not in POLICIES and (here := os.getcwd()) not in sys.path:  # noqa: PTH109 - pathlib costs 7 ms
+            sys.path.append(here)  # an installed command does not look where it is called
         found = getattr(import_module(module), member)
     except Exception as error:  # noqa: BLE001 - somebody else's module may do anything while it is imported
         raise ValueError(f"policy {name!r}: {type(error).__name__}: {_first_line(error)}") from None
