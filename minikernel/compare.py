@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 JSON_VERSION: Final = 1
 _MIB: Final = 1 << 20
-_MAX_RAM: Final = 3 << 30
-_LEAST_RAM: Final = 256 << 20  # of the run that references are taken from
 _NO_EXTRAS: Final = argparse.Namespace(stats=None, strace=False, explain=False)
 _COLUMNS: Final = (
     ("minor_faults", "minor"),
@@ -82,7 +80,6 @@ class Best:
     uses: int
     samples: int
     interval: int
-    ram: int
 
 
 def compare_command(config: Config, options: argparse.Namespace) -> int:
@@ -271,26 +268,18 @@ def _watch_resident(node: "Node") -> list[int]:
 # ---- the optimum
 
 
-def _find_best(config: Config, frames: int, interval: int) -> Best | None:
-    """The least that *frames* frames could have cost; None: not even the largest machine runs without reclaim."""
-    wanted = config.ram + sum(area.size for area in config.swap)
-    ram = min(max(4 * wanted, _LEAST_RAM), _MAX_RAM)
-    while True:
-        roomy = replace(config, ram=ram, max_memory=None, policy="two-list")
-        with tempfile.TemporaryFile() as output:
-            told = _in_child(lambda roomy=roomy: _refer(roomy, frames, interval), output)  # type: ignore[misc]
-            if told is None or "failed" in told:
-                _copy(output, sys.stderr.buffer)
-                raise Failed(told["failed"] if told else _complain("the run for the references has died"))
-        if not told.pop("reclaimed"):
-            return Best(**told)
-        if ram == _MAX_RAM:
-            return None
-        ram = min(4 * ram, _MAX_RAM)
+def _find_best(config: Config, frames: int, interval: int) -> Best:
+    """The least that *frames* frames could have cost.  Raises Failed."""
+    with tempfile.TemporaryFile() as output:
+        told = _in_child(lambda: _refer(replace(config, policy="fifo"), frames, interval), output)
+        if told is None or "failed" in told:
+            _copy(output, sys.stderr.buffer)
+            raise Failed(told["failed"] if told else _complain("the run for the references has died"))
+        return Best(**told)
 
 
 def _refer(config: Config, frames: int, interval: int) -> dict[str, int]:
-    """Record the references of a run with RAM enough, and play them: the fields of Best, and what was reclaimed."""
+    """Record the references of a run, and play them: the fields of Best."""
     from minikernel.report.belady import simulate_lru, simulate_min
     from minikernel.report.references import References
 
@@ -305,7 +294,6 @@ def _refer(config: Config, frames: int, interval: int) -> dict[str, int]:
     samples = references.samples
     least = simulate_min(samples, frames)
     return {
-        "reclaimed": kernel.node.vmstat["pgsteal_kswapd"] + kernel.node.vmstat["pgsteal_direct"],
         "frames": frames,
         "min_refaults": least.back,
         "lru_refaults": simulate_lru(samples, frames).back,
@@ -313,7 +301,6 @@ def _refer(config: Config, frames: int, interval: int) -> dict[str, int]:
         "uses": references.nr_uses,
         "samples": len(samples),
         "interval": interval,
-        "ram": config.ram,
     }
 
 
@@ -341,11 +328,10 @@ def _footer(config: Config, runs: Sequence[Run], best: Best | None) -> str:
     """How the optimum was found, in one line."""
     if not _pressed(runs):
         return f"No run had to reclaim a page: the program fits into {config.ram // _MIB} MiB.\n"
-    if best is None:
-        return f"No optimum: its references are taken without reclaim, and {_MAX_RAM // _MIB} MiB are not enough.\n"
+    assert best is not None, "_footer: runs without an optimum"
     return (
         f"MIN (Belady's optimum) and LRU: {best.uses:,} uses of {best.pages:,} pages, from the accessed bits every "
-        f"{best.interval:,} instructions, and from read and write, of a run with {best.ram // _MIB} MiB; "
+        f"{best.interval:,} instructions, and from read and write, of one more run; "
         f"replayed with {best.frames:,} frames, the most that the program and caches had above.\n"
     )
 

@@ -2,16 +2,17 @@
 
     references = References(kernel, 50_000);  ...System.run(references.run_cpu)...;  references.samples
 
-The machine needs RAM enough: a page is then one frame from its first use to its end, so a frame and the use that it was
-handed out for name it.  Uses by the program are found in the accessed bits, harvested every so many instructions: when
-within such a sample is not known, nor how often.  Uses by read and write are told by the page cache.  Everything in a
-sample was really used; pages that a fault only mapped along are not in it, and a use by the kernel on the program's
-behalf (of a buffer) is not seen.
+The machine reclaims first in, first out, for which no bit is looked at that is harvested here.  A page is named by a
+number, which stays with a frame until that is freed, and with what was evicted until it is back.  Uses by the program
+are found in the accessed bits, harvested every so many instructions, and before a page goes: when within such a sample
+is not known, nor how often.  Uses by read and write are told by the page cache.  Everything in a sample was really
+used; pages that a fault only mapped along are not in it, and a use by the kernel on the program's behalf (of a buffer)
+is not seen.
 """
 
 from array import array
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from emu.exits import BudgetSpent, CpuExit
 from emu.x86 import PAGE_SHIFT, PAGE_SIZE, PTE_A, Pfn, VirtAddr
@@ -21,6 +22,8 @@ from minikernel.mm.filemap import PageCache
 from minikernel.mm.lru import PageLru
 from minikernel.mm.page import PG_referenced
 from minikernel.mm.page_alloc import Node
+from minikernel.mm.policy.base import Scan
+from minikernel.mm.policy.fifo import FifoPolicy
 from minikernel.mm.young import harvest_young
 
 if TYPE_CHECKING:
@@ -30,30 +33,58 @@ if TYPE_CHECKING:
 _WINDOW: Final = FAULT_AROUND_PAGES << PAGE_SHIFT
 
 
+class _Name(NamedTuple):
+    """What is remembered of an evicted page."""
+
+    page: int
+
+
+class _ListeningFifo(FifoPolicy):
+    """Tells what goes and comes back."""
+
+    def __init__(self, node: Node, references: "References") -> None:
+        super().__init__(node)
+        self._references = references
+
+    def victims(self, scan: Scan) -> Iterator[Pfn]:
+        for pfn in super().victims(scan):
+            if scan.referenced(pfn):
+                self._references.use(pfn)
+            yield pfn
+
+    def evicted(self, pfn: Pfn) -> _Name:
+        return _Name(self._references.page_in.pop(pfn))
+
+    def refault(self, pfn: Pfn, shadow: object) -> None:
+        assert isinstance(shadow, _Name), "_ListeningFifo.refault: another policy's shadow"
+        self._references.resume(pfn, shadow.page)
+
+
 class _ListeningLru(PageLru):
     """Tells which frames begin a life, and each use by a system call.
 
     Every page of a file keeps PG_referenced, so that each use comes to mark_accessed.
     """
 
-    __slots__ = ("_used",)
+    __slots__ = ("_use",)
 
-    def __init__(self, node: Node, begun: Callable[[Pfn], None], used: Callable[[Pfn], None]) -> None:
+    def __init__(self, node: Node, references: "References") -> None:
         super().__init__(node)
-        self._used = used
+        self._use = references.use
+        self.policy = _ListeningFifo(node, references)
         keep = self.note
 
         def note(pfn: Pfn) -> None:
             keep(pfn)
-            begun(pfn)
+            references.begin(pfn)
             if isinstance(node.mem_map.owner[pfn], PageCache):
                 node.mem_map.flags[pfn] |= PG_referenced
 
         self.note = note
 
     def mark_accessed(self, pfn: Pfn) -> None:
-        """Told, and nothing else: nobody reclaims here."""
-        self._used(pfn)
+        """Told, and nothing else: it makes no difference here."""
+        self._use(pfn)
 
 
 class References:
@@ -64,14 +95,15 @@ class References:
         self._kernel = kernel
         self._interval = interval
         self._due = kernel.cpu.icount + interval
-        self._page_in: dict[Pfn, int] = {}
+        self.page_in: dict[Pfn, int] = {}
+        self._resumed: set[Pfn] = set()
         self._nr_pages = 0
         self._current: dict[int, None] = {}
         self._harvested: list[int] = []
         self._mm: MmStruct | None = None  # whose entries have the bits since the last harvest
         self.samples: list[array[int]] = []
         assert not kernel.node.lru.pending, "References: the machine runs already"
-        kernel.node.lru = _ListeningLru(kernel.node, self._begin, self._use)
+        kernel.node.lru = _ListeningLru(kernel.node, self)
 
     @property
     def nr_uses(self) -> int:
@@ -80,12 +112,23 @@ class References:
 
     # ---- what is heard
 
-    def _begin(self, pfn: Pfn) -> None:
-        self._page_in[pfn] = self._nr_pages
+    def begin(self, pfn: Pfn) -> None:
+        """A frame is handed out: for a new page, unless one was brought back into it just now."""
+        if pfn in self._resumed:
+            self._resumed.remove(pfn)
+            return
+        self.page_in[pfn] = self._nr_pages
         self._nr_pages += 1
 
-    def _use(self, pfn: Pfn) -> None:
-        page = self._page_in.get(pfn)
+    def resume(self, pfn: Pfn, page: int) -> None:
+        """An evicted page is back, in *pfn*: from a file, which has begun, or from swap, which will."""
+        self.page_in[pfn] = page
+        if self._kernel.node.mem_map.owner[pfn] is None:
+            self._resumed.add(pfn)
+
+    def use(self, pfn: Pfn) -> None:
+        """The page in *pfn* is used, if one of ours is there."""
+        page = self.page_in.get(pfn)
         if page is not None:
             self._current[page] = None
 
@@ -124,7 +167,7 @@ class References:
         if self._mm is None:
             return
         for pfn in harvest_young(self._mm.pgtable):
-            page = self._page_in.get(pfn)
+            page = self.page_in.get(pfn)
             if page is not None:
                 self._harvested.append(page)
         self._kernel.cpu.flush_tlb()

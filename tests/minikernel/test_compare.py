@@ -78,7 +78,7 @@ def test_a_kswapd_that_works_by_the_clock_keeps_no_machine_alive(overcommit: dic
 
 @pytest.mark.slow
 def test_listening_changes_nothing_and_hears_every_page(overcommit: dict[str, Target]) -> None:
-    config = Config(argv=(bytes(overcommit["x86-64"].path), b"4"), ram=64 << 20)
+    config = pressed(overcommit["x86-64"].path, "fifo")
     counts = []
     for interval in (0, 10_000, 1_000_000):
         with streams(b""), System(config) as system:
@@ -91,9 +91,12 @@ def test_listening_changes_nothing_and_hears_every_page(overcommit: dict[str, Ta
                 assert system.run(references.run_cpu) == 0
                 references.finish()
                 used = set().union(*references.samples)
-                assert len(used) > 1024
-                assert references.nr_uses > 1024 * 2.5
-            counts.append((system.kernel.cpu.icount, system.kernel.clock.now_ns(), system.kernel.nr_syscalls))
+                assert 4096 < len(used) < 4096 + 300
+                assert references.nr_uses > 4096 * 2.4
+                system.kernel.node.lru.validate()
+            stat = system.kernel.node.vmstat
+            swapped = (stat["pswpin"], stat["pswpout"])
+            counts.append((system.kernel.cpu.icount, system.kernel.clock.now_ns(), *swapped))
         system.kernel.cpu.close()
     assert len(set(counts)) == 1
 

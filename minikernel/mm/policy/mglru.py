@@ -142,13 +142,21 @@ class MglruPolicy(ReclaimPolicy):
         left = [scan.quota(sum(map(len, gens.values()))) for gens in self._gens]
         if not scan.may_swap or not self._node.vm.swappiness:
             left[_ANON] = 0
+        walks = 0
         while not scan.is_done and any(left):
-            kind = self._kind_to_scan() if all(left) else int(not left[_ANON])
-            left[kind] -= 1
-            oldest = self._oldest(scan, kind)
-            if not oldest:
-                left[kind] = 0
+            preferred = self._kind_to_scan()
+            for kind in (preferred, 1 - preferred):
+                oldest = self._oldest(kind) if left[kind] else None
+                if oldest:
+                    break
+            else:
+                # Two walks make everything that nobody uses old.
+                if walks == MIN_NR_GENS:
+                    return
+                walks += 1
+                self._age(scan)
                 continue
+            left[kind] -= 1
             pfn = next(iter(oldest))
             scan.nr_scanned += 1
             if self._is_wanted(scan, pfn, kind):
@@ -180,17 +188,14 @@ class MglruPolicy(ReclaimPolicy):
         price = _MAX_SWAPPINESS - swappiness
         return int(anon.is_cheaper(file, tier=0, other_tier=0, gain=swappiness, other_gain=price))
 
-    def _oldest(self, scan: Scan, kind: int) -> Generation:
-        """The oldest generation with pages, after an aging walk if only the youngest are left; empty: no pages."""
-        gens = self._gens[kind]
-        while any(gens.values()):
-            if self.max_seq - self.min_seq[kind] < MIN_NR_GENS:
-                self._age(scan)
-            elif gens[self.min_seq[kind]]:
-                break
-            else:
-                self._retire(kind)
-        return gens[self.min_seq[kind]]
+    def _oldest(self, kind: int) -> Generation | None:
+        """The oldest generation with pages; None: only the youngest have any (scan_folios)."""
+        while self.max_seq - self.min_seq[kind] >= MIN_NR_GENS:
+            oldest = self._gens[kind][self.min_seq[kind]]
+            if oldest:
+                return oldest
+            self._retire(kind)
+        return None
 
     def _retire(self, kind: int) -> None:
         """The oldest generation ends; its pages, if any, go to the next (inc_min_seq)."""
