@@ -89,6 +89,7 @@ check: format lint types imports test ## what CI runs
 bench: setup ## times beside native, qemu-user and bare Unicorn; BENCH_ARGS='--only null_call --json FILE'
 	@$(PY) -m guest.builder --bench
 	$(PY) -m bench.bench $(BENCH_ARGS)
+	$(PY) -m bench.kernel
 
 .PHONY: clean
 clean: ## forget what was built and fetched

@@ -51,6 +51,7 @@ TOPICS: Final = (
     "process",
     "thread",
     "pressure",
+    "ipc",
 )
 # -w: the programs do wrong things on purpose, and every compiler has its own idea of which.
 FLAGS: Final = (

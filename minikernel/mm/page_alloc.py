@@ -28,6 +28,7 @@ from minikernel.mm.gfp import (
 from minikernel.mm.knobs import VmKnobs
 from minikernel.mm.layout import KernelLayout
 from minikernel.mm.lru import PageLru
+from minikernel.mm.overcommit import VmSysctl
 from minikernel.mm.page import (
     PG_CHECK_AT_FREE,
     MemMap,
@@ -93,6 +94,7 @@ class Node:
         "vm",
         "vmstat",
         "wake_kswapd",
+        "vm_sysctl",
         "zero_pfn",
         "zones",
     )
@@ -132,6 +134,8 @@ class Node:
         assert zero_pfn is not None, "Node: no frame for the zero page"
         self.zero_pfn = zero_pfn
         self._flags[zero_pfn] |= PG_reserved
+        self.vm_sysctl = VmSysctl()
+        self.vm_sysctl.init_reserves(self.nr_free)
 
     def _make_zones(self) -> tuple[Zone, ...]:
         """The zones of the layout, cut to the RAM there is, with all of it free."""

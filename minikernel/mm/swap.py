@@ -104,10 +104,12 @@ class SwapSpace:
     def _enlist(self, area: SwapArea) -> None:
         self.order.append(area)
         self.order.sort(key=lambda each: -each.priority)
+        self._node.vm_sysctl.total_swap_pages = self.total_pages
 
     def retire(self, area: SwapArea) -> None:
         """No new page goes to *area* (the first step of swapoff)."""
         self.order.remove(area)
+        self._node.vm_sysctl.total_swap_pages = self.total_pages
 
     def reinstate(self, area: SwapArea) -> None:
         """Swapoff failed: *area* is in use again."""

@@ -656,3 +656,83 @@ def test_the_machine_gives_its_swap_files_back() -> None:
     machine.node.swap.remove(gone)
     machine.node.swap.close()
     assert all(store.closed for store in stores)
+
+
+def test_a_page_that_is_locked_before_anybody_asks_is_unevictable_at_once(machine: Machine) -> None:
+    mm = anon(machine, 1)
+    pfn = pfn_of(mm, BASE)
+    assert pfn in machine.node.lru.pending
+    machine.node.lru.mlock(pfn)
+    assert lists(machine) == (0, 0, 0, 0, 1)
+    machine.validate()
+
+
+def test_the_active_list_feeds_the_inactive_one(machine: Machine) -> None:
+    mm = anon(machine, 300)
+    machine.node.lru.drain()
+    for page in range(200):
+        machine.node.lru.policy.accessed(pfn_of(mm, at(page)))
+        mm.pgtable.update(at(page), clear=PTE_A)
+    assert lists(machine)[:2] == (100, 200)
+    scan = scan_of(machine, 64)
+    scan.priority = 0
+    for pfn in machine.node.lru.policy.victims(scan):
+        machine.node.mem_map.flags[pfn] &= ~PG_lru
+        machine.node.lru.put_back(pfn)
+    assert lists(machine)[1] < 200
+    machine.validate()
+
+
+def test_fork_of_a_mapping_in_ram_beside_one_in_swap(machine: Machine) -> None:
+    mm = anon(machine, 1)
+    map_fixed(mm, at(4), 1)
+    poke(mm, at(4), 4)
+    assert machine.node.reclaim_pages is not None
+    machine.node.reclaim_pages([pfn_of(mm, at(4))])
+    child = dup_mm(mm)
+    machine.mms.append(child)
+    assert [peek(child, at(0)), peek(child, at(4))] == [0, 4]
+    machine.validate()
+
+
+def test_paging_out_takes_unused_pages_and_skips_what_is_on_no_list(machine: Machine) -> None:
+    mm = anon(machine, 2)
+    mm.pgtable.update(at(1), clear=PTE_A)
+    assert machine.node.reclaim_pages is not None
+    assert machine.node.reclaim_pages([machine.node.zero_pfn]) == 0
+    do_madvise(mm, BASE, 2 * PAGE_SIZE, MADV_PAGEOUT)
+    assert mm.swapents == 2
+
+
+def test_a_shrinker_can_be_enough(machine: Machine) -> None:
+    """Nothing is on the lists; the kernel's own caches give what is needed."""
+    hoard = [machine.node.alloc_page(GFP_KERNEL) for _ in range(64)]
+
+    def shrink(_priority: int) -> int:
+        for pfn in hoard:
+            assert pfn is not None
+            machine.node.put_page(pfn)
+        hoard.clear()
+        return 64
+
+    machine.node.shrinkers.append(shrink)
+    assert Vmscan(machine.node).try_to_free_pages(0, GFP_KERNEL) == 64
+
+
+def test_evictions_that_leave_the_inactive_list_short_make_it_refill(machine: Machine) -> None:
+    mm = anon(machine, 60)
+    machine.node.lru.drain()
+    for page in range(28):
+        machine.node.lru.policy.accessed(pfn_of(mm, at(page)))
+    for page in range(60):
+        mm.pgtable.update(at(page), clear=PTE_A)
+    scan = scan_of(machine, 8)
+    scan.priority = 0
+    taken = 0
+    for pfn in machine.node.lru.policy.victims(scan):
+        machine.node.mem_map.flags[pfn] &= ~PG_lru
+        taken += evict(scan, pfn) is Verdict.FREED
+        scan.nr_reclaimed = taken
+    assert taken == 8
+    assert lists(machine)[:2] == (52, 0), "all that was active came along"
+    machine.validate()

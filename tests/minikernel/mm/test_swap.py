@@ -448,3 +448,24 @@ def test_damage_is_found(harm, message: str) -> None:  # type: ignore[no-untyped
     harm(machine.node.swap)
     with pytest.raises(AssertionError, match=message):
         machine.validate()
+
+
+def test_swapoff_leaves_what_is_in_other_areas() -> None:
+    machine = Machine()
+    machine.swapon(100, 1)
+    machine.swapon(100, 1)
+    mm = machine.mm()
+    shared = machine.file(4 * PAGE_SIZE)
+    map_fixed(mm, at(0), 4)
+    map_fixed(mm, at(4), 4, RW, MAP_SHARED, shared)
+    for page in range(8):
+        poke(mm, at(page), page)
+    child = dup_mm(mm)
+    machine.mms.append(child)
+    page_out(machine, mm, *range(8))
+    assert [peek(child, at(page)) for page in range(4)] == [0, 1, 2, 3]  # in the swap cache
+    swapoff(machine.node, machine.node.swap.order[0])
+    assert mm.swapents == 2
+    assert len(shared.cache.swapped) == 2
+    machine.validate()
+    assert [peek(mm, at(page)) for page in range(8)] == list(range(8))
