@@ -16,7 +16,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import IO, TYPE_CHECKING, Final, TypeVar
 
 from minikernel.boot import System
@@ -24,22 +24,14 @@ from minikernel.config import Config
 from minikernel.events import Event, FaultKind, MmFaultResolved
 from minikernel.mm.page import PG_lru
 from minikernel.mm.policy import POLICIES, find_policy
+from minikernel.report.comparison import Best, Run, json_text, pressed, table
 from minikernel.runner import EXIT_FAILURE, Listeners, boot, load, run_to_status
 
 if TYPE_CHECKING:
     from minikernel.mm.page_alloc import Node
 
-JSON_VERSION: Final = 1
 _MIB: Final = 1 << 20
 _NO_EXTRAS: Final = argparse.Namespace(stats=None, strace=False, explain=False)
-_COLUMNS: Final = (
-    ("minor_faults", "minor"),
-    ("major_faults", "major"),
-    ("refaults", "refaults"),
-    ("pages_swapped_out", "swapped out"),
-    ("pages_swapped_in", "swapped in"),
-    ("file_pages_reread", "re-read"),
-)
 T = TypeVar("T")
 
 
@@ -49,37 +41,6 @@ class Failed(Exception):  # noqa: N818 - it carries the status to end with
     def __init__(self, status: int) -> None:
         super().__init__(status)
         self.status = status
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What one policy did.  Pages, but for *time_ns*; *resident*: the most that the program and caches had at once."""
-
-    policy: str
-    status: int
-    minor_faults: int
-    major_faults: int
-    refaults: int
-    pages_swapped_out: int
-    pages_swapped_in: int
-    file_pages_reread: int
-    pages_scanned: int
-    pages_reclaimed: int
-    time_ns: int
-    resident: int
-
-
-@dataclass(frozen=True, slots=True)
-class Best:
-    """Refaults that could not be avoided, and LRU's, with *frames* frames, for the references of one run."""
-
-    frames: int
-    min_refaults: int
-    lru_refaults: int
-    pages: int
-    uses: int
-    samples: int
-    interval: int
 
 
 def compare_command(config: Config, options: argparse.Namespace) -> int:
@@ -95,22 +56,18 @@ def compare_command(config: Config, options: argparse.Namespace) -> int:
     try:
         with tempfile.TemporaryFile() as shown:
             runs, differing = _run_all(config, names, shown)
-            best = _find_best(config, max(run.resident for run in runs), options.sample) if _pressed(runs) else None
+            best = _find_best(config, max(run.resident for run in runs), options.sample) if pressed(runs) else None
     except Failed as failure:
         return failure.status
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     if options.json:
-        print(_json_text(config, runs, best, differing))
+        print(json_text(config, runs, best, differing))
     else:
-        print(_table(config, runs, best), end="")
+        print(table(config, runs, best), end="")
     if differing:
         return _complain(f"THE RUNS DIFFER: output or status under {', '.join(differing)} is not as under {names[0]}")
     return runs[0].status
-
-
-def _pressed(runs: Sequence[Run]) -> bool:
-    return any(run.pages_reclaimed for run in runs)
 
 
 def _run_all(config: Config, names: Sequence[str], shown: IO[bytes]) -> tuple[list[Run], list[str]]:
@@ -304,50 +261,7 @@ def _refer(config: Config, frames: int, interval: int) -> dict[str, int]:
     }
 
 
-# ---- what is printed
-
-
-def _table(config: Config, runs: Sequence[Run], best: Best | None) -> str:
-    rows = [("policy", *(title for _, title in _COLUMNS), "scanned/taken", "time [ms]")]
-    for run in runs:
-        ratio = f"{run.pages_scanned / run.pages_reclaimed:.2f}" if run.pages_reclaimed else "-"
-        counts = [f"{getattr(run, field):,}" for field, _ in _COLUMNS]
-        rows.append((run.policy, *counts, ratio, f"{run.time_ns / 1e6:,.3f}"))
-    if best is not None:
-        for name, refaults in (("MIN", best.min_refaults), ("LRU", best.lru_refaults)):
-            rows.append((name, "", "", f"{refaults:,}", "", "", "", "", ""))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for name, *cells in rows:
-        words = [name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))]
-        lines.append("  ".join(words).rstrip() + "\n")
-    return "".join(lines) + _footer(config, runs, best)
-
-
-def _footer(config: Config, runs: Sequence[Run], best: Best | None) -> str:
-    """How the optimum was found, in one line."""
-    if not _pressed(runs):
-        return f"No run had to reclaim a page: the program fits into {config.ram // _MIB} MiB.\n"
-    assert best is not None, "_footer: runs without an optimum"
-    return (
-        f"MIN (Belady's optimum) and LRU: {best.uses:,} uses of {best.pages:,} pages, from the accessed bits every "
-        f"{best.interval:,} instructions, and from read and write, of one more run; "
-        f"replayed with {best.frames:,} frames, the most that the program and caches had above.\n"
-    )
-
-
-def _json_text(config: Config, runs: Sequence[Run], best: Best | None, differing: Sequence[str]) -> str:
-    return json.dumps(
-        {
-            "version": JSON_VERSION,
-            "argv": [os.fsdecode(word) for word in config.argv],
-            "ram": config.ram,
-            "differing": list(differing),
-            "runs": [asdict(run) for run in runs],
-            "best": asdict(best) if best else None,
-        },
-        indent=1,
-    )
+# ---- output
 
 
 def _copy(source: IO[bytes], target: IO[bytes]) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from guest.builder import ROOT, Target, build_all, programs, targets
 from minikernel.boot import System
 from minikernel.config import Config, Swap
+from minikernel.events import Event, MmVmscan
 from minikernel.mm.policy import POLICIES, find_policy
 from minikernel.report.references import References
 from tests.minikernel.machine import run_and_audit, shell, streams
@@ -71,6 +73,23 @@ def test_a_kswapd_that_works_by_the_clock_keeps_no_machine_alive(overcommit: dic
     done = minikernel("run", *PRESSURE, "--policy", "linux-2.0", str(overcommit["x86-64"].path), "16", "pause")
     assert (done.returncode, done.stdout) == (125, EXPECTED.decode())
     assert "nothing can wake them" in done.stderr
+
+
+@pytest.mark.slow
+def test_linux_2_0s_kswapd_takes_3_or_6_pages_at_a_time(overcommit: dict[str, Target]) -> None:
+    taken = Counter[int]()
+
+    def listen(_icount: int, _pid: int, event: Event) -> None:
+        if isinstance(event, MmVmscan) and event.by == "kswapd":
+            taken[event.nr_reclaimed] += 1
+
+    with streams(b""), System(pressed(overcommit["x86-64"].path, "linux-2.0")) as system:
+        system.exec_init()
+        system.kernel.tracer.sink = listen
+        assert system.run() == 0
+    system.kernel.cpu.close()
+    assert taken[6] > 10
+    assert set(taken) <= {3, 6}
 
 
 # ---- the reference string
@@ -207,6 +226,25 @@ def test_the_tutorials_policy_works(overcommit: dict[str, Target], tmp_path: Pat
     fifo, mine = json.loads(done.stdout)["runs"]
     assert mine["policy"] == "mine:FilesFirst"
     assert 0 < mine["refaults"] != fifo["refaults"]
+
+
+@pytest.mark.slow
+def test_a_policy_that_fails_while_it_works_ends_the_comparison(overcommit: dict[str, Target], tmp_path: Path) -> None:
+    """It is part of the kernel then: a panic, told once."""
+    code = """
+from minikernel.mm.policy.fifo import FifoPolicy
+
+class Bad(FifoPolicy):
+    def victims(self, scan):
+        raise KeyError("lost")
+"""
+    (tmp_path / "mine.py").write_text(code)
+    words = ("compare", "--policy", "fifo,mine:Bad", *PRESSURE, str(overcommit["x86-64"].path), "16")
+    done = minikernel(*words, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr.startswith(EXPECTED.decode())
+    assert "KeyError: 'lost'" in done.stderr
+    assert done.stderr.endswith("minikernel: the run under mine:Bad has died\n")
 
 
 @pytest.mark.parametrize(
