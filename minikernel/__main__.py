@@ -40,7 +40,9 @@ _MAX_PRIORITY = 32767  # of a swap area
 _LONGEST = 1e9  # seconds
 _RUN_USAGE = "minikernel run [OPTIONS] [--] PROGRAM [ARGS...]"
 _DEBUG_USAGE = "minikernel debug [OPTIONS] [--] PROGRAM [ARGS...]"
+_COMPARE_USAGE = "minikernel compare [--policy A,B,...] [OPTIONS] [--] PROGRAM [ARGS...]"
 _RECORD_USAGE = "minikernel record -o TRACE [OPTIONS] [--] PROGRAM [ARGS...]"
+_SAMPLE = 50_000  # instructions
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -158,6 +160,12 @@ def _parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
     )  # fmt: skip
+    _add_compare(
+        commands.add_parser(
+            "compare", help="run a program under several reclaim policies", usage=_COMPARE_USAGE,
+            formatter_class=_Formatter, allow_abbrev=False,
+        )
+    )  # fmt: skip
     table = commands.add_parser(
         "syscalls", formatter_class=_Formatter, help="list the system calls and how far each goes"
     )
@@ -198,6 +206,16 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("argv", metavar="PROGRAM [ARGS...]", nargs=argparse.REMAINDER)
 
 
+def _add_compare(compare: argparse.ArgumentParser) -> None:
+    _add_machine(compare)
+    compare.set_defaults(policy=None)  # all
+    how = compare.add_argument_group("the comparison (--policy takes a list: A,B,...; without it, all)")
+    how.add_argument("--json", action="store_true", help="print the figures as JSON")
+    how.add_argument("--sample", metavar="N", type=count, default=_SAMPLE,
+                     help=f"instructions between looks at the accessed bits (default {_SAMPLE})")  # fmt: skip
+    compare.add_argument("argv", metavar="PROGRAM [ARGS...]", nargs=argparse.REMAINDER)
+
+
 def _add_debug(debug: argparse.ArgumentParser) -> None:
     _add_machine(debug)
     what = debug.add_argument_group("commands, in their order, before the prompt")
@@ -224,7 +242,9 @@ def _add_machine(run: argparse.ArgumentParser) -> None:
         "--swap", metavar="SIZE|FILE[,pri=N]", type=swap, action="append", default=[],
         help="swap to a temporary file of SIZE, or to FILE, made by mkswap",
     )  # fmt: skip
-    machine.add_argument("--policy", metavar="NAME", default="two-list", help="which page is reclaimed (two-list, ...)")
+    machine.add_argument(
+        "--policy", metavar="NAME", default="two-list", help="which page is reclaimed: two-list, ...; `help` lists them"
+    )
     machine.add_argument(
         "--sysctl", metavar="NAME=VALUE", type=sysctl, action="append", default=[], help="such as vm.swappiness=10"
     )
@@ -250,10 +270,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = _parser().parse_args(_protect_stats(words))
+        if getattr(options, "policy", None) == "help":
+            _print_policies()
+            return 0
         if options.command in {"run", "record"}:
             from minikernel.runner import run_command
 
             return run_command(_config(options), options)
+        if options.command == "compare":
+            from minikernel.compare import compare_command
+
+            return compare_command(_config(options), options)
         if options.command == "debug":
             from minikernel.debug import debug_command
 
@@ -272,6 +299,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILURE
     return 0
+
+
+def _print_policies() -> None:
+    from minikernel.mm.policy import POLICIES, find_policy
+
+    for name in POLICIES:
+        print(f"{name:10} {find_policy(name).summary}")
+    print("MODULE:CLASS  your own; docs/policies.md says how")
 
 
 def _open_closed_streams() -> None:
@@ -334,7 +369,7 @@ def _config(options: argparse.Namespace) -> Config:
         binds=tuple(options.bind),
         ram=options.ram,
         swap=tuple(options.swap),
-        policy=options.policy,
+        policy=options.policy or "two-list",
         sysctls=tuple(options.sysctl),
         cpu=options.cpu,
         paging=options.paging or "pae",

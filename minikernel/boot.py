@@ -85,13 +85,13 @@ class System:
         kernel.tracer.pid = task.pid
         do_execve(task, program or config.argv[0], list(config.argv), list(config.env))
 
-    def run(self) -> int:
+    def run(self, run_cpu: entry.RunCpu | None = None) -> int:
         """Run until the first task ends; its exit code in wait(2)'s form.
 
         Raises:
             Deadlock, InstructionLimit, TimeLimit.
         """
-        return entry.run(self.kernel)
+        return entry.run(self.kernel, run_cpu)
 
     def __enter__(self) -> Self:
         """From now on signals of the host are the guest's, and SIGALRM ends the run (Config.timeout)."""
@@ -156,7 +156,7 @@ def _start_reclaim(kernel: Kernel) -> None:
     """
     node, config, clock = kernel.node, kernel.config, kernel.clock
     if config.policy != node.lru.policy.name:
-        node.lru.use(make_policy(config.policy, node))
+        node.lru.use(make_policy(config.policy, node, config.seed))
 
     @functools.cache
     def vmscan() -> "Vmscan":

@@ -6,10 +6,11 @@ arch/x86/mm/fault.c (exc_page_fault), kernel/sched/core.c (schedule, context_swi
 Exactly one of these ends a turn of the loop in ``run``: a system call, a page fault, another exception, the slice.
 """
 
+from collections.abc import Callable
 from typing import Final, assert_never
 
 from emu.cpu import RAX, RBP, RIP, RSP
-from emu.exits import BudgetSpent, CpuException, PageFault, Syscall, SyscallInsn
+from emu.exits import BudgetSpent, CpuException, CpuExit, PageFault, Syscall, SyscallInsn
 from emu.x86 import PAGE_SHIFT, VirtAddr
 from minikernel.abi import signal as s
 from minikernel.abi.abi import I386, X86_64
@@ -50,7 +51,11 @@ class InstructionLimit(RuntimeError):  # noqa: N818 - not an error of ours
     """The run has retired as many instructions as it was allowed."""
 
 
-def run(kernel: Kernel) -> int:
+RunCpu = Callable[[int], CpuExit]
+"""Runs the CPU for at most so many instructions and says why it stopped: ``Cpu.run``, or somebody who looks on."""
+
+
+def run(kernel: Kernel, run_cpu: RunCpu | None = None) -> int:
     """Run the machine until its first task has ended; that task's exit code in wait(2)'s form.
 
     Raises:
@@ -60,7 +65,7 @@ def run(kernel: Kernel) -> int:
     while kernel.exit_code is None:
         task = turns.next_task()
         if task is not None:
-            _run_slice(kernel, task)
+            _run_slice(kernel, task, run_cpu)
     return kernel.exit_code
 
 
@@ -158,10 +163,10 @@ def _pass_on_host_signals(kernel: Kernel) -> None:
                 send_signal(process.threads[0], Siginfo(sig, s.SI_KERNEL), group=True)
 
 
-def _run_slice(kernel: Kernel, task: Task) -> None:
+def _run_slice(kernel: Kernel, task: Task, run_cpu: RunCpu | None = None) -> None:
     """Run *task* until its slice is over, it blocks or it ends."""
     cpu, node = kernel.cpu, kernel.node
-    run_cpu = cpu.run
+    run_cpu = run_cpu or cpu.run
     end = slice_end(kernel, task)
     while True:
         if task.mm.tlb_dirty:

@@ -13,7 +13,7 @@ from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.siginfo import Siginfo
 from minikernel.boot import System
 from minikernel.config import Config
-from minikernel.entry import Deadlock, InstructionLimit, TimeLimit
+from minikernel.entry import Deadlock, InstructionLimit, RunCpu, TimeLimit
 from minikernel.events import Sink, Tracer
 from minikernel.fs.open import open_exec
 from minikernel.task.task import Task
@@ -29,7 +29,7 @@ def run_command(config: Config, options: argparse.Namespace) -> int:
     """Run the program of *config*; the exit status of the process."""
     kernel = None
     try:
-        system = _boot(config)
+        system = boot(config)
         if isinstance(system, int):
             return system
         kernel = system.kernel
@@ -42,7 +42,7 @@ def run_command(config: Config, options: argparse.Namespace) -> int:
         return EXIT_FAILURE
 
 
-def _boot(config: Config) -> System | int:
+def boot(config: Config) -> System | int:
     """The machine, or the status to end with, after a line that says why there is none."""
     try:
         return System(config, Tracer())
@@ -56,14 +56,10 @@ def _boot(config: Config) -> System | int:
 
 
 def _run_program(system: System, options: argparse.Namespace) -> int:
-    config = system.kernel.config
     listeners = Listeners(system, options)
-    try:
-        program = find_program(system, config.argv[0])
-        system.exec_init(program)
-    except LinuxError as error:
-        status = EXIT_NOT_FOUND if error.errno in {Errno.ENOENT, Errno.ENOTDIR} else EXIT_NOT_EXECUTABLE
-        return _complain(f"{os.fsdecode(config.argv[0])}: {_text(error)}", status)
+    program = load(system)
+    if isinstance(program, int):
+        return program
     try:
         listeners.start(program)
     except OSError as error:
@@ -73,10 +69,22 @@ def _run_program(system: System, options: argparse.Namespace) -> int:
     return listeners.finish(run_to_status(system))
 
 
-def run_to_status(system: System) -> int:
+def load(system: System) -> bytes | int:
+    """Load the program: its path, or the status to end with, after a line that says why."""
+    name = system.kernel.config.argv[0]
+    try:
+        program = find_program(system, name)
+        system.exec_init(program)
+    except LinuxError as error:
+        status = EXIT_NOT_FOUND if error.errno in {Errno.ENOENT, Errno.ENOTDIR} else EXIT_NOT_EXECUTABLE
+        return _complain(f"{os.fsdecode(name)}: {_text(error)}", status)
+    return program
+
+
+def run_to_status(system: System, run_cpu: RunCpu | None = None) -> int:
     """Run the loaded program to its end, or until it may not go on; the exit status of a process of ours."""
     try:
-        code = system.run()
+        code = system.run(run_cpu)
     except Deadlock as error:
         return _complain(str(error), EXIT_FAILURE)
     except InstructionLimit as error:

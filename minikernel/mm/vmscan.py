@@ -56,11 +56,17 @@ class Vmscan:
     def balance(self) -> int:
         """Kswapd's work: reclaim until every zone is above its high watermark, or it is hopeless; how many pages.
 
-        Linux: balance_pgdat.
+        A policy may want it in smaller steps.  Linux: balance_pgdat.
         """
         node = self.node
         total = 0
         node.vmstat["pageoutrun"] += 1
+        step = node.lru.policy.kswapd_pages()
+        if step is not None:
+            scan = Scan(node, step, pfn_limit=node.mem_map.nr_frames, by_kswapd=True)
+            if step:
+                self._reclaim(scan, lambda: scan.is_done, last_priority=0)
+            return scan.nr_reclaimed
         for zone in reversed(node.zones):
             while not is_balanced(zone):
                 scan = Scan(node, max(_shortage(zone), SWAP_CLUSTER_MAX), pfn_limit=zone.end_pfn, by_kswapd=True)

@@ -47,8 +47,12 @@ class Kswapd:
         self._kernel.need_resched = True
 
     async def _run(self) -> int:
+        interval = None
         while True:
-            await self._queue.wait()
+            await self._queue.wait(interval)
             vmscan = self._vmscan()
             vmscan.has_progressed = False
-            self.failures = 0 if vmscan.balance() else self.failures + 1
+            freed = vmscan.balance()
+            self.failures = 0 if freed else self.failures + 1
+            # Only after a success: a clock that ticks on would hide that nobody can run any more.
+            interval = vmscan.node.lru.policy.kswapd_interval() if freed else None

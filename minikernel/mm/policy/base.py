@@ -1,7 +1,7 @@
 """What a reclaim policy is: an object that is told which pages come and go, and says which one to take next.
 
 The mechanism (``vmscan.py``, ``evict.py``) unmaps, writes and frees; a policy only chooses.  So a new one is a few
-dozen lines: keep the pages in some order, look at ``scan.referenced``, yield victims.
+dozen lines: keep the pages in some order, look at ``scan.referenced``, yield victims.  docs/policies.md writes one.
 """
 
 from collections.abc import Iterator
@@ -57,6 +57,10 @@ class Scan:
         """Enough was reclaimed."""
         return self.nr_reclaimed >= self.nr_to_reclaim
 
+    def quota(self, size: int) -> int:
+        """How many of *size* pages to look at with this priority: a 2**-priority-th, a cluster at least, never more."""
+        return min(size, max(size >> self.priority, SWAP_CLUSTER_MAX))
+
     def referenced(self, pfn: Pfn) -> int:
         """How many mappings were used since the last call, by the hardware's accessed bits, which are cleared."""
         mem_map = self.node.mem_map
@@ -78,11 +82,13 @@ class Scan:
 
 
 class ReclaimPolicy(Protocol):
-    """Which page goes.
+    """Which page goes.  To write one, inherit this, and add what has no body here.
 
     A page is the policy's from ``add`` on until it is yielded by ``victims`` or ``remove``d; a victim that could not be
     taken comes back by ``put_back``.  PG_active is the policy's to use; the mechanism sets it for pages that it wants
-    to be kept for a while.
+    to be kept for a while.  PG_referenced says that a system call used the page since ``Scan.used`` looked last.
+
+    While ``victims`` is suspended, pages may come and go.
     """
 
     name: ClassVar[str]
@@ -104,24 +110,12 @@ class ReclaimPolicy(Protocol):
         """A victim stays; with PG_active it is wanted."""
         ...
 
-    def accessed(self, pfn: Pfn) -> None:
-        """A system call used the page for the second time (mark_page_accessed); the first time set PG_referenced."""
-        ...
-
-    def deactivate(self, pfn: Pfn) -> None:
-        """The page is not needed soon (MADV_COLD)."""
-        ...
-
     def victims(self, scan: Scan) -> Iterator[Pfn]:
-        """Pages to take, the most dispensable first; it ends when this priority has seen enough."""
-        ...
+        """Pages to take, the most dispensable first; it ends when enough was taken, or this priority has seen enough.
 
-    def evicted(self, pfn: Pfn) -> object | None:
-        """The page has been reclaimed; what to give to ``refault`` should its contents come back."""
-        ...
-
-    def refault(self, pfn: Pfn, shadow: object) -> None:
-        """Contents that were evicted are in *pfn* now, which will be ``add``ed."""
+        Those that do not ``Scan.suits`` are never yielded.  Every page looked at counts as ``Scan.nr_scanned``.  At
+        priority 0 each page has been looked at once more than it takes to see that nobody uses it.
+        """
         ...
 
     def lists(self) -> tuple[int, int, int, int]:
@@ -131,6 +125,39 @@ class ReclaimPolicy(Protocol):
     def pages(self) -> Iterator[Pfn]:
         """Every page, in the policy's order."""
         ...
+
+    # ---- what a policy may leave out (the bare returns say that these are no omissions)
+
+    def accessed(self, pfn: Pfn) -> None:  # noqa: ARG002 - a default
+        """A system call used the page again, which has PG_referenced but not PG_active (mark_page_accessed)."""
+        return
+
+    def deactivate(self, pfn: Pfn) -> None:  # noqa: ARG002 - a default
+        """The page is not needed soon (MADV_COLD)."""
+        return
+
+    def evicted(self, pfn: Pfn) -> object:  # noqa: ARG002 - a default
+        """The page is being reclaimed; what to give to ``refault`` should its contents come back: not None.
+
+        Best of a type of the policy's own: what another one remembered comes to ``refault`` as well.
+        """
+        return ()
+
+    def refault(self, pfn: Pfn, shadow: object) -> None:  # noqa: ARG002 - a default
+        """Contents that were evicted are in *pfn* now, which will be ``add``ed."""
+        return
+
+    def seed(self, number: int) -> None:  # noqa: ARG002 - a default
+        """All chance comes from *number*."""
+        return
+
+    def kswapd_pages(self) -> int | None:
+        """How many pages kswapd takes before it sleeps; None: until every zone is above its high watermark."""
+        return None
+
+    def kswapd_interval(self) -> int | None:
+        """When kswapd, which has just taken something, works again by itself, in ns; None: when somebody wakes it."""
+        return None
 
 
 def list_of(flags: int) -> int:

@@ -10,7 +10,7 @@ comes back soon after it was evicted, sooner than it would take to replace the p
 from collections import OrderedDict
 from collections.abc import Iterator
 from math import isqrt
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from emu.x86 import Pfn
 from minikernel.mm.page import PG_active, PG_exec, PG_referenced, PG_swapbacked, PG_workingset
@@ -21,6 +21,7 @@ from minikernel.mm.policy.base import (
     INACTIVE_FILE,
     NR_LISTS,
     SWAP_CLUSTER_MAX,
+    ReclaimPolicy,
     Scan,
     list_of,
 )
@@ -33,7 +34,14 @@ _PAGES_PER_GIB: Final = 1 << 18
 _NAMES: Final = ("anon", "anon", "file", "file")
 
 
-class TwoListPolicy:
+class Shadow(NamedTuple):
+    """When a page was evicted, and whether it was of the working set."""
+
+    age: int
+    was_workingset: bool
+
+
+class TwoListPolicy(ReclaimPolicy):
     """Four lists; the first page of each is the oldest.
 
     *nonresident_age* counts evictions and activations, the clock of refault distances.  *cost* is what reclaim from
@@ -83,14 +91,15 @@ class TwoListPolicy:
 
     # ---- refaults
 
-    def evicted(self, pfn: Pfn) -> object | None:
+    def evicted(self, pfn: Pfn) -> object:
         """The time, and whether the page was of the working set (workingset_eviction)."""
         self.nonresident_age += 1
-        return self.nonresident_age, bool(self._flags[pfn] & PG_workingset)
+        return Shadow(self.nonresident_age, bool(self._flags[pfn] & PG_workingset))
 
     def refault(self, pfn: Pfn, shadow: object) -> None:
         """Active at once if it had stayed with the room that the working set has now (workingset_refault)."""
-        assert isinstance(shadow, tuple), "TwoListPolicy.refault: another policy's shadow"
+        if not isinstance(shadow, Shadow):
+            return  # of another policy
         age, was_workingset = shadow
         flags = self._flags[pfn]
         kind = 0 if flags & PG_swapbacked else 1

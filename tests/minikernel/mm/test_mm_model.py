@@ -26,12 +26,14 @@ from minikernel.abi.mman import (
 )
 from minikernel.mm.dup import dup_mm
 from minikernel.mm.fault import BUS_ADRERR, SEGV_ACCERR, SEGV_MAPERR, BusError, Segv, Served
+from minikernel.mm.gfp import GFP_HIGHUSER
 from minikernel.mm.layout import I386_2LEVEL_LAYOUT, I386_PAE_LAYOUT, X86_64_LAYOUT, KernelLayout
 from minikernel.mm.madvise import do_madvise
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.mprotect import do_mprotect
 from minikernel.mm.mremap import do_mremap
 from minikernel.mm.munmap import vm_munmap
+from minikernel.mm.policy import POLICIES, make_policy
 from tests.minikernel.mm.touch import (
     ANON,
     BASE,
@@ -93,10 +95,12 @@ class AddressSpaces(RuleBasedStateMachine):
     """The machine under test."""
 
     layout: KernelLayout = X86_64_LAYOUT
+    policy = "two-list"
 
     @initialize()
     def boot(self) -> None:
         self.machine = Machine(self.layout, ram=4 << 20)
+        self.machine.node.lru.use(make_policy(self.policy, self.machine.node))
         self.swap = self.machine.swapon(64)
         self.store = Store(bytes(FILE_PAGES * PAGE_SIZE))
         self.disk = self.machine.file(store=self.store)
@@ -298,6 +302,12 @@ class AddressSpaces(RuleBasedStateMachine):
         assert node.reclaim_pages is not None
         node.reclaim_pages(list(node.lru.policy.pages())[:pages])
 
+    @rule()
+    def reclaim_by_policy(self) -> None:
+        """Nor what the policy chose, of the little that there is."""
+        assert self.machine.node.reclaim is not None
+        self.machine.node.reclaim(0, GFP_HIGHUSER)
+
     @rule(broken=st.booleans())
     def break_swap(self, broken: bool) -> None:
         """Pages then stay where they are; reading is not tried here."""
@@ -346,6 +356,18 @@ class TwoLevelAddressSpaces(AddressSpaces):
 
 for _machine in (AddressSpaces, PaeAddressSpaces, TwoLevelAddressSpaces):
     _machine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None, derandomize=True)
+
+
+def by_policy(name: str) -> type[AddressSpaces]:
+    class ByPolicy(AddressSpaces):
+        policy = name
+
+    ByPolicy.TestCase.settings = settings(max_examples=10, stateful_step_count=40, deadline=None, derandomize=True)
+    return ByPolicy
+
+
+for _name in POLICIES:
+    globals()[f"TestAddressSpaces_{_name}"] = by_policy(_name).TestCase
 
 TestAddressSpaces = AddressSpaces.TestCase
 TestPaeAddressSpaces = PaeAddressSpaces.TestCase
