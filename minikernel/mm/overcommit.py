@@ -29,7 +29,7 @@ _USER_RESERVE_MAX_KB: Final = 1 << 17
 
 @dataclass(slots=True)
 class VmSysctl:
-    """The knobs of /proc/sys/vm that address spaces obey, and what they govern; one object for all of a machine.
+    """The knobs of /proc/sys/vm that address spaces and reclaim obey, and what they govern; one for a machine.
 
     *vm_committed_as*: pages that are promised.  *total_swap_pages*: what swap adds to the limits.  *current_mm*: the
     address space of the task that acts, for shared memory, which belongs to none (None: the kernel itself acts).
@@ -41,6 +41,11 @@ class VmSysctl:
     overcommit_kbytes: int = 0
     admin_reserve_kbytes: int = 0
     user_reserve_kbytes: int = 0
+    swappiness: int = 60  # 0-200: how readily anonymous pages go, compared with file pages
+    oom_kill_allocating_task: int = 0  # the task that asks dies, whoever it is
+    oom_dump_tasks: int = 1  # the report lists the candidates
+    vfs_cache_pressure: int = 100  # how readily dentries and inodes go, in percent
+    debug_vm: int = 0  # ours: check the lists, the slots and the free frames after every reclaim (CONFIG_DEBUG_VM)
     total_swap_pages: int = 0
     vm_committed_as: int = 0
     current_mm: "Callable[[], MmStruct | None]" = lambda: None

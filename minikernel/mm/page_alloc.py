@@ -26,7 +26,6 @@ from minikernel.mm.gfp import (
     GFP_ZERO,
     GFP_ZONEMASK,
 )
-from minikernel.mm.knobs import VmKnobs
 from minikernel.mm.layout import KernelLayout
 from minikernel.mm.lru import PageLru
 from minikernel.mm.migratetype import MIGRATE_PCPTYPES, MIGRATE_TYPES, MIGRATE_UNMOVABLE, gfp_migratetype
@@ -108,7 +107,6 @@ class Node:
         "stale_code",
         "swap",
         "tracer",
-        "vm",
         "vmstat",
         "wake_kswapd",
         "vm_sysctl",
@@ -135,7 +133,6 @@ class Node:
         self.out_of_memory: Callable[[int, int], bool] | None = None
         self.spend_io: Callable[[], None] = lambda: None
         self.vmstat: Counter[str] = Counter()  # events, by their name in /proc/vmstat
-        self.vm = VmKnobs()
         self.lru = PageLru(self)
         self.swap = SwapSpace(self)
         self.compact: Callable[[int, int], bool] | None = None
@@ -444,7 +441,7 @@ class Node:
         """Ask every shrinker for 2**-*priority* of what it has, twice; how many frames came of it (do_shrink_slab)."""
         before = self.nr_free
         for shrinker in self.shrinkers:
-            count = (shrinker.count_objects() >> priority) * 2 * self.vm.vfs_cache_pressure // 100
+            count = (shrinker.count_objects() >> priority) * 2 * self.vm_sysctl.vfs_cache_pressure // 100
             if count:
                 shrinker.scan_objects(count)
         self.slab.shrink()

@@ -130,7 +130,7 @@ class Vmscan:
             suffix = "kswapd" if scan.by_kswapd else "direct"
             node.vmstat[f"pgscan_{suffix}"] += scan.nr_scanned
             node.vmstat[f"pgsteal_{suffix}"] += scan.nr_reclaimed
-            if node.vm.debug_vm:
+            if node.vm_sysctl.debug_vm:
                 node.lru.validate()
                 node.swap.validate()
                 node.validate()

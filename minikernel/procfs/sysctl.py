@@ -68,10 +68,10 @@ def _fixed(value: int | bytes) -> _Knob:
 
 def _tree(kernel: Kernel) -> _Tree:
     vm = kernel.vm_sysctl
-    knobs, swap = kernel.node.vm, kernel.node.swap
+    swap = kernel.node.swap
 
     def knob(name: str, low: int, high: int) -> _Knob:
-        return _number(lambda: getattr(knobs, name), lambda value: setattr(knobs, name, value), low, high)
+        return _number(lambda: getattr(vm, name), lambda value: setattr(vm, name, value), low, high)
 
     def set_overcommit(value: int) -> None:
         vm.overcommit_memory = value
@@ -201,7 +201,7 @@ def _tree(kernel: Kernel) -> _Tree:
             "page-cluster": _number(
                 lambda: swap.page_cluster, lambda value: setattr(swap, "page_cluster", value), 0, 31
             ),
-            "panic_on_oom": knob("panic_on_oom", 0, 2),
+            "panic_on_oom": _remembered(0, 0, 2),
             "swappiness": knob("swappiness", 0, 200),
             "vfs_cache_pressure": knob("vfs_cache_pressure", 0, _INT_MAX),
             "overcommit_kbytes": _number(lambda: vm.overcommit_kbytes, set_kbytes, 0, ulong_max),

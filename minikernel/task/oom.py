@@ -66,7 +66,7 @@ class OomKiller:
         if current.mm in self.victims or is_dying(current):
             self.victims[current.mm] = None
             return True
-        chosen = current if kernel.node.vm.oom_kill_allocating_task else self._select_bad_process()
+        chosen = current if kernel.node.vm_sysctl.oom_kill_allocating_task else self._select_bad_process()
         if chosen is None or oom_badness(chosen, 0) is None:
             return False
         from minikernel.task.oom_report import dump_header

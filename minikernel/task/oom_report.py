@@ -28,7 +28,7 @@ def dump_header(kernel: Kernel, task: Task, order: int, gfp: int) -> Iterator[st
     adj = task.process.oom_score_adj
     yield f"{_name(task)} invoked oom-killer: gfp_mask={gfp:#x}, order={order}, oom_score_adj={adj}"
     yield from _show_mem(kernel)
-    if kernel.node.vm.oom_dump_tasks:
+    if kernel.node.vm_sysctl.oom_dump_tasks:
         yield from _dump_tasks(kernel)
 
 

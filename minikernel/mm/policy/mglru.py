@@ -140,7 +140,7 @@ class MglruPolicy(ReclaimPolicy):
     def victims(self, scan: Scan) -> Iterator[Pfn]:
         """From the oldest generation of the kind that comes back less (evict_folios)."""
         left = [scan.quota(sum(map(len, gens.values()))) for gens in self._gens]
-        if not scan.may_swap or not self._node.vm.swappiness:
+        if not scan.may_swap or not self._node.vm_sysctl.swappiness:
             left[_ANON] = 0
         walks = 0
         while not scan.is_done and any(left):
@@ -183,7 +183,7 @@ class MglruPolicy(ReclaimPolicy):
 
     def _kind_to_scan(self) -> int:
         """Which of the two comes back less, for its price (get_type_to_scan)."""
-        swappiness = self._node.vm.swappiness
+        swappiness = self._node.vm_sysctl.swappiness
         anon, file = self._tally
         price = _MAX_SWAPPINESS - swappiness
         return int(anon.is_cheaper(file, tier=0, other_tier=0, gain=swappiness, other_gain=price))

@@ -145,7 +145,7 @@ class TwoListPolicy(ReclaimPolicy):
     def _scan_counts(self, scan: Scan) -> list[int]:
         """How many pages of each list to look at (get_scan_count)."""
         sizes = self.lists()
-        swappiness = self._node.vm.swappiness
+        swappiness = self._node.vm_sysctl.swappiness
         anon, file = 1, 1
         if not scan.may_swap or not swappiness:
             anon = 0

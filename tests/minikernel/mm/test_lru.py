@@ -274,11 +274,11 @@ def test_swappiness_decides_between_anonymous_and_file_pages(machine: Machine) -
     scan.priority = 2
     counts = {}
     for swappiness in (0, 10, 100, 190):
-        machine.node.vm.swappiness = swappiness
+        machine.node.vm_sysctl.swappiness = swappiness
         counts[swappiness] = policy._scan_counts(scan)[INACTIVE_ANON]
     assert counts[0] == 0
     assert counts[10] < counts[100] < counts[190]
-    machine.node.vm.swappiness = 100
+    machine.node.vm_sysctl.swappiness = 100
     policy._note_cost(0, 3)
     dearer = policy._scan_counts(scan)[INACTIVE_ANON]
     assert dearer < counts[100], "what came back lately is spared"

@@ -158,7 +158,7 @@ def test_refaults_are_counted_and_soon_make_a_page_active(machine: Machine) -> N
 @pytest.mark.usefixtures("swap")
 def test_four_times_the_ram_can_be_written_and_read_back(machine: Machine) -> None:
     mm = machine.mm()
-    machine.node.vm.debug_vm = 1
+    machine.node.vm_sysctl.debug_vm = 1
     pages = 4 * RAM_PAGES - 64
     map_fixed(mm, BASE, pages, RW, ANON | MAP_NORESERVE)
     for page in range(pages):
