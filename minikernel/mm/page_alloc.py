@@ -6,7 +6,7 @@ slow path, which is where watermarks are looked at, zones are changed and, later
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from emu.physmem import PhysMem
 from emu.x86 import PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr
@@ -55,6 +55,9 @@ from minikernel.mm.zone import (
 )
 
 _GFP_PLACE: Final = GFP_ZONEMASK | GFP_MOBILITY_MASK
+if TYPE_CHECKING:
+    from minikernel.mm.page_owner import PageOwner
+
 _SECTION_SHIFT: Final = 12  # frames: 16 MiB, which every zone boundary is a multiple of
 _ZEROES: Final = bytes(PAGE_SIZE)
 _RARE_AT_FREE: Final = PG_CHECK_AT_FREE | PG_head | PG_exec | PG_lru
@@ -96,6 +99,7 @@ class Node:
         "mem_map",
         "objects",
         "out_of_memory",
+        "page_owner",
         "physmem",
         "reclaim",
         "reclaim_pages",
@@ -126,6 +130,7 @@ class Node:
         if not self.groups_by_mobility:
             self.mem_map.block_type[:] = bytes(len(self.mem_map.block_type))
         self.stale_code: list[Pfn] = []
+        self.page_owner: PageOwner | None = None
         self.reclaim: Callable[[int, int], int] | None = None
         self.drop_pagecache: Callable[[], int] | None = None
         self.reclaim_pages: Callable[[list[Pfn]], int] | None = None
@@ -392,7 +397,22 @@ class Node:
 
     # ---- the slow path
 
+    def track_allocations(self) -> None:
+        """Note from now on where each block was allocated (page_owner.py); no allocation is fast then."""
+        from minikernel.mm.page_owner import PageOwner
+
+        self.page_owner = PageOwner()
+        self.drain_all_pages()
+        for zone in self.zones:
+            zone.pcp_high = 0
+
     def _alloc_slow(self, order: int, gfp: int) -> Pfn | None:
+        pfn = self._alloc_block(order, gfp)
+        if self.page_owner is not None and pfn is not None:
+            self.page_owner.note(pfn)
+        return pfn
+
+    def _alloc_block(self, order: int, gfp: int) -> Pfn | None:
         """A block for whom the fast path had none (Linux: __alloc_pages_slowpath).
 
         Down to the low watermark for everybody; then kswapd is woken, and down to min; then the request reclaims
@@ -470,7 +490,7 @@ class Node:
 
     def _rmqueue(self, zone: Zone, order: int, migratetype: int) -> Pfn | None:
         """A block of *zone*; for a single frame, a batch is moved to its order-0 list first."""
-        if order or self._fail_after is not None:
+        if order or self._fail_after is not None or self.page_owner is not None:
             return zone.buddy.alloc(order, migratetype)
         pcp = zone.pcps[migratetype]
         pcp.extend(reversed(zone.buddy.alloc_bulk(zone.batch, migratetype)))
