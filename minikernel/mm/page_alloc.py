@@ -74,6 +74,7 @@ class Node:
         "_mapcount",
         "_owner",
         "_pcp_of",
+        "_pcps_of_section",
         "_ram",
         "_refcount",
         "_type_of",
@@ -125,6 +126,7 @@ class Node:
             next(zone for zone in self.zones if pfn < zone.end_pfn)
             for pfn in range(0, physmem.nr_frames, 1 << _SECTION_SHIFT)
         ]
+        self._pcps_of_section = [zone.pcps for zone in self._zone_of_section]
         self._zonelists = tuple(self._zonelist(gfp) for gfp in range(GFP_ZONEMASK + 1))
         # By the zone modifiers and the mobility of a request: which type, which order-0 list.
         self._type_of = tuple(self._migratetype(gfp) for gfp in range(_GFP_PLACE + 1))
@@ -216,7 +218,7 @@ class Node:
         assert not self._mapcount[pfn], f"put_page: frame {pfn:#x} is still mapped"
         self._owner[pfn] = None
         self._flags[pfn] = PG_used
-        pcp = self._zone_of_section[pfn >> _SECTION_SHIFT].pcps[self._block_type[pfn >> self._block_order]]
+        pcp = self._pcps_of_section[pfn >> _SECTION_SHIFT][self._block_type[pfn >> self._block_order]]
         pcp.append(pfn)
         if len(pcp) > pcp.high:
             self._drain(pcp, pcp.zone.batch)
