@@ -81,12 +81,12 @@ class Node:
 
     __slots__ = (
         "_block_order",
-        "_block_type",
         "_fail_after",
         "_flags",
         "_mapcount",
         "_owner",
         "_pcp_of",
+        "_pcp_of_block",
         "_ram",
         "_refcount",
         "_type_of",
@@ -146,7 +146,6 @@ class Node:
         self._mapcount = self.mem_map.mapcount
         self._flags = self.mem_map.flags
         self._owner = self.mem_map.owner
-        self._block_type = self.mem_map.block_type
         self._block_order = block_order
         self._fail_after: int | None = None
         self.reserved: list[tuple[int, int, str]] = []  # first frame, how many, what for (Linux: memblock.reserved)
@@ -155,6 +154,12 @@ class Node:
             next(zone for zone in self.zones if pfn < zone.end_pfn)
             for pfn in range(0, physmem.nr_frames, 1 << _SECTION_SHIFT)
         ]
+        self._pcp_of_block = [
+            self.zone_of(Pfn(pfn)).pcps[self.mem_map.block_type[pfn >> block_order]]
+            for pfn in range(0, physmem.nr_frames, 1 << block_order)
+        ]
+        for zone in self.zones:
+            zone.buddy.on_block_type = self._set_block_pcp
         self._zonelists = tuple(self._zonelist(gfp) for gfp in range(GFP_ZONEMASK + 1))
         # By the zone modifiers and the mobility of a request: which type, which order-0 list.
         self._type_of = tuple(self._migratetype(gfp) for gfp in range(_GFP_PLACE + 1))
@@ -190,6 +195,10 @@ class Node:
         lowmem_pages = sum(zone.managed_pages for zone in self.zones if not zone.is_highmem)
         setup_per_zone_wmarks(self.zones, min_free_kbytes(lowmem_pages))
         setup_per_zone_lowmem_reserve(self.zones, [spec.lowmem_reserve_ratio for spec in self.layout.zones])
+
+    def _set_block_pcp(self, block: int, migratetype: int) -> None:
+        """Frames of pageblock *block* are freed to another order-0 list from now on."""
+        self._pcp_of_block[block] = self.zone_of(Pfn(block << self._block_order)).pcps[migratetype]
 
     def _migratetype(self, gfp: int) -> int:
         """gfp_migratetype(); both hints at once mean nothing, and a small machine knows one type only."""
@@ -252,7 +261,7 @@ class Node:
         assert not self._mapcount[pfn], f"put_page: frame {pfn:#x} is still mapped"
         self._owner[pfn] = None
         self._flags[pfn] = PG_used
-        pcp = self._zone_of_section[pfn >> _SECTION_SHIFT].pcps[self._block_type[pfn >> self._block_order]]
+        pcp = self._pcp_of_block[pfn >> self._block_order]
         pcp.append(pfn)
         if len(pcp) > pcp.high:
             self._drain(pcp, pcp.zone.batch)
@@ -381,6 +390,9 @@ class Node:
     def validate(self) -> None:
         """Assert that free frames are where they should be, look free, and are counted right."""
         mem_map = self.mem_map
+        for block, pcp in enumerate(self._pcp_of_block):
+            wanted = self.zone_of(Pfn(block << self._block_order)).pcps[mem_map.block_type[block]]
+            assert pcp is wanted, f"Node.validate: pageblock {block} frees to another type's list"
         for zone in self.zones:
             zone.buddy.validate()
             listed = [pfn for pcp in zone.pcps for pfn in pcp]
