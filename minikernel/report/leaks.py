@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 # Objects that the first task has at boot already: they all go with the last one.
 _OF_TASKS = frozenset(
-    ["task_struct", "pid", "cred_jar", "signal_cache", "sighand_cache", "files_cache", "fs_cache", "filp", "mm_struct", "vm_area_struct", "anon_vma"]
+    (
+        *("task_struct", "pid", "cred_jar", "signal_cache", "sighand_cache", "files_cache", "fs_cache", "filp"),
+        *("mm_struct", "vm_area_struct", "anon_vma"),
+    )
 )
 _OWN = pg.PG_kernel | pg.PG_reserved | pg.PG_table | pg.PG_tail
 
