@@ -3,16 +3,26 @@
 One code for the 2-level, PAE, 4-level and 5-level modes, driven by the levels of a PagingMode.  RAM is the truth;
 beside it a dict per level remembers which tables exist, so that reading or writing an entry is one look-up and
 one access to RAM, and nothing ever has to be walked.
+
+A *large leaf* is an entry of the last level but one that maps 2 MiB (4 MiB in the 2-level mode) by itself.  To callers
+it is an abbreviation: ``get`` and ``entries`` give the 4 KiB entries it is equivalent to, and whoever changes one of
+them gets a table of them all first (split_large).  That never fails, as the table is there all the time, empty and
+unlinked, beneath the leaf (Linux: pgtable_trans_huge_deposit).  Programs without large leaves pay nothing: what
+asks about them stands behind the look-up that finds no table.
 """
 
+from array import array
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 from emu.x86 import (
     PAGE_SHIFT,
     PAGE_SIZE,
+    PTE_A,
     PTE_ADDR,
+    PTE_D,
     PTE_P,
+    PTE_PS,
     PTE_RW,
     PTE_SOFT1,
     PTE_SOFT3,
@@ -50,8 +60,9 @@ class PageTable:
     entry.  Whoever takes rights away has to flush the TLB afterwards; this class never does.
 
     Invariants, checked by validate():
-        - the dicts list exactly the tables that RAM links from the root;
-        - a table's frame has PG_table, this owner, and one reference.
+        - the dicts list exactly the tables that RAM links from the root, and the large leaves that it has;
+        - a table's frame has PG_table, this owner, and one reference;
+        - the table beneath a large leaf is empty.
     """
 
     __slots__ = (
@@ -59,6 +70,7 @@ class PageTable:
         "_fixed_depth",
         "_index_mask",
         "_lanes",
+        "_large",
         "_leaf",
         "_leaf_shift",
         "_nx",
@@ -87,6 +99,7 @@ class PageTable:
         # By depth, 0 is the root: {address >> (bits that the table spans): index of its first entry in the view}.
         self._tables: tuple[dict[int, int], ...] = tuple({} for _ in mode.levels)
         self._leaf = self._tables[-1]
+        self._large: dict[int, int] = {}  # by the keys of _leaf: the table beneath each large leaf, as in _leaf
         self._fixed_depth = 0 if mode.levels[0].has_rights else 1  # tables down to here live as long as the root
         base = self._alloc_table(0, 0)
         if base is None:
@@ -111,13 +124,15 @@ class PageTable:
         """The entry of the page at *address*; 0 if there is none."""
         base = self._leaf.get(address >> self._leaf_shift)
         if base is None:
-            return 0
+            return self._get_in_large(address) if self._large else 0
         return self._view[base + (address >> PAGE_SHIFT & self._index_mask)]
 
     def set(self, address: int, pte: int) -> bool:
         """Store *pte* for the page at *address*; False if there is no memory for a table."""
         base = self._leaf.get(address >> self._leaf_shift)
         if base is None:
+            if self._large and self._set_in_large(address, pte):
+                return True
             base = self._descend(address, len(self._tables) - 1)
             if base is None:
                 return False
@@ -126,6 +141,8 @@ class PageTable:
 
     def clear(self, address: int) -> int:
         """Remove the entry of the page at *address*; what it was."""
+        if self._large:
+            self.split_large(address)
         base = self._leaf.get(address >> self._leaf_shift)
         if base is None:
             return 0
@@ -137,6 +154,8 @@ class PageTable:
 
     def update(self, address: int, *, set: int = 0, clear: int = 0) -> int:  # noqa: A002 - a local word
         """Clear and then set bits of the entry at *address*, if it is not 0; what it was."""
+        if self._large:
+            self.split_large(address)
         base = self._leaf.get(address >> self._leaf_shift)
         if base is None:
             return 0
@@ -177,6 +196,8 @@ class PageTable:
         """Remove all entries in [start, end); what they were, as entries() gives them."""
         found: list[tuple[VirtAddr, int]] = []
         for region in self._regions(start, end):
+            if region in self._large and self._clear_in_large(region, start, end, found):
+                continue
             part = [item for item in self._items(region, start, end) if item[1]]
             if not part:
                 continue
@@ -196,21 +217,24 @@ class PageTable:
         ram = self.node.physmem.ram
         lanes = self._lanes
         pfns: list[Pfn] = []
-        parts = [self._part(region, start, end) for region in self._regions(start, end)]
         # All tables first: making one may reclaim pages, and that changes the entries that are to be copied.
-        bases = []
-        for low, high, address in parts:
-            used = any(ram[low << shift : high << shift])
-            base = dst._descend(address, len(dst._tables) - 1) if used else 0
-            if base is None:
+        for region in self._regions(start, end):
+            used = region in self._large
+            if not used:
+                low, high, _ = self._part(region, start, end)
+                used = any(ram[low << shift : high << shift])
+            if used and dst._descend(region << self._leaf_shift, len(dst._tables) - 1) is None:
                 return None
-            bases.append(base)
-        for (low, high, address), base in zip(parts, bases, strict=True):
+        for region in self._regions(start, end):
+            if region in self._large:
+                pfns += self._fork_large(dst, region, start, end, wrprotect=wrprotect)
+                continue
+            low, high, address = self._part(region, start, end)
             table = ram[low << shift : high << shift]
             forked = lanes.fork(table, wrprotect=wrprotect)
             if forked is None:
                 continue
-            assert base, "copy_range: entries have come while tables were made"
+            base = dst._leaf[region]  # entries can only have gone while tables were made
             parent, child, mapped = forked
             if parent != table:
                 ram[low << shift : high << shift] = parent
@@ -218,6 +242,144 @@ class PageTable:
             ram[phys : phys + len(child)] = child
             pfns += mapped
         return pfns
+
+    # ---- large leaves
+
+    @property
+    def large_size(self) -> int:
+        """What a large leaf maps, in bytes."""
+        return 1 << self._leaf_shift
+
+    def get_large(self, address: int) -> int:
+        """The large leaf that maps *address*, as in RAM; 0 if none does."""
+        key = address >> self._leaf_shift
+        return self._view[self._large_slot(key)] if key in self._large else 0
+
+    def has_table(self, address: int) -> bool:
+        """Whether there is a table of 4 KiB entries, empty or not, for *address* (Linux: not pmd_none)."""
+        return address >> self._leaf_shift in self._leaf
+
+    def set_large(self, address: int, pte: int) -> bool:
+        """Map the aligned range at *address* by one large leaf with the bits of *pte*, whose frame is aligned as well.
+
+        There is a large leaf already, or no entry at all.  False: no memory for a table.
+        """
+        key = address >> self._leaf_shift
+        assert not (address | (pte & PTE_ADDR)) & ((1 << self._leaf_shift) - 1), f"set_large: {pte:#x} at {address:#x}"
+        if key not in self._large:
+            if key not in self._leaf and self._descend(address, len(self._tables) - 1) is None:
+                return False
+            mapped = any(entry for _, entry in self._items(key, address, address + self.large_size))
+            assert not mapped, f"set_large: pages are mapped at {address:#x}"
+            self._large[key] = self._leaf.pop(key)
+        self._view[self._large_slot(key)] = pte | PTE_PS
+        return True
+
+    def clear_large(self, address: int) -> int:
+        """Remove the large leaf at *address*, and the table beneath it; what it was."""
+        key = address >> self._leaf_shift
+        slot = self._large_slot(key)
+        old = self._view[slot]
+        self._leaf[key] = self._large.pop(key)
+        self._free_table(len(self._tables) - 1, key)
+        return old
+
+    def split_large(self, address: int) -> bool:
+        """Put a table of entries in the place of the large leaf that maps *address*; False if there is none.
+
+        Linux: __split_huge_pmd.  Every page keeps its frame, its rights and its accessed and dirty bits.
+        """
+        key = address >> self._leaf_shift
+        if key not in self._large:
+            return False
+        ptes = self._large_ptes(key)
+        slot = self._large_slot(key)
+        base = self._leaf[key] = self._large.pop(key)
+        self._view[base : base + len(ptes)] = memoryview(ptes)
+        flags = TABLE_FLAGS if len(self._tables) > 2 else root_table_flags(self.mode)
+        self._view[slot] = base << self._entry_shift | flags
+        self.node.vmstat["thp_split_pmd"] += 1
+        return True
+
+    def split_at(self, address: int) -> None:
+        """Split a large leaf that *address* lies inside of, not at the start: a mapping is to begin or end there."""
+        if self._large and address & (self.large_size - 1):
+            self.split_large(address)
+
+    def large_leaves(self, start: int, end: int) -> list[tuple[VirtAddr, int]]:
+        """Addresses and entries of the large leaves that lie in [start, end) as a whole, in order."""
+        if not self._large:
+            return []
+        shift = self._leaf_shift
+        keys = sorted(key for key in self._large if start <= key << shift and (key + 1) << shift <= end)
+        return [(VirtAddr(key << shift), self._view[self._large_slot(key)]) for key in keys]
+
+    def _large_slot(self, key: int) -> int:
+        """Index in the view of the entry that is, or links, what *key* names in _leaf and _large."""
+        above = self.mode.levels[-2]
+        return self._tables[-2][key >> above.bits] + (key & ((1 << above.bits) - 1))
+
+    def _large_ptes(self, key: int) -> "array[int]":
+        """The 4 KiB entries that a large leaf is equivalent to; those of the huge zero page show the zero page."""
+        leaf = self._view[self._large_slot(key)] & ~PTE_PS
+        count = self._index_mask + 1
+        code = "Q" if self._entry_shift == 3 else "I"
+        if leaf & PTE_SPECIAL:
+            return array(code, [leaf & ~PTE_ADDR | self.node.zero_pfn << PAGE_SHIFT]) * count
+        return array(code, range(leaf, leaf + (count << PAGE_SHIFT), PAGE_SIZE))
+
+    def _get_in_large(self, address: int) -> int:
+        """get(), where there is no table."""
+        key = address >> self._leaf_shift
+        if key not in self._large:
+            return 0
+        leaf = self._view[self._large_slot(key)] & ~PTE_PS
+        if leaf & PTE_SPECIAL:
+            return leaf & ~PTE_ADDR | self.node.zero_pfn << PAGE_SHIFT
+        return leaf + (address >> PAGE_SHIFT & self._index_mask) * PAGE_SIZE
+
+    def _set_in_large(self, address: int, pte: int) -> bool:
+        """set(), where there is no table: whether that was all.  Otherwise the leaf, if there is one, is split.
+
+        A leaf has one accessed and one dirty bit for all its pages.  A is a hint, and may come and go with any page;
+        D may come, as too many dirty pages do no harm, but not go.
+        """
+        key = address >> self._leaf_shift
+        if key not in self._large:
+            return False
+        changed = self._get_in_large(address) ^ pte
+        if changed & ~PTE_A and (changed & ~(PTE_A | PTE_D) or not pte & PTE_D):
+            self.split_large(address)
+            self._view[self._leaf[key] + (address >> PAGE_SHIFT & self._index_mask)] = pte
+        else:
+            self._view[self._large_slot(key)] ^= changed
+        return True
+
+    def _clear_in_large(self, key: int, start: int, end: int, found: list[tuple[VirtAddr, int]]) -> bool:
+        """clear_range() of a region with a large leaf: done if it goes as a whole, otherwise split."""
+        address = key << self._leaf_shift
+        if start > address or end < address + self.large_size:
+            self.split_large(address)
+            return False
+        found += self._items(key, start, end)
+        self.clear_large(address)
+        return True
+
+    def _fork_large(self, dst: "PageTable", key: int, start: int, end: int, *, wrprotect: bool) -> Iterable[Pfn]:
+        """copy_range() of one large leaf; the frames that need another reference (Linux: copy_huge_pmd)."""
+        address = key << self._leaf_shift
+        assert start <= address <= address + self.large_size <= end, f"copy_range: half of a large leaf at {address:#x}"
+        slot = self._large_slot(key)
+        leaf = self._view[slot]
+        if wrprotect:
+            leaf &= ~PTE_RW
+            self._view[slot] = leaf
+        made = dst.set_large(address, leaf & ~(PTE_A if wrprotect else PTE_A | PTE_D))
+        assert made, "copy_range: the table beneath a large leaf is gone"
+        if leaf & PTE_SPECIAL:
+            return ()
+        first = (leaf & PTE_ADDR) >> PAGE_SHIFT
+        return range(first, first + self._index_mask + 1)  # type: ignore[return-value]  # ints of a range of Pfn
 
     # ---- tables
 
@@ -239,7 +401,7 @@ class PageTable:
 
     def destroy(self) -> None:
         """Free all tables and the root, whatever is in them; the object is dead then."""
-        for tables in reversed(self._tables):
+        for tables in (self._large, *reversed(self._tables)):
             for base in tables.values():
                 self._put_table(base)
             tables.clear()
@@ -249,6 +411,7 @@ class PageTable:
         """Assert the class's invariants."""
         levels = self.mode.levels
         mem_map = self.node.mem_map
+        large = 0
         expected: dict[int, int] = {0: self.root >> self._entry_shift}
         for depth, tables in enumerate(self._tables):
             assert tables == expected, f"PageTable.validate: depth {depth}: {tables} listed, {expected} linked"
@@ -263,13 +426,33 @@ class PageTable:
                     continue
                 count = 1 << levels[depth].bits if depth else self.kernel_half.first_root_index
                 for index, entry in enumerate(self._view[base : base + count].tolist()):
-                    if entry:
+                    if entry & PTE_PS:
+                        self._validate_large(key << levels[depth].bits | index)
+                        large += 1
+                    elif entry:
                         expected[key << levels[depth].bits | index] = (entry & PTE_ADDR) >> self._entry_shift
-        count = sum(map(len, self._tables)) - 1
+        assert large == len(self._large), f"PageTable.validate: {large} large leaves, {len(self._large)} listed"
+        count = sum(map(len, self._tables)) - 1 + large
         assert self.nr_tables == count, f"PageTable.validate: {self.nr_tables} tables counted, {count} listed"
         first = (self.root >> self._entry_shift) + self.kernel_half.first_root_index
         kernel = self.kernel_half.root_entries
         assert self._view[first : first + len(kernel)] == kernel, "PageTable.validate: the kernel's entries differ"
+
+    def _validate_large(self, key: int) -> None:
+        """Assert that a large leaf in RAM is a listed one, and that there is an empty table of ours beneath it."""
+        where = f"PageTable.validate: the large leaf at {key << self._leaf_shift:#x}"
+        assert key in self._large, f"{where} is not listed"
+        assert key not in self._leaf, f"{where} has a table as well"
+        entry = self._view[self._large_slot(key)]
+        assert entry & PTE_P, f"{where} is not present"
+        assert not entry & PTE_ADDR & (self.large_size - 1), f"{where} maps a block that is not aligned: {entry:#x}"
+        phys = self._large[key] << self._entry_shift
+        pfn = phys >> PAGE_SHIFT
+        mem_map = self.node.mem_map
+        assert mem_map.flags[pfn] & PG_table, f"{where}: frame {pfn:#x} beneath is no table"
+        assert mem_map.owner[pfn] is self, f"{where}: the table beneath is of another"
+        assert mem_map.refcount[pfn] == 1, f"{where}: the table beneath has {mem_map.refcount[pfn]} references"
+        assert self.node.physmem.ram[phys : phys + PAGE_SIZE] == _ZEROES, f"{where}: the table beneath is not empty"
 
     def _keys(self, depth: int, first: int, last: int) -> list[int]:
         """Those of the tables at *depth* with first <= key < last, in order."""
@@ -279,11 +462,19 @@ class PageTable:
         return sorted(key for key in tables if first <= key < last)
 
     def _regions(self, start: int, end: int) -> list[int]:
-        """Keys of the leaf tables that [start, end) touches."""
-        return self._keys(len(self._tables) - 1, start >> self._leaf_shift, -(-end >> self._leaf_shift))
+        """Keys of the leaf tables and large leaves that [start, end) touches."""
+        first, last = start >> self._leaf_shift, -(-end >> self._leaf_shift)
+        keys = self._keys(len(self._tables) - 1, first, last)
+        if self._large:
+            keys = sorted([*keys, *(key for key in self._large if first <= key < last)])
+        return keys
 
     def _items(self, region: int, start: int, end: int) -> "zip[tuple[VirtAddr, int]]":
         """Addresses and entries, 0 or not, of the part of a leaf table that lies in [start, end)."""
+        if region in self._large:
+            address = max(start & -PAGE_SIZE, region << self._leaf_shift)
+            inside = self._large_ptes(region)[address >> PAGE_SHIFT & self._index_mask :]
+            return zip(map(VirtAddr, range(address, end, PAGE_SIZE)), inside.tolist(), strict=False)
         low, high, address = self._part(region, start, end)
         addresses: Iterable[VirtAddr] = range(address, end, PAGE_SIZE)  # type: ignore[assignment]  # a call for each is slow
         return zip(addresses, self._view[low:high].tolist(), strict=False)
