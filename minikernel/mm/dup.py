@@ -48,9 +48,11 @@ def _copy_fields(mm: MmStruct, child: MmStruct) -> None:
         "cap_ipc_lock",
         "cap_sys_rawio",
         "read_implies_exec",
+        "thp_disabled",
     ):
         setattr(child, name, getattr(mm, name))
     child.set_exe_file(mm.exe_file)
+    mm.node.huge_zero.share(mm, child)
 
 
 def _dup_mmap(mm: MmStruct, child: MmStruct) -> None:

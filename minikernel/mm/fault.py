@@ -7,6 +7,7 @@ Linux's names in Linux's order: arch/x86/mm/fault.c, do_user_addr_fault; mm/memo
                     -> no entry:  do_anonymous_page | do_read_fault | do_cow_fault | do_shared_fault
                     -> write to a read-only entry:  do_wp_page
                     -> code_fault, spurious
+    (huge pages: do_huge_pmd_anonymous_page, do_huge_pmd_wp_page, tried first; thp.py)
 
 Every end is told as one MmFaultResolved or MmFaultFailed, if anybody listens.
 """
@@ -53,6 +54,7 @@ from minikernel.mm.rmap import PFN_MASK, anon_vma_prepare
 from minikernel.mm.set_pte import ANON_FLAGS
 from minikernel.mm.stack import expand_stack
 from minikernel.mm.swap_fault import do_swap_page
+from minikernel.mm.thp import do_huge_pmd_anonymous_page
 from minikernel.mm.vma import VM_ACCESS_FLAGS, VM_EXEC, VM_WRITE, Vma
 from minikernel.mm.wp_fault import do_wp_page
 
@@ -150,6 +152,10 @@ def user_error_code(mm: MmStruct, address: int, error_code: int) -> int:
 def do_anonymous_page(mm: MmStruct, vma: Vma, address: int, error_code: int) -> FaultOutcome:
     """First touch: the shared zero page for a read, a zeroed page for a write.  mm/memory.c, same name."""
     node = mm.node
+    if vma.flags & node.thp_mask:
+        huge = do_huge_pmd_anonymous_page(mm, vma, address, error_code)
+        if huge is not None:
+            return huge
     if not error_code & PF_W:
         pfn = node.zero_pfn
         pte = pfn << PAGE_SHIFT | mm.prot[vma.flags & VM_ACCESS_FLAGS] | PTE_SPECIAL | PTE_A

@@ -1,6 +1,8 @@
 """The knobs of /proc/sys/vm that reclaim obeys (Documentation/admin-guide/sysctl/vm.rst)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from minikernel.mm.thp_knobs import ThpKnobs
 
 
 @dataclass(slots=True)
@@ -12,3 +14,4 @@ class VmKnobs:
     oom_dump_tasks: int = 1  # the report lists the candidates
     panic_on_oom: int = 0
     vfs_cache_pressure: int = 100  # how readily dentries and inodes go
+    thp: ThpKnobs = field(default_factory=ThpKnobs)

@@ -7,6 +7,7 @@ from emu.x86 import PAGE_MASK, PAGE_SHIFT, PTE_A, PTE_D, PTE_P, Pfn, page_align
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.mman import (
     MADV_COLD,
+    MADV_COLLAPSE,
     MADV_DODUMP,
     MADV_DOFORK,
     MADV_DONTDUMP,
@@ -29,6 +30,7 @@ from minikernel.abi.mman import (
     MADV_WILLNEED,
     MADV_WIPEONFORK,
 )
+from minikernel.mm.collapse import madvise_collapse
 from minikernel.mm.gup import faultin_page_range
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.page import PG_active, PG_dirty, PG_referenced, PG_swapbacked, PG_swapcache
@@ -172,6 +174,10 @@ def _free(mm: MmStruct, vma: Vma, start: int, end: int) -> None:
         raise LinuxError(Errno.EINVAL, "madvise: only anonymous memory can be freed lazily")
     mem_map = mm.mem_map
     swap = mm.node.swap
+    mm.pgtable.split_at(start)
+    mm.pgtable.split_at(end)
+    for address, leaf in mm.pgtable.large_leaves(start, end):
+        mm.pgtable.set_large(address, leaf & ~(PTE_A | PTE_D))
     for address, pte in mm.pgtable.entries(start, end):
         if not pte & PTE_P:
             mm.pgtable.clear(address)
@@ -284,6 +290,7 @@ _VISITS: Final[dict[int, _Visit]] = {
     MADV_DONTNEED_LOCKED: _dontneed_locked,
     MADV_FREE: _free,
     MADV_COLD: _cold,
+    MADV_COLLAPSE: madvise_collapse,
     MADV_PAGEOUT: _pageout,
     MADV_WILLNEED: _willneed,
     MADV_REMOVE: _remove,

@@ -52,6 +52,7 @@ class MmStruct:
     Invariants, checked by validate.validate_mm():
         - every present user entry of the page table lies in a mapping, and maps a frame that counts it;
         - a private page is owned by its mapping's anon_vma (or an ancestor of that), a file page by its page cache;
+        - a large leaf of the page table lies in one mapping;
         - total_vm, data_vm, exec_vm, stack_vm, locked_vm (pages) equal a recount of the mappings, rss_* of the entries.
 
     *tlb_dirty* is set by every change that takes a right away; whoever runs the guest flushes and clears it.
@@ -98,6 +99,7 @@ class MmStruct:
         "start_stack",
         "swapents",
         "sysctl",
+        "thp_disabled",
         "tlb_dirty",
         "total_vm",
         "tracer",
@@ -143,6 +145,7 @@ class MmStruct:
         self.start_brk = self.brk = self.start_stack = VirtAddr(0)
         self.arg_start = self.arg_end = self.env_start = self.env_end = VirtAddr(0)
         self.saved_auxv = b""
+        self.thp_disabled = 0  # what PR_GET_THP_DISABLE says: thp.py
         self.users = 1  # tasks that run in it (Linux: mm_users)
         self.vdso = 0  # where the vDSO is mapped (Linux: context.vdso), 0: nowhere
         self.exe_file: MappedFile | None = None
@@ -174,6 +177,10 @@ class MmStruct:
                 high += 1
             new = _fold(new)
         old = items[low:high]
+        if self.pgtable.large:
+            for vma in new:
+                self.pgtable.split_at(vma.start)
+                self.pgtable.split_at(vma.end)
         # Link first: a page or a file that stays in use must not be seen unused in between.
         for vma in new:
             if vma not in old:
@@ -240,6 +247,7 @@ class MmStruct:
         self.replace(0, len(self.vmas.items), [])
         self.pgtable.destroy()
         self.node.swap.mms.pop(self, None)
+        self.node.huge_zero.put(self)
         self.set_exe_file(None)
 
     # ---- limits

@@ -11,6 +11,7 @@ from minikernel.mm.page import PG_anon, PG_exec
 from minikernel.mm.pgtable import PTE_SPECIAL
 from minikernel.mm.rmap import PFN_MASK
 from minikernel.mm.set_pte import note_pte
+from minikernel.mm.thp import change_large, is_exclusive
 from minikernel.mm.vma import (
     VM_ACCESS_FLAGS,
     VM_ACCOUNT,
@@ -117,7 +118,13 @@ def change_protection(mm: MmStruct, vma: Vma, start: int, end: int) -> None:
     pgtable = mm.pgtable
     prot = mm.prot[vma.flags & VM_ACCESS_FLAGS]
     writable = vma.flags & VM_WRITE
-    for address, pte in pgtable.entries(start, end):
+    for address, leaf in pgtable.large_leaves(start, end):
+        # change_huge_pmd; leaves that lie in the range by half were split when the mapping was.
+        new = leaf & _KEPT | prot
+        if writable and not leaf & PTE_SPECIAL and is_exclusive(mm, leaf):
+            new |= PTE_RW
+        change_large(mm, address, new)
+    for address, pte in pgtable.entries(start, end, large=False):
         if not pte & PTE_P:
             continue  # in swap: the rights are made anew when the page comes back
         new = pte & _KEPT | prot

@@ -204,6 +204,10 @@ def _alloc_tables(mm: MmStruct, address: int, old_length: int, new_address: int,
 def _move_page_tables(mm: MmStruct, start: int, end: int, new_address: int) -> None:
     """Move the entries of [*start*, *end*); frames do not notice: same name."""
     offset = new_address - start
+    if not offset & (mm.pgtable.large_size - 1):
+        for address, leaf in mm.pgtable.large_leaves(start, end):  # move_huge_pmd
+            mm.pgtable.clear_large(address)
+            mm.pgtable.set_large(address + offset, leaf)
     for address, pte in mm.pgtable.clear_range(start, end):
         mm.pgtable.set(address + offset, pte)
     mm.tlb_dirty = True

@@ -25,6 +25,7 @@ from minikernel.mm.gfp import (
     GFP_ZERO,
     GFP_ZONEMASK,
 )
+from minikernel.mm.huge_zero import HugeZeroPage
 from minikernel.mm.knobs import VmKnobs
 from minikernel.mm.layout import KernelLayout
 from minikernel.mm.lru import PageLru
@@ -39,6 +40,7 @@ from minikernel.mm.page import (
     PG_used,
 )
 from minikernel.mm.swap import SwapSpace
+from minikernel.mm.vma import VM_HUGEPAGE
 from minikernel.mm.zone import (
     WMARK_LOW,
     WMARK_MIN,
@@ -77,6 +79,7 @@ class Node:
         "_refcount",
         "_zone_of_section",
         "_zonelists",
+        "huge_zero",
         "layout",
         "lru",
         "mem_map",
@@ -89,6 +92,7 @@ class Node:
         "spend_io",
         "stale_code",
         "swap",
+        "thp_mask",
         "tracer",
         "vm",
         "vmstat",
@@ -112,6 +116,8 @@ class Node:
         self.shrinkers: list[Callable[[int], int]] = []
         self.vmstat: Counter[str] = Counter()  # events, by their name in /proc/vmstat
         self.vm = VmKnobs()
+        self.thp_mask = VM_HUGEPAGE  # VM_* that make a mapping a candidate for transparent huge pages (thp.py)
+        self.huge_zero = HugeZeroPage(self)
         self.lru = PageLru(self)
         self.swap = SwapSpace(self)
         self._ram = physmem.ram

@@ -70,7 +70,7 @@ class PageTable:
         "_fixed_depth",
         "_index_mask",
         "_lanes",
-        "_large",
+        "large",
         "_leaf",
         "_leaf_shift",
         "_nx",
@@ -99,7 +99,7 @@ class PageTable:
         # By depth, 0 is the root: {address >> (bits that the table spans): index of its first entry in the view}.
         self._tables: tuple[dict[int, int], ...] = tuple({} for _ in mode.levels)
         self._leaf = self._tables[-1]
-        self._large: dict[int, int] = {}  # by the keys of _leaf: the table beneath each large leaf, as in _leaf
+        self.large: dict[int, int] = {}  # by the keys of _leaf: the table beneath each large leaf; false if none
         self._fixed_depth = 0 if mode.levels[0].has_rights else 1  # tables down to here live as long as the root
         base = self._alloc_table(0, 0)
         if base is None:
@@ -124,14 +124,14 @@ class PageTable:
         """The entry of the page at *address*; 0 if there is none."""
         base = self._leaf.get(address >> self._leaf_shift)
         if base is None:
-            return self._get_in_large(address) if self._large else 0
+            return self._get_in_large(address) if self.large else 0
         return self._view[base + (address >> PAGE_SHIFT & self._index_mask)]
 
     def set(self, address: int, pte: int) -> bool:
         """Store *pte* for the page at *address*; False if there is no memory for a table."""
         base = self._leaf.get(address >> self._leaf_shift)
         if base is None:
-            if self._large and self._set_in_large(address, pte):
+            if self.large and self._set_in_large(address, pte):
                 return True
             base = self._descend(address, len(self._tables) - 1)
             if base is None:
@@ -141,7 +141,7 @@ class PageTable:
 
     def clear(self, address: int) -> int:
         """Remove the entry of the page at *address*; what it was."""
-        if self._large:
+        if self.large:
             self.split_large(address)
         base = self._leaf.get(address >> self._leaf_shift)
         if base is None:
@@ -154,7 +154,7 @@ class PageTable:
 
     def update(self, address: int, *, set: int = 0, clear: int = 0) -> int:  # noqa: A002 - a local word
         """Clear and then set bits of the entry at *address*, if it is not 0; what it was."""
-        if self._large:
+        if self.large:
             self.split_large(address)
         base = self._leaf.get(address >> self._leaf_shift)
         if base is None:
@@ -182,12 +182,15 @@ class PageTable:
 
     # ---- ranges
 
-    def entries(self, start: int, end: int) -> Iterator[tuple[VirtAddr, int]]:
+    def entries(self, start: int, end: int, *, large: bool = True) -> Iterator[tuple[VirtAddr, int]]:
         """Addresses and entries in [start, end), those that are 0 left out, in order.
 
+        Without *large* the pages of large leaves are left out too.
         The caller may change or clear what it was given: a table's entries are read when the first of them is due.
         """
         for region in self._regions(start, end):
+            if not large and region in self.large:
+                continue
             for item in self._items(region, start, end):
                 if item[1]:
                     yield item
@@ -196,7 +199,7 @@ class PageTable:
         """Remove all entries in [start, end); what they were, as entries() gives them."""
         found: list[tuple[VirtAddr, int]] = []
         for region in self._regions(start, end):
-            if region in self._large and self._clear_in_large(region, start, end, found):
+            if region in self.large and self._clear_in_large(region, start, end, found):
                 continue
             part = [item for item in self._items(region, start, end) if item[1]]
             if not part:
@@ -219,14 +222,14 @@ class PageTable:
         pfns: list[Pfn] = []
         # All tables first: making one may reclaim pages, and that changes the entries that are to be copied.
         for region in self._regions(start, end):
-            used = region in self._large
+            used = region in self.large
             if not used:
                 low, high, _ = self._part(region, start, end)
                 used = any(ram[low << shift : high << shift])
             if used and dst._descend(region << self._leaf_shift, len(dst._tables) - 1) is None:
                 return None
         for region in self._regions(start, end):
-            if region in self._large:
+            if region in self.large:
                 pfns += self._fork_large(dst, region, start, end, wrprotect=wrprotect)
                 continue
             low, high, address = self._part(region, start, end)
@@ -253,7 +256,11 @@ class PageTable:
     def get_large(self, address: int) -> int:
         """The large leaf that maps *address*, as in RAM; 0 if none does."""
         key = address >> self._leaf_shift
-        return self._view[self._large_slot(key)] if key in self._large else 0
+        return self._view[self._large_slot(key)] if key in self.large else 0
+
+    def is_last_of_leaf(self, address: int) -> bool:
+        """Whether no large leaf maps both the page at *address* and the one behind it."""
+        return not -address & (self.large_size - PAGE_SIZE) or not self.get_large(address)
 
     def has_table(self, address: int) -> bool:
         """Whether there is a table of 4 KiB entries, empty or not, for *address* (Linux: not pmd_none)."""
@@ -266,12 +273,12 @@ class PageTable:
         """
         key = address >> self._leaf_shift
         assert not (address | (pte & PTE_ADDR)) & ((1 << self._leaf_shift) - 1), f"set_large: {pte:#x} at {address:#x}"
-        if key not in self._large:
+        if key not in self.large:
             if key not in self._leaf and self._descend(address, len(self._tables) - 1) is None:
                 return False
             mapped = any(entry for _, entry in self._items(key, address, address + self.large_size))
             assert not mapped, f"set_large: pages are mapped at {address:#x}"
-            self._large[key] = self._leaf.pop(key)
+            self.large[key] = self._leaf.pop(key)
         self._view[self._large_slot(key)] = pte | PTE_PS
         return True
 
@@ -280,7 +287,7 @@ class PageTable:
         key = address >> self._leaf_shift
         slot = self._large_slot(key)
         old = self._view[slot]
-        self._leaf[key] = self._large.pop(key)
+        self._leaf[key] = self.large.pop(key)
         self._free_table(len(self._tables) - 1, key)
         return old
 
@@ -290,11 +297,11 @@ class PageTable:
         Linux: __split_huge_pmd.  Every page keeps its frame, its rights and its accessed and dirty bits.
         """
         key = address >> self._leaf_shift
-        if key not in self._large:
+        if key not in self.large:
             return False
         ptes = self._large_ptes(key)
         slot = self._large_slot(key)
-        base = self._leaf[key] = self._large.pop(key)
+        base = self._leaf[key] = self.large.pop(key)
         self._view[base : base + len(ptes)] = memoryview(ptes)
         flags = TABLE_FLAGS if len(self._tables) > 2 else root_table_flags(self.mode)
         self._view[slot] = base << self._entry_shift | flags
@@ -303,15 +310,15 @@ class PageTable:
 
     def split_at(self, address: int) -> None:
         """Split a large leaf that *address* lies inside of, not at the start: a mapping is to begin or end there."""
-        if self._large and address & (self.large_size - 1):
+        if self.large and address & (self.large_size - 1):
             self.split_large(address)
 
     def large_leaves(self, start: int, end: int) -> list[tuple[VirtAddr, int]]:
         """Addresses and entries of the large leaves that lie in [start, end) as a whole, in order."""
-        if not self._large:
+        if not self.large:
             return []
         shift = self._leaf_shift
-        keys = sorted(key for key in self._large if start <= key << shift and (key + 1) << shift <= end)
+        keys = sorted(key for key in self.large if start <= key << shift and (key + 1) << shift <= end)
         return [(VirtAddr(key << shift), self._view[self._large_slot(key)]) for key in keys]
 
     def _large_slot(self, key: int) -> int:
@@ -331,7 +338,7 @@ class PageTable:
     def _get_in_large(self, address: int) -> int:
         """get(), where there is no table."""
         key = address >> self._leaf_shift
-        if key not in self._large:
+        if key not in self.large:
             return 0
         leaf = self._view[self._large_slot(key)] & ~PTE_PS
         if leaf & PTE_SPECIAL:
@@ -345,7 +352,7 @@ class PageTable:
         D may come, as too many dirty pages do no harm, but not go.
         """
         key = address >> self._leaf_shift
-        if key not in self._large:
+        if key not in self.large:
             return False
         changed = self._get_in_large(address) ^ pte
         if changed & ~PTE_A and (changed & ~(PTE_A | PTE_D) or not pte & PTE_D):
@@ -401,7 +408,7 @@ class PageTable:
 
     def destroy(self) -> None:
         """Free all tables and the root, whatever is in them; the object is dead then."""
-        for tables in (self._large, *reversed(self._tables)):
+        for tables in (self.large, *reversed(self._tables)):
             for base in tables.values():
                 self._put_table(base)
             tables.clear()
@@ -431,7 +438,7 @@ class PageTable:
                         large += 1
                     elif entry:
                         expected[key << levels[depth].bits | index] = (entry & PTE_ADDR) >> self._entry_shift
-        assert large == len(self._large), f"PageTable.validate: {large} large leaves, {len(self._large)} listed"
+        assert large == len(self.large), f"PageTable.validate: {large} large leaves, {len(self.large)} listed"
         count = sum(map(len, self._tables)) - 1 + large
         assert self.nr_tables == count, f"PageTable.validate: {self.nr_tables} tables counted, {count} listed"
         first = (self.root >> self._entry_shift) + self.kernel_half.first_root_index
@@ -441,12 +448,12 @@ class PageTable:
     def _validate_large(self, key: int) -> None:
         """Assert that a large leaf in RAM is a listed one, and that there is an empty table of ours beneath it."""
         where = f"PageTable.validate: the large leaf at {key << self._leaf_shift:#x}"
-        assert key in self._large, f"{where} is not listed"
+        assert key in self.large, f"{where} is not listed"
         assert key not in self._leaf, f"{where} has a table as well"
         entry = self._view[self._large_slot(key)]
         assert entry & PTE_P, f"{where} is not present"
         assert not entry & PTE_ADDR & (self.large_size - 1), f"{where} maps a block that is not aligned: {entry:#x}"
-        phys = self._large[key] << self._entry_shift
+        phys = self.large[key] << self._entry_shift
         pfn = phys >> PAGE_SHIFT
         mem_map = self.node.mem_map
         assert mem_map.flags[pfn] & PG_table, f"{where}: frame {pfn:#x} beneath is no table"
@@ -465,13 +472,13 @@ class PageTable:
         """Keys of the leaf tables and large leaves that [start, end) touches."""
         first, last = start >> self._leaf_shift, -(-end >> self._leaf_shift)
         keys = self._keys(len(self._tables) - 1, first, last)
-        if self._large:
-            keys = sorted([*keys, *(key for key in self._large if first <= key < last)])
+        if self.large:
+            keys = sorted([*keys, *(key for key in self.large if first <= key < last)])
         return keys
 
     def _items(self, region: int, start: int, end: int) -> "zip[tuple[VirtAddr, int]]":
         """Addresses and entries, 0 or not, of the part of a leaf table that lies in [start, end)."""
-        if region in self._large:
+        if region in self.large:
             address = max(start & -PAGE_SIZE, region << self._leaf_shift)
             inside = self._large_ptes(region)[address >> PAGE_SHIFT & self._index_mask :]
             return zip(map(VirtAddr, range(address, end, PAGE_SIZE)), inside.tolist(), strict=False)

@@ -10,7 +10,17 @@ from emu.x86 import PAGE_MASK, PAGE_SHIFT, PTE_P, PTE_RW, PTE_US, PTE_XD, Pfn
 from minikernel.mm.filemap import PageCache
 from minikernel.mm.icache import validate_pte
 from minikernel.mm.mm_struct import MmStruct, is_data_mapping, is_exec_mapping, is_stack_mapping
-from minikernel.mm.page import PG_anon, PG_dirty, PG_kernel, PG_reserved, PG_swapbacked, PG_table, PG_tail, PG_uptodate
+from minikernel.mm.page import (
+    PG_anon,
+    PG_dirty,
+    PG_kernel,
+    PG_reserved,
+    PG_swapbacked,
+    PG_swapcache,
+    PG_table,
+    PG_tail,
+    PG_uptodate,
+)
 from minikernel.mm.page_alloc import Node
 from minikernel.mm.pgtable import PTE_SPECIAL
 from minikernel.mm.rmap import PFN_MASK, rmap_walk
@@ -35,11 +45,32 @@ def validate_mm(mm: MmStruct) -> None:
             resident["swapped"] += 1
             continue
         resident[_validate_entry(mm, within, address, pte)] += 1
+    _validate_large_leaves(mm)
     for kind, counted in (("anon", mm.rss_anon), ("file", mm.rss_file), ("shmem", mm.rss_shmem)):
         assert counted == resident[kind], f"validate_mm: rss_{kind} is {counted}, there are {resident[kind]}"
     assert mm.swapents == resident["swapped"], (
         f"validate_mm: swapents is {mm.swapents}, there are {resident['swapped']}"
     )
+
+
+def _validate_large_leaves(mm: MmStruct) -> None:
+    """Assert that each large leaf lies in one mapping, and maps a block of its pages or the huge zero page."""
+    size = mm.pgtable.large_size
+    node = mm.node
+    for address, leaf in mm.pgtable.large_leaves(0, mm.layout.task_size):
+        where = f"validate_mm: the large leaf {leaf:#x} at {address:#x}"
+        vma = mm.vmas.find(address)
+        assert vma is not None, f"{where} has no mapping"
+        assert address + size <= vma.end, f"{where} lies in two mappings"
+        assert vma.is_anonymous, f"{where} is not of anonymous memory"
+        pfn = leaf >> PAGE_SHIFT & PFN_MASK & -(size >> PAGE_SHIFT)
+        if leaf & PTE_SPECIAL:
+            assert pfn == node.huge_zero.pfn, f"{where} is special, but not the huge zero page"
+            assert mm in node.huge_zero.users, f"{where}: the huge zero page might be freed"
+            continue
+        assert pfn != node.huge_zero.pfn, f"{where} maps the huge zero page as memory of its own"
+        swapcached = any(flags & PG_swapcache for flags in node.mem_map.flags[pfn : pfn + (size >> PAGE_SHIFT)])
+        assert not swapcached, f"{where}: a page of it is in the swap cache"
 
 
 def _validate_vma(mm: MmStruct, vma: Vma) -> None:

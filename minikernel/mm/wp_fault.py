@@ -10,6 +10,7 @@ from minikernel.mm.page import PG_anon, PG_swapbacked, PG_swapcache
 from minikernel.mm.pgtable import PTE_SPECIAL
 from minikernel.mm.rmap import PFN_MASK, anon_vma_prepare
 from minikernel.mm.set_pte import YOUNG_DIRTY, copy_page, map_anon, note_pte
+from minikernel.mm.thp import do_huge_pmd_wp_page
 from minikernel.mm.vma import VM_SHARED, Vma
 
 # ---- writes to read-only entries
@@ -20,6 +21,10 @@ def do_wp_page(mm: MmStruct, vma: Vma, address: int, pte: int) -> FaultOutcome:
 
     mm/memory.c, same name: wp_page_shared, wp_page_reuse, wp_page_copy.
     """
+    if mm.pgtable.large:
+        huge = do_huge_pmd_wp_page(mm, vma, address)
+        if huge is not None:
+            return huge
     pfn = Pfn(pte >> PAGE_SHIFT & PFN_MASK)
     if pte & PTE_SPECIAL:
         return _wp_page_copy(mm, vma, address, pte, pfn)
