@@ -10,7 +10,16 @@ from minikernel.mm.page import PG_swapcache
 from minikernel.mm.pgtable import PTE_SPECIAL, pte_pfn
 from minikernel.mm.set_pte import copy_page
 from minikernel.mm.swap_fault import do_swap_page
-from minikernel.mm.thp import adopt_block, alloc_huge, free_huge, gfp_mask, hpage_order, huge_leaf, thp_vma_allowable
+from minikernel.mm.thp import (
+    adopt_block,
+    alloc_huge,
+    free_huge,
+    gfp_mask,
+    has_huge_range,
+    hpage_order,
+    huge_leaf,
+    thp_vma_allowable,
+)
 from minikernel.mm.vma import Vma
 from minikernel.mm.zap import zap_range
 
@@ -25,7 +34,7 @@ def madvise_collapse(mm: MmStruct, vma: Vma, start: int, end: int) -> None:
         ENOMEM: no block of frames.  EAGAIN: a page is in use by the kernel.
     """
     size = mm.pgtable.large_size
-    if not thp_vma_allowable(mm, vma, forced=True) or (vma.start + size - 1 & -size) + size > vma.end:
+    if not thp_vma_allowable(mm, vma, forced=True) or not has_huge_range(mm, vma):
         raise LinuxError(Errno.EINVAL, "madvise: no huge pages in this mapping")
     failure = "" if (start + size - 1) & -size <= end & -size else "range"
     for address in range((start + size - 1) & -size, end & -size, size):

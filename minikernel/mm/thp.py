@@ -74,6 +74,12 @@ def thp_vma_allowable(mm: MmStruct, vma: Vma, *, forced: bool = False) -> bool:
     return forced or bool(flags & mm.node.thp_mask)
 
 
+def has_huge_range(mm: MmStruct, vma: Vma) -> bool:
+    """Whether an aligned range of the size of a huge page lies in *vma* (thp_vma_suitable_order)."""
+    size = mm.pgtable.large_size
+    return (vma.start + size - 1 & -size) + size <= vma.end
+
+
 def gfp_mask(node: Node, vma: Vma) -> int:
     """What may be done to get a block for *vma*, by the knob *defrag*: vma_thp_gfp_mask."""
     advised = bool(vma.flags & VM_HUGEPAGE)

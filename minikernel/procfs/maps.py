@@ -9,6 +9,8 @@ from minikernel.abi.vsyscall import VSYSCALL_ADDR
 from minikernel.mm import vma as v
 from minikernel.mm.mm_struct import MmStruct, vma_name
 from minikernel.mm.page import PG_anon
+from minikernel.mm.pgtable import PTE_SPECIAL
+from minikernel.mm.thp import has_huge_range, thp_vma_allowable
 from minikernel.mm.vma import Vma
 from minikernel.task.task import Task
 
@@ -51,17 +53,20 @@ class _Usage:
     """What the page table says about a range: struct mem_size_stats, in pages; *pss* in 4096ths of a page."""
 
     __slots__ = (
-        "anonymous", "locked", "private_clean", "private_dirty", "pss", "pss_dirty", "referenced", "rss",
+        "anon_huge", "anonymous", "locked", "private_clean", "private_dirty", "pss", "pss_dirty", "referenced", "rss",
         "shared_clean", "shared_dirty",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.rss = self.pss = self.pss_dirty = self.referenced = self.anonymous = self.locked = 0
+        self.rss = self.pss = self.pss_dirty = self.referenced = self.anonymous = self.anon_huge = self.locked = 0
         self.shared_clean = self.shared_dirty = self.private_clean = self.private_dirty = 0
 
     def add(self, mm: MmStruct, vma: Vma) -> None:
         """Count the pages of *vma* (smaps_account)."""
         mem_map = mm.mem_map
+        leaf_pages = mm.pgtable.large_size >> PAGE_SHIFT
+        for _, leaf in mm.pgtable.large_leaves(vma.start, vma.end):
+            self.anon_huge += 0 if leaf & PTE_SPECIAL else leaf_pages  # smaps_pmd_entry
         for _, pte in mm.pgtable.entries(vma.start, vma.end):
             pfn = pte >> PAGE_SHIFT & _FRAME
             if not pte & PTE_P or pfn == mm.node.zero_pfn:
@@ -96,7 +101,7 @@ class _Usage:
             (b"Anonymous", self.anonymous << _PSS_SHIFT),
             (b"KSM", 0),
             (b"LazyFree", 0),
-            (b"AnonHugePages", 0),
+            (b"AnonHugePages", self.anon_huge << _PSS_SHIFT),
             (b"ShmemPmdMapped", 0),
             (b"FilePmdMapped", 0),
             (b"Shared_Hugetlb", 0),
@@ -163,20 +168,21 @@ def smaps(task: Task) -> bytes:
         usage = _Usage()
         usage.add(mm, vma)
         names = [name for bit, name in _FLAG_NAMES if vma.flags & bit]
-        parts += _smap(_map_line(mm, vma, width), (vma.end - vma.start) >> 10, usage, names)
+        eligible = thp_vma_allowable(mm, vma) and has_huge_range(mm, vma)
+        parts += _smap(_map_line(mm, vma, width), (vma.end - vma.start) >> 10, usage, names, thp_eligible=eligible)
     if mm.layout.is_64bit:
         parts += _smap(_gate_line(mm), _PAGE_KB, _Usage(), [b"ex"])
     return b"".join(parts)
 
 
-def _smap(head: bytes, size: int, usage: _Usage, flags: list[bytes]) -> Iterator[bytes]:
+def _smap(head: bytes, size: int, usage: _Usage, flags: list[bytes], *, thp_eligible: bool = False) -> Iterator[bytes]:
     """One mapping of *size* KiB (show_smap)."""
     yield head
     yield kb_line(b"Size", size)
     yield kb_line(b"KernelPageSize", _PAGE_KB)
     yield kb_line(b"MMUPageSize", _PAGE_KB)
     yield from usage.lines()
-    yield b"THPeligible:           0\n"
+    yield b"THPeligible:    %8d\n" % thp_eligible
     yield b"VmFlags: " + b"".join(name + b" " for name in flags) + b"\n"
 
 

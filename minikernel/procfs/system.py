@@ -3,11 +3,14 @@
 from typing import Final
 
 from emu import cpuid
+from emu.x86 import PTE_ADDR
 from minikernel.abi.sysinfo import KERNEL_RELEASE, KERNEL_VERSION
 from minikernel.abi.time import NSEC_PER_SEC, ticks
 from minikernel.fs.inode import Inode
 from minikernel.kernel import Kernel
 from minikernel.mm.filemap import PageCache
+from minikernel.mm.pgtable import PTE_SPECIAL
+from minikernel.mm.thp import hpage_order
 from minikernel.procfs.node import ProcFs, ProcLink, ProcText
 from minikernel.procfs.sysctl import sysctl_dir
 from minikernel.procfs.vmstat import dirty_pages, node_counters, swaps, vm_events
@@ -162,6 +165,7 @@ def _meminfo(kernel: Kernel) -> bytes:
     free = node.nr_free
     inactive_anon, active_anon, inactive_file, active_file, unevictable = node.lru.lists()
     swap = node.swap
+    huge_pages = 1 << hpage_order(node)
     rows = (
         ("MemTotal", node.totalram_pages),
         ("MemFree", free),
@@ -200,7 +204,7 @@ def _meminfo(kernel: Kernel) -> bytes:
         ("VmallocUsed", 0),
         ("VmallocChunk", 0),
         ("Percpu", 0),
-        ("AnonHugePages", 0),
+        ("AnonHugePages", anon_thps(kernel) * huge_pages),
         ("ShmemHugePages", 0),
         ("ShmemPmdMapped", 0),
         ("FileHugePages", 0),
@@ -209,12 +213,22 @@ def _meminfo(kernel: Kernel) -> bytes:
         ("HugePages_Free", None),
         ("HugePages_Rsvd", None),
         ("HugePages_Surp", None),
-        ("Hugepagesize", 512),
+        ("Hugepagesize", huge_pages),
         ("Hugetlb", 0),
     )
     return "".join(
         f"{name + ':':<16}{0:>8}\n" if pages is None else f"{name + ':':<16}{pages * 4:>8} kB\n" for name, pages in rows
     ).encode()
+
+
+def anon_thps(kernel: Kernel) -> int:
+    """Blocks that some large leaf maps as transparent huge pages (NR_ANON_THPS); a block counts once."""
+    spaces = {id(task.mm): task.mm for task in kernel.tasks.values() if task.has_mm}
+    blocks = set()
+    for mm in spaces.values():
+        leaves = mm.pgtable.large_leaves(0, mm.layout.task_size)
+        blocks |= {leaf & PTE_ADDR for _, leaf in leaves if not leaf & PTE_SPECIAL}
+    return len(blocks)
 
 
 def _cpu_ticks(kernel: Kernel) -> tuple[int, int, int]:
@@ -256,5 +270,6 @@ def _vmstat(kernel: Kernel) -> tuple[tuple[bytes, int], ...]:
         (b"nr_writeback", 0),
         (b"nr_shmem", shmem),
         (b"nr_page_table_pages", sum(mm.pgtable.nr_tables + 1 for mm in spaces.values())),
+        (b"nr_anon_transparent_hugepages", anon_thps(kernel)),
         *lists,
     )
