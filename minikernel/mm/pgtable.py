@@ -260,7 +260,7 @@ class PageTable:
 
     def is_last_of_leaf(self, address: int) -> bool:
         """Whether no large leaf maps both the page at *address* and the one behind it."""
-        return not -address & (self.large_size - PAGE_SIZE) or not self.get_large(address)
+        return not ~address & (self.large_size - PAGE_SIZE) or not self.get_large(address)
 
     def has_table(self, address: int) -> bool:
         """Whether there is a table of 4 KiB entries, empty or not, for *address* (Linux: not pmd_none)."""
