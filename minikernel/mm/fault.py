@@ -33,6 +33,7 @@ from emu.x86 import (
 from minikernel.events import FaultKind, MmFaultResolved
 from minikernel.mm.file_fault import do_fault, do_special_fault
 from minikernel.mm.gfp import GFP_HIGHUSER, GFP_ZERO
+from minikernel.mm.hugetlb_fault import hugetlb_code_fault
 from minikernel.mm.icache import note_exec
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.outcome import (
@@ -55,7 +56,7 @@ from minikernel.mm.set_pte import ANON_FLAGS
 from minikernel.mm.stack import expand_stack
 from minikernel.mm.swap_fault import do_swap_page
 from minikernel.mm.thp import do_huge_pmd_anonymous_page
-from minikernel.mm.vma import VM_ACCESS_FLAGS, VM_EXEC, VM_WRITE, Vma
+from minikernel.mm.vma import VM_ACCESS_FLAGS, VM_EXEC, VM_HUGETLB, VM_WRITE, Vma
 from minikernel.mm.wp_fault import do_wp_page
 
 __all__ = [
@@ -100,7 +101,7 @@ def handle_mm_fault(mm: MmStruct, address: int, error_code: int) -> FaultOutcome
     if error_code & PF_W and not pte & PTE_RW:
         return do_wp_page(mm, vma, address, pte)
     if error_code & PF_I and pte & PTE_XD:
-        return _code_fault(mm, address, pte)
+        return _code_fault(mm, vma, address, pte)
     mm.min_flt += 1
     return served(mm, FaultKind.SPURIOUS, address, pte >> PAGE_SHIFT & PFN_MASK)
 
@@ -125,8 +126,10 @@ def _access_error(mm: MmStruct, vma: Vma, address: int, error_code: int) -> Segv
     return segv(mm, address, SEGV_ACCERR, f"{access} of a mapping whose rights are {rights}")
 
 
-def _code_fault(mm: MmStruct, address: int, pte: int) -> FaultOutcome:
+def _code_fault(mm: MmStruct, vma: Vma, address: int, pte: int) -> FaultOutcome:
     """A fetch through an entry that lost its execute right to a writable alias of the frame: it gets it back."""
+    if vma.flags & VM_HUGETLB:
+        return hugetlb_code_fault(mm, vma, address)
     pfn = Pfn(pte >> PAGE_SHIFT & PFN_MASK)
     pte = pte & ~PTE_XD | PTE_A
     note_exec(mm.node, pfn)

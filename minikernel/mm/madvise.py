@@ -32,6 +32,7 @@ from minikernel.abi.mman import (
 )
 from minikernel.mm.collapse import madvise_collapse
 from minikernel.mm.gup import faultin_page_range
+from minikernel.mm.hugetlb import may_split
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.page import PG_active, PG_dirty, PG_referenced, PG_swapbacked, PG_swapcache
 from minikernel.mm.pgtable import PTE_SPECIAL
@@ -140,26 +141,31 @@ def _change_flags(mm: MmStruct, vma: Vma, start: int, end: int, advice: int) -> 
         raise LinuxError(Errno.EINVAL, "madvise: device memory")
     if advice == MADV_WIPEONFORK and (vma.file is not None or vma.flags & VM_SHARED):
         raise LinuxError(Errno.EINVAL, "madvise: only private anonymous memory can be wiped")
-    if advice == MADV_DODUMP and vma.flags & VM_SPECIAL:
+    if advice == MADV_DODUMP and vma.flags & VM_SPECIAL and not vma.flags & VM_HUGETLB:
         raise LinuxError(Errno.EINVAL, "madvise: a special mapping is never dumped")
     if flags == vma.flags:
         return
     try:
         vma_modify_flags(mm, vma, start, end, flags)
     except LinuxError as error:
-        raise LinuxError(Errno.EAGAIN, f"madvise: {error.why}") from error
+        errno = Errno.EAGAIN if error.errno == Errno.ENOMEM else error.errno
+        raise LinuxError(errno, f"madvise: {error.why}") from error
 
 
 def _dontneed(mm: MmStruct, vma: Vma, start: int, end: int) -> None:
     """Give the pages back; anonymous ones read as zeroes afterwards: madvise_dontneed_single_vma."""
-    if vma.flags & (VM_LOCKED | VM_PFNMAP | VM_HUGETLB):
+    if vma.flags & VM_LOCKED:
         raise LinuxError(Errno.EINVAL, "madvise: locked")
-    zap_range(mm, start, end)
+    _dontneed_locked(mm, vma, start, end)
 
 
 def _dontneed_locked(mm: MmStruct, vma: Vma, start: int, end: int) -> None:
-    if vma.flags & (VM_PFNMAP | VM_HUGETLB):
+    if vma.flags & VM_PFNMAP:
         raise LinuxError(Errno.EINVAL, "madvise: device memory")
+    if not may_split(mm, vma, start):
+        raise LinuxError(Errno.EINVAL, "madvise: half a huge page")
+    if vma.flags & VM_HUGETLB:
+        end &= -mm.node.hugetlb.size  # madvise_dontneed_free_valid_vma: the end is rounded down
     zap_range(mm, start, end)
 
 

@@ -14,11 +14,13 @@ from minikernel.abi.resource import RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK
 from minikernel.events import MmapRegion, Tracer
 from minikernel.mm.address_layout import AddressLayout
 from minikernel.mm.filemap import MappedFile
+from minikernel.mm.hugetlb import HugetlbCache, cache_of
 from minikernel.mm.page_alloc import Node
 from minikernel.mm.pgtable import KernelHalf, PageTable
 from minikernel.mm.rmap import AnonVma
 from minikernel.mm.vma import (
     VM_EXEC,
+    VM_HUGETLB,
     VM_LOCKED,
     VM_NORESERVE,
     VM_SHARED,
@@ -219,6 +221,8 @@ class MmStruct:
             vma.anon_vma.unlink(vma)
         if vma.mapping is not None:
             del vma.mapping.vmas[vma]
+            if vma.flags & VM_HUGETLB:
+                cache_of(vma).unmapped(self)
         if vma.file is not None:
             vma.file.put_file()
 
@@ -285,8 +289,12 @@ class MmStruct:
             raise LinuxError(Errno.ENOMEM, f"{pages} pages are more than the machine has")
 
     def accountable(self, file: MappedFile | None, flags: int) -> bool:
-        """A private writable mapping that did not ask for MAP_NORESERVE: mm/vma.c, accountable_mapping."""
-        del file  # only hugetlbfs files are counted elsewhere, and there are none
+        """A private writable mapping that did not ask for MAP_NORESERVE: mm/vma.c, accountable_mapping.
+
+        Huge pages of the pool are counted there.
+        """
+        if file is not None and isinstance(file.mapping, HugetlbCache):
+            return False
         return flags & (VM_NORESERVE | VM_SHARED | VM_WRITE) == VM_WRITE
 
     # ---- figures

@@ -6,6 +6,7 @@ from emu.x86 import PAGE_MASK, PAGE_SHIFT, PTE_A, PTE_ADDR, PTE_D, PTE_P, PTE_RW
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.mman import PROT_EXEC, PROT_GROWSDOWN, PROT_GROWSUP, PROT_READ, PROT_SEM, PROT_WRITE
 from minikernel.mm.gup import populate_vma_page_range
+from minikernel.mm.hugetlb import hugetlb_change_protection
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.page import PG_anon, PG_exec
 from minikernel.mm.pgtable import PTE_SPECIAL
@@ -115,6 +116,9 @@ def change_protection(mm: MmStruct, vma: Vma, start: int, end: int) -> None:
 
     An entry becomes writable at once only where a write fault would do nothing else: can_change_pte_writable.
     """
+    if vma.flags & VM_HUGETLB:
+        hugetlb_change_protection(mm, vma, start, end)
+        return
     pgtable = mm.pgtable
     prot = mm.prot[vma.flags & VM_ACCESS_FLAGS]
     writable = vma.flags & VM_WRITE

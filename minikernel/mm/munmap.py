@@ -2,6 +2,7 @@
 
 from emu.x86 import PAGE_MASK, page_align
 from minikernel.abi.errno import Errno, LinuxError
+from minikernel.mm.hugetlb import may_split
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.vma import Vma
 from minikernel.mm.zap import zap_range
@@ -49,10 +50,17 @@ def do_munmap(mm: MmStruct, start: int, end: int) -> None:
 
 
 def check_split(mm: MmStruct, start: int, end: int) -> None:
-    """Refuse a hole inside one mapping when there are max_map_count of them: the check of vms_gather_munmap_vmas."""
+    """Refuse a hole inside one mapping when there are max_map_count of them, and one in a huge page of the pool.
+
+    Linux: the checks of vms_gather_munmap_vmas.  Errors: ENOMEM, EINVAL.
+    """
     vma = mm.vmas.find(start)
     if vma is not None and vma.start < start and end < vma.end and mm.map_count >= mm.sysctl.max_map_count:
         raise LinuxError(Errno.ENOMEM, "too many mappings to split one")
+    for boundary in (start, end):
+        vma = mm.vmas.find(boundary)
+        if vma is not None and not may_split(mm, vma, boundary):
+            raise LinuxError(Errno.EINVAL, "half a huge page")
 
 
 def outside(vmas: list[Vma], start: int, end: int) -> list[Vma]:

@@ -26,6 +26,7 @@ from minikernel.mm.gfp import (
     GFP_ZONEMASK,
 )
 from minikernel.mm.huge_zero import HugeZeroPage
+from minikernel.mm.hugetlb_pool import HugetlbPool
 from minikernel.mm.knobs import VmKnobs
 from minikernel.mm.layout import KernelLayout
 from minikernel.mm.lru import PageLru
@@ -80,6 +81,7 @@ class Node:
         "_zone_of_section",
         "_zonelists",
         "huge_zero",
+        "hugetlb",
         "layout",
         "lru",
         "mem_map",
@@ -118,6 +120,7 @@ class Node:
         self.vm = VmKnobs()
         self.thp_mask = VM_HUGEPAGE  # VM_* that make a mapping a candidate for transparent huge pages (thp.py)
         self.huge_zero = HugeZeroPage(self)
+        self.hugetlb = HugetlbPool(self)
         self.lru = PageLru(self)
         self.swap = SwapSpace(self)
         self._ram = physmem.ram

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from emu.x86 import PAGE_MASK, PAGE_SHIFT, PTE_P, PTE_RW, PTE_US, PTE_XD, Pfn
 from minikernel.mm.filemap import PageCache
+from minikernel.mm.hugetlb import HugetlbCache, validate_hugetlb
 from minikernel.mm.icache import validate_pte
 from minikernel.mm.mm_struct import MmStruct, is_data_mapping, is_exec_mapping, is_stack_mapping
 from minikernel.mm.page import (
@@ -25,7 +26,7 @@ from minikernel.mm.page_alloc import Node
 from minikernel.mm.pgtable import PTE_SPECIAL
 from minikernel.mm.rmap import PFN_MASK, rmap_walk
 from minikernel.mm.swap_entry import make_entry
-from minikernel.mm.vma import VM_ACCESS_FLAGS, VM_EXEC, VM_LOCKED, VM_SHARED, VM_WRITE, Vma
+from minikernel.mm.vma import VM_ACCESS_FLAGS, VM_EXEC, VM_HUGETLB, VM_LOCKED, VM_SHARED, VM_WRITE, Vma
 
 
 def validate_mm(mm: MmStruct) -> None:
@@ -34,11 +35,15 @@ def validate_mm(mm: MmStruct) -> None:
     mm.pgtable.validate()
     for vma in mm.vmas:
         _validate_vma(mm, vma)
+        if vma.flags & VM_HUGETLB:
+            validate_hugetlb(mm, vma)
     _validate_totals(mm)
     resident: Counter[str] = Counter()
     for address, pte in mm.pgtable.entries(0, mm.layout.task_size):
         within = mm.vmas.find(address)
         assert within is not None, f"validate_mm: {address:#x} has an entry and no mapping"
+        if within.flags & VM_HUGETLB:
+            continue
         if not pte & PTE_P:
             assert within.anon_vma is not None, f"validate_mm: {address:#x} is in swap, its mapping owns no pages"
             assert mm in mm.node.swap.mms, f"validate_mm: {address:#x} is in swap, swapoff would not find it"
@@ -62,6 +67,8 @@ def _validate_large_leaves(mm: MmStruct) -> None:
         vma = mm.vmas.find(address)
         assert vma is not None, f"{where} has no mapping"
         assert address + size <= vma.end, f"{where} lies in two mappings"
+        if vma.flags & VM_HUGETLB:
+            continue
         assert vma.is_anonymous, f"{where} is not of anonymous memory"
         pfn = leaf >> PAGE_SHIFT & PFN_MASK & -(size >> PAGE_SHIFT)
         if leaf & PTE_SPECIAL:
@@ -187,14 +194,21 @@ def validate_node(
         for _, pte in mm.pgtable.entries(0, mm.layout.task_size):
             if not pte & PTE_P:
                 swapped[pte] += 1
-            elif not pte & PTE_SPECIAL:
+            elif not pte & PTE_SPECIAL and not node.mem_map.flags[pte >> PAGE_SHIFT & PFN_MASK] & PG_tail:
                 mapped[pte >> PAGE_SHIFT & PFN_MASK] += 1
     cached: Counter[int] = Counter()
+    promised = 0
     for cache in caches.values():
         validate_page_cache(cache)
         cached.update(cache.pages.values())
+        if isinstance(cache, HugetlbCache):
+            cached.update(cache.huge.values())
+            promised += len(cache.promised)
         swapped.update(cache.swapped.values())
     cached.update(node.swap.cache.values())
+    node.hugetlb.validate()
+    assert promised == node.hugetlb.reserved, f"validate_node: {promised} huge pages promised, not as many reserved"
+    cached.update(node.hugetlb.free)
     validate_swap(node, swapped)
     node.lru.validate()
     _validate_frames(node, mapped, cached, held or {})

@@ -7,6 +7,7 @@ from emu.x86 import PAGE_SHIFT, PAGE_SIZE, PTE_A, PTE_D, PTE_P
 from minikernel.abi.stat import dev_major, dev_minor
 from minikernel.abi.vsyscall import VSYSCALL_ADDR
 from minikernel.mm import vma as v
+from minikernel.mm.hugetlb_pool import huge_pfn
 from minikernel.mm.mm_struct import MmStruct, vma_name
 from minikernel.mm.page import PG_anon
 from minikernel.mm.pgtable import PTE_SPECIAL
@@ -54,15 +55,19 @@ class _Usage:
 
     __slots__ = (
         "anon_huge", "anonymous", "locked", "private_clean", "private_dirty", "pss", "pss_dirty", "referenced", "rss",
-        "shared_clean", "shared_dirty",
+        "private_hugetlb", "shared_clean", "shared_dirty", "shared_hugetlb",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.rss = self.pss = self.pss_dirty = self.referenced = self.anonymous = self.anon_huge = self.locked = 0
         self.shared_clean = self.shared_dirty = self.private_clean = self.private_dirty = 0
+        self.shared_hugetlb = self.private_hugetlb = 0
 
     def add(self, mm: MmStruct, vma: Vma) -> None:
         """Count the pages of *vma* (smaps_account)."""
+        if vma.flags & v.VM_HUGETLB:
+            self._add_huge(mm, vma)
+            return
         mem_map = mm.mem_map
         leaf_pages = mm.pgtable.large_size >> PAGE_SHIFT
         for _, leaf in mm.pgtable.large_leaves(vma.start, vma.end):
@@ -87,6 +92,15 @@ class _Usage:
                 self.private_clean += not dirty
             self.locked += share if vma.flags & v.VM_LOCKED else 0
 
+    def _add_huge(self, mm: MmStruct, vma: Vma) -> None:
+        """Pages of the pool, which are counted apart (smaps_hugetlb_range)."""
+        pages = mm.node.hugetlb.size >> PAGE_SHIFT
+        for _, leaf in mm.pgtable.large_leaves(vma.start, vma.end):
+            if mm.mem_map.mapcount[huge_pfn(leaf)] > 1:
+                self.shared_hugetlb += pages
+            else:
+                self.private_hugetlb += pages
+
     def lines(self) -> Iterator[bytes]:
         """From Rss to Locked (__show_smap)."""
         rows = (
@@ -104,8 +118,8 @@ class _Usage:
             (b"AnonHugePages", self.anon_huge << _PSS_SHIFT),
             (b"ShmemPmdMapped", 0),
             (b"FilePmdMapped", 0),
-            (b"Shared_Hugetlb", 0),
-            (b"Private_Hugetlb", 0),
+            (b"Shared_Hugetlb", self.shared_hugetlb << _PSS_SHIFT),
+            (b"Private_Hugetlb", self.private_hugetlb << _PSS_SHIFT),
             (b"Swap", 0),
             (b"SwapPss", 0),
             (b"Locked", self.locked),
@@ -169,18 +183,28 @@ def smaps(task: Task) -> bytes:
         usage.add(mm, vma)
         names = [name for bit, name in _FLAG_NAMES if vma.flags & bit]
         eligible = thp_vma_allowable(mm, vma) and has_huge_range(mm, vma)
-        parts += _smap(_map_line(mm, vma, width), (vma.end - vma.start) >> 10, usage, names, thp_eligible=eligible)
+        page_kb = mm.node.hugetlb.size >> 10 if vma.flags & v.VM_HUGETLB else _PAGE_KB
+        head = _map_line(mm, vma, width)
+        parts += _smap(head, (vma.end - vma.start) >> 10, usage, names, page_kb=page_kb, thp_eligible=eligible)
     if mm.layout.is_64bit:
         parts += _smap(_gate_line(mm), _PAGE_KB, _Usage(), [b"ex"])
     return b"".join(parts)
 
 
-def _smap(head: bytes, size: int, usage: _Usage, flags: list[bytes], *, thp_eligible: bool = False) -> Iterator[bytes]:
+def _smap(
+    head: bytes,
+    size: int,
+    usage: _Usage,
+    flags: list[bytes],
+    *,
+    page_kb: int = _PAGE_KB,
+    thp_eligible: bool = False,
+) -> Iterator[bytes]:
     """One mapping of *size* KiB (show_smap)."""
     yield head
     yield kb_line(b"Size", size)
-    yield kb_line(b"KernelPageSize", _PAGE_KB)
-    yield kb_line(b"MMUPageSize", _PAGE_KB)
+    yield kb_line(b"KernelPageSize", page_kb)
+    yield kb_line(b"MMUPageSize", page_kb)
     yield from usage.lines()
     yield b"THPeligible:    %8d\n" % thp_eligible
     yield b"VmFlags: " + b"".join(name + b" " for name in flags) + b"\n"

@@ -3,12 +3,13 @@
 from typing import Final
 
 from emu import cpuid
-from emu.x86 import PTE_ADDR
 from minikernel.abi.sysinfo import KERNEL_RELEASE, KERNEL_VERSION
 from minikernel.abi.time import NSEC_PER_SEC, ticks
 from minikernel.fs.inode import Inode
 from minikernel.kernel import Kernel
 from minikernel.mm.filemap import PageCache
+from minikernel.mm.hugetlb_pool import huge_pfn
+from minikernel.mm.page import PG_huge
 from minikernel.mm.pgtable import PTE_SPECIAL
 from minikernel.mm.thp import hpage_order
 from minikernel.procfs.node import ProcFs, ProcLink, ProcText
@@ -166,6 +167,13 @@ def _meminfo(kernel: Kernel) -> bytes:
     inactive_anon, active_anon, inactive_file, active_file, unevictable = node.lru.lists()
     swap = node.swap
     huge_pages = 1 << hpage_order(node)
+    pool = node.hugetlb
+    counts = {
+        "HugePages_Total": pool.total,
+        "HugePages_Free": len(pool.free),
+        "HugePages_Rsvd": pool.reserved,
+        "HugePages_Surp": pool.surplus,
+    }
     rows = (
         ("MemTotal", node.totalram_pages),
         ("MemFree", free),
@@ -214,10 +222,11 @@ def _meminfo(kernel: Kernel) -> bytes:
         ("HugePages_Rsvd", None),
         ("HugePages_Surp", None),
         ("Hugepagesize", huge_pages),
-        ("Hugetlb", 0),
+        ("Hugetlb", pool.total * huge_pages),
     )
     return "".join(
-        f"{name + ':':<16}{0:>8}\n" if pages is None else f"{name + ':':<16}{pages * 4:>8} kB\n" for name, pages in rows
+        f"{name + ':':<16}{counts[name]:>8}\n" if pages is None else f"{name + ':':<16}{pages * 4:>8} kB\n"
+        for name, pages in rows
     ).encode()
 
 
@@ -227,8 +236,9 @@ def anon_thps(kernel: Kernel) -> int:
     blocks = set()
     for mm in spaces.values():
         leaves = mm.pgtable.large_leaves(0, mm.layout.task_size)
-        blocks |= {leaf & PTE_ADDR for _, leaf in leaves if not leaf & PTE_SPECIAL}
-    return len(blocks)
+        blocks |= {huge_pfn(leaf) for _, leaf in leaves if not leaf & PTE_SPECIAL}
+    flags = kernel.node.mem_map.flags
+    return sum(1 for pfn in blocks if not flags[pfn] & PG_huge)
 
 
 def _cpu_ticks(kernel: Kernel) -> tuple[int, int, int]:
