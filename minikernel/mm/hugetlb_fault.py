@@ -9,7 +9,7 @@ from minikernel.mm.outcome import FaultOutcome, bus_error, oom, served
 from minikernel.mm.page import PG_exec
 from minikernel.mm.pgtable import pte_pfn
 from minikernel.mm.rmap import anon_vma_prepare, rmap_walk
-from minikernel.mm.vma import VM_EXEC, VM_SHARED, VM_WRITE, Vma
+from minikernel.mm.vma import VM_ACCESS_FLAGS, VM_SHARED, VM_WRITE, Vma
 
 
 def hugetlb_no_page(mm: MmStruct, vma: Vma, address: int, error_code: int) -> FaultOutcome:
@@ -51,7 +51,8 @@ def _map(mm: MmStruct, vma: Vma, address: int, pfn: Pfn, *, write: bool) -> bool
     """The entry of a first touch.  A shared one is writable at once, unless that would turn code into data."""
     may_write = write
     if vma.flags & (VM_SHARED | VM_WRITE) == VM_SHARED | VM_WRITE:
-        may_write = write or bool(vma.flags & VM_EXEC) or not mm.mem_map.flags[pfn] & PG_exec
+        is_data = mm.prot[vma.flags & VM_ACCESS_FLAGS] & PTE_XD
+        may_write = write or not is_data or not mm.mem_map.flags[pfn] & PG_exec
     start = address & -mm.pgtable.large_size
     return set_huge_pte(mm, vma, start, pfn, write=may_write, dirty=PTE_D if write else 0)
 
