@@ -52,6 +52,11 @@ run: setup ## build a guest program and run it with its faults explained
 	@$(PY) -m guest.builder --arch x86-64 --only start/tour
 	$(VENV)/bin/minikernel run --explain --stats guest/build/x86-64/start/tour
 
+.PHONY: seven
+seven: setup ## seven processes of 36 MiB in a machine of 16: what was resident, swapped, dropped and read back
+	@$(PY) -m guest.builder --arch x86-64 --only pressure/seven
+	$(VENV)/bin/minikernel run --ram 16M --swap 64M guest/build/x86-64/pressure/seven table
+
 .PHONY: native
 native: setup ## run every guest program on this machine's own Linux: the oracle
 	@$(PY) -m guest.builder
@@ -84,6 +89,7 @@ check: format lint types imports test ## what CI runs
 bench: setup ## times beside native, qemu-user and bare Unicorn; BENCH_ARGS='--only null_call --json FILE'
 	@$(PY) -m guest.builder --bench
 	$(PY) -m bench.bench $(BENCH_ARGS)
+	$(PY) -m bench.kernel
 
 .PHONY: clean
 clean: ## forget what was built and fetched

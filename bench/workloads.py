@@ -33,7 +33,16 @@ select substr(name, 1, 6), count(*), avg(value) from t group by 1 order by 2 des
 select count(*) from t a join t b on a.id = b.id * 2 where a.name < b.name;
 """
 TASKS: Final = frozenset(
-    ("fork_wait", "fork_exec", "task_switch", "pipe_round_trip", "futex_round_trip", "signal_return", "sleepers")
+    (
+        "fork_wait",
+        "fork_exec",
+        "fork_pressure",
+        "task_switch",
+        "pipe_round_trip",
+        "futex_round_trip",
+        "signal_return",
+        "sleepers",
+    )
 )
 SHELL_LOOP: Final = "i=0; while [ $i -lt 100 ]; do (:); i=$((i+1)); done; echo $i"
 
@@ -67,6 +76,14 @@ def _guest(arch: str, name: str, *args: str, base: str = "hello", per: str = "",
     if not name.endswith(".dynamic") and name not in TASKS:
         commands["bare Unicorn"] = (*BARE, *program)
     return Workload(name, arch, base, commands, per, count)
+
+
+def _pressed(arch: str, name: str, program: str, *args: str, per: str, count: int) -> Workload:
+    """A program of guest/bench that our machine has too little memory for; the others have enough."""
+    made = _guest(arch, program, *args, per=per, count=count)
+    command = (*MINIKERNEL, "--ram", "16M", "--swap", "128M", "--", *made.commands["native"])
+    commands = {engine: words for engine, words in made.commands.items() if engine != "bare Unicorn"}
+    return Workload(name, arch, made.base, {**commands, "minikernel": command}, per, count)
 
 
 def _debian(arch: str, name: str, path: str, *args: str, base: str) -> Workload:
@@ -106,6 +123,11 @@ def workloads() -> Iterator[Workload]:
         yield _guest(arch, "pipe_round_trip", per="pipe round trip", count=10_000)
         yield _guest(arch, "futex_round_trip", per="futex round trip", count=10_000)
         yield _guest(arch, "signal_return", per="signal and return", count=20_000)
+        yield _pressed(arch, "overcommit_order", "overcommit", per="page, 4x overcommitted, in order", count=3 << 14)
+        yield _pressed(
+            arch, "overcommit_random", "overcommit", "random", per="page, 4x overcommitted, at random", count=3 << 14
+        )
+        yield _pressed(arch, "fork_pressure", "fork_pressure", per="fork of 20 MiB in 16", count=20)
         yield _guest(arch, "sleepers", per="process that sleeps", count=1000)
         if debian:
             yield _debian(arch, "shell_forks", "usr/bin/dash", "-c", SHELL_LOOP, base="hello.dynamic")

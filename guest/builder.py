@@ -11,6 +11,8 @@ Every ``guest/TOPIC/NAME.c`` or ``.S`` becomes ``guest/build/ARCH/TOPIC/NAME`` (
     machines=4level,pae,2level  the machines whose kernel answers as this one's does (default: all)
     limit="REASON"              what the CPU emulator does otherwise, and why; the test is expected to fail
     libc=glibc                  what needs this libc (zig brings musl)
+    ram=SIZE swap=SIZE          of the machine it runs on (default: 256M, none)
+    oracle=none                 not for this machine's own Linux: a test of its own says what is right
     needs=nx                    what the classic two-level page tables cannot do
 
 ``python -m guest.builder [--arch ARCH] [--only TOPIC/NAME] [--bench]`` builds what is out of date.
@@ -48,6 +50,8 @@ TOPICS: Final = (
     "stress",
     "process",
     "thread",
+    "pressure",
+    "ipc",
 )
 # -w: the programs do wrong things on purpose, and every compiler has its own idea of which.
 FLAGS: Final = (
@@ -69,7 +73,23 @@ VARIANT_FLAGS: Final = {
 # zig brings musl, whose dynamic loader this machine does not have.
 VARIANTS_OF_LIBC: Final = {"glibc": frozenset(VARIANT_FLAGS), "musl": frozenset({"static", "bare"})}
 KEYS: Final = frozenset(
-    ["needs", "machines", "limit", "arch", "variants", "cflags", "libs", "args", "env", "stdin", "stderr", "libc"]
+    [
+        "needs",
+        "ram",
+        "swap",
+        "oracle",
+        "machines",
+        "limit",
+        "arch",
+        "variants",
+        "cflags",
+        "libs",
+        "args",
+        "env",
+        "stdin",
+        "stderr",
+        "libc",
+    ]
 )
 
 
@@ -95,6 +115,16 @@ class Program:
         """The ways to link it."""
         default = "bare" if self.source.suffix == ".S" else "static"
         return tuple(self.options.get("variants", default).split(","))
+
+    @property
+    def has_oracle(self) -> bool:
+        """It may run on this machine's own Linux, whose answer is the right one."""
+        return self.options.get("oracle") != "none"
+
+    @property
+    def memory(self) -> tuple[str, ...]:
+        """Options of ``minikernel run`` for the memory that it wants."""
+        return tuple(word for key in ("ram", "swap") if key in self.options for word in (f"--{key}", self.options[key]))
 
     def words(self, key: str) -> list[str]:
         """The value of *key*, cut as a shell would."""

@@ -71,7 +71,8 @@ def main() -> int:
     wanted = [
         target
         for target in targets(programs())
-        if not options.patterns or any(pattern in target.id for pattern in options.patterns)
+        if target.program.has_oracle
+        and (not options.patterns or any(pattern in target.id for pattern in options.patterns))
     ]
     build_all(wanted)
     bad = False

@@ -1,9 +1,10 @@
 """start_kernel: from a Config to a machine whose first program is loaded.  Linux: init/main.c."""
 
+import functools
 import os
 import signal
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from emu.cpu import Cpu
 from emu.physmem import PhysMem
@@ -28,7 +29,6 @@ from minikernel.mm.page import PG_kernel
 from minikernel.mm.page_alloc import Node
 from minikernel.mm.pgtable import PageTable
 from minikernel.mm.policy import make_policy
-from minikernel.mm.vmscan import Vmscan
 from minikernel.prng import Prng
 from minikernel.procfs.mount import procfs
 from minikernel.procfs.sysctl import set_sysctl
@@ -38,6 +38,9 @@ from minikernel.task.exit import do_group_exit
 from minikernel.task.kswapd import Kswapd
 from minikernel.task.task import Process, Task
 from minikernel.task.vdso import Vdso
+
+if TYPE_CHECKING:
+    from minikernel.mm.vmscan import Vmscan
 
 _IO_NS: Final = 100_000  # what a page of swap, or of a file that reclaim took too early, costs: a fast disk
 _UPTIME_NS: Final = 10 * 10**9  # when the first program starts: some programs look a second back
@@ -155,10 +158,16 @@ def _start_reclaim(kernel: Kernel) -> None:
     node, config, clock = kernel.node, kernel.config, kernel.clock
     if config.policy != node.lru.policy.name:
         node.lru.use(make_policy(config.policy, node))
-    vmscan = Vmscan(node)
-    node.reclaim = vmscan.try_to_free_pages
-    node.reclaim_pages = vmscan.reclaim_pages
-    node.drop_pagecache = vmscan.drop_pagecache
+
+    @functools.cache
+    def vmscan() -> "Vmscan":
+        from minikernel.mm.vmscan import Vmscan  # most programs never need it
+
+        return Vmscan(node)
+
+    node.reclaim = lambda order, gfp: vmscan().try_to_free_pages(order, gfp)
+    node.reclaim_pages = lambda pfns: vmscan().reclaim_pages(pfns)
+    node.drop_pagecache = lambda: vmscan().drop_pagecache()
     node.out_of_memory = kernel.oom
     if not clock.is_host:
         node.spend_io = lambda: clock.skip_to(clock.now_ns() + _IO_NS)
@@ -166,7 +175,10 @@ def _start_reclaim(kernel: Kernel) -> None:
     entry.start_kernel_thread(kernel, kernel.kswapd.task)
     node.wake_kswapd = kernel.kswapd.wake
     for number, swap in enumerate(config.swap):
-        store = temporary_swap(swap.size) if swap.path is None else open_swap_file(swap.path)
+        try:
+            store = temporary_swap(swap.size) if swap.path is None else open_swap_file(swap.path)
+        except LinuxError as error:
+            raise ValueError(f"--swap {swap.size}: {error.why}") from error
         try:
             node.swap.swapon(b"/dev/swap%d" % number, store, store.nr_pages, swap.priority)
         except LinuxError as error:

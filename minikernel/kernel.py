@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from minikernel.abi.abi import I386
+from minikernel.abi.abi import I386, X86_64
 from minikernel.abi.resource import default_rlimits
 from minikernel.abi.siginfo import Siginfo
-from minikernel.mm.mm_struct import VmSysctl
+from minikernel.ipc.shm import Shm
 from minikernel.task.loadavg import LoadAverage
 from minikernel.task.oom import OomKiller
 from minikernel.task.sched import Scheduler
@@ -78,7 +78,11 @@ class Kernel:
         # fork_init's rule of thumb: an eighth of memory in stacks.
         self.max_threads = config.max_processes or max(physmem.nr_frames // 8, 20)
         self.host_signals: list[int] = []  # signals of the host that the guest has not seen yet
-        self.vm_sysctl = VmSysctl()
+        self.vm_sysctl = node.vm_sysctl
+        self.vm_sysctl.current_mm = lambda: (
+            self.current.mm if self.current is not None and self.current.has_mm else None
+        )
+        self.shm = Shm(self, X86_64 if cpu.long_mode else I386)
         self.hostname = b"minikernel"
         self.domainname = b"(none)"
         self.futexes: dict[FutexKey, list[FutexWaiter]] = {}  # who waits, first come first
@@ -93,6 +97,7 @@ class Kernel:
         self.kswapd: Kswapd | None = None
         self.reaper = Process(REAPER_PID, default_rlimits())  # adopts orphans and forgets them
         self._last_pid = REAPER_PID
+        self._leaving: Task | None = None  # whose address space is being taken down
 
     def log(self, text: str) -> None:
         """Add a line to the kernel's log (printk)."""
@@ -125,6 +130,11 @@ class Kernel:
                 return pid
         raise AssertionError("alloc_pid: every id is in use")
 
+    def acting_tgid(self) -> int:
+        """The process on whose behalf something happens (task_tgid(current)): a dying task does its own cleaning."""
+        task = self._leaving or self.current
+        return task.tgid if task is not None else 0
+
     def leave_mm(self, task: Task) -> None:
         """Drop *task*'s address space; the CPU walks the kernel's own tables until another is loaded."""
         if not task.has_mm:
@@ -138,7 +148,9 @@ class Kernel:
             task.process.dead_usage.add_memory(mm.min_flt, mm.maj_flt, max(mm.hiwater_rss, mm.rss))
             self.node.vmstat["pgfault"] += mm.min_flt + mm.maj_flt
             self.node.vmstat["pgmajfault"] += mm.maj_flt
+            self._leaving = task
             mm.destroy()
+            self._leaving = None
             self.oom.victims.pop(mm, None)
 
     def vdso_symbol(self, task: Task, name: str) -> int:

@@ -9,7 +9,10 @@ import pytest
 
 from guest.builder import ROOT, build_all, programs, targets
 
-HEAVY = {"asyncio", "capstone", "concurrent", "email", "elftools", "logging", "numpy", "rich", "unicorn", "unittest"}
+HEAVY = {
+    *("asyncio", "capstone", "concurrent", "email", "elftools", "logging", "numpy", "rich", "unicorn", "unittest"),
+    *("random", "shutil", "tempfile", "zlib"),
+}
 
 
 @pytest.fixture(scope="module")

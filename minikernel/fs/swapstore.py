@@ -6,14 +6,12 @@ when the machine is.
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Callable
 
 from emu.x86 import PAGE_SHIFT, PAGE_SIZE
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.fs.inode import Inode
 from minikernel.mm.filemap import BackingStore
-from minikernel.mm.swap_area import make_header
 
 
 class HostSwapStore:
@@ -70,6 +68,10 @@ def temporary_swap(size: int) -> HostSwapStore:
     Raises:
         OSError: it cannot be made.  LinuxError: EINVAL, too small or too large for swap.
     """
+    import tempfile  # not before it is needed: it costs every start 5 ms
+
+    from minikernel.mm.swap_area import make_header
+
     header = make_header(size >> PAGE_SHIFT)
     fd, path = tempfile.mkstemp(prefix="minikernel-swap-")
     os.unlink(path)  # noqa: PTH108 - nothing else here needs pathlib

@@ -13,7 +13,7 @@ from minikernel.report.explain import header, line
 from minikernel.report.foresee import foresee
 from minikernel.report.frames import SIGNS, describe, frame_use, page_flags
 from minikernel.report.place import display_name, locate, neighbour_words
-from minikernel.report.words import entry_flags, entry_words, plural, rights
+from minikernel.report.words import entry_flags, entry_words, plural, rights, slot_words
 from minikernel.task.task import TaskState
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def pte_(session: "Session", arguments: str) -> None:
     mm = session.mm
     entry = mm.pgtable.get(address) if address < mm.layout.task_size else 0
     if not entry & PTE_P:
-        what = "empty" if not entry else f"{entry:#x}, not present"
+        what = "empty" if not entry else f"{entry:#x}  not present: {slot_words(mm.node, entry)}"
         session.print(f"{address:#x}: {what}")
         return
     phys = session.physical(address)

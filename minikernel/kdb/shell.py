@@ -9,7 +9,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 # The commands announce themselves.
-from minikernel.kdb import control, helping, inside, lines, look, stops
+from minikernel.kdb import control, helping, inside, lines, look, pressure, stops
 from minikernel.kdb.command import COMMANDS, CommandError, find
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ROOMS", "Interrupts", "complete", "interact", "run_script"]
 
-ROOMS: Final = (control, lines, stops, look, inside, helping)
+ROOMS: Final = (control, lines, stops, look, inside, pressure, helping)
 _PROMPT: Final = "(kdb) "
 _REPEATS: Final = frozenset({"stepi", "nexti", "step", "next", "continue", "x", "until"})
 _HISTORY: Final = "~/.minikernel_history"

@@ -18,7 +18,7 @@ def dup_mm(mm: MmStruct) -> MmStruct:
     Errors:
         ENOMEM: no memory for tables; the child is gone again, and *mm* only lost write rights it gets back by faults.
     """
-    child = MmStruct(mm.node, mm.kernel_half, mm.layout, mm.tracer, mm.rlimits, mm.sysctl)
+    child = MmStruct(mm.node, mm.kernel_half, mm.layout, mm.tracer, mm.rlimits)
     _copy_fields(mm, child)
     try:
         _dup_mmap(mm, child)
@@ -47,6 +47,7 @@ def _copy_fields(mm: MmStruct, child: MmStruct) -> None:
         "saved_auxv",
         "vdso",
         "cap_ipc_lock",
+        "cap_sys_admin",
         "cap_sys_rawio",
         "read_implies_exec",
         "thp_disabled",
@@ -65,7 +66,7 @@ def _dup_mmap(mm: MmStruct, child: MmStruct) -> None:
         if vma.flags & VM_DONTCOPY:
             continue
         if vma.flags & VM_ACCOUNT:
-            child.charge(vma.nr_pages)
+            mm.charge(vma.nr_pages)
         copy = _dup_vma(vma, owners)
         at = len(child.vmas)
         child.replace(at, at, [copy], merge=False)

@@ -53,6 +53,9 @@ def evict(scan: Scan, pfn: Pfn) -> Verdict:
     if any(vma.flags & VM_LOCKED for vma, _, _, _ in entries):
         mem_map.flags[pfn] |= PG_mlocked
         return Verdict.LOCKED
+    if isinstance(owner, PageCache) and owner.unevictable:
+        mem_map.flags[pfn] |= PG_mlocked
+        return Verdict.LOCKED
     mem_map.refcount[pfn] += 1  # ours, until the end
     if isinstance(owner, PageCache):
         verdict = _evict_shmem(scan, pfn, owner, entries) if owner.is_shmem else _evict_file(scan, pfn, owner, entries)

@@ -15,7 +15,6 @@ Every end is told as one MmFaultResolved or MmFaultFailed, if anybody listens.
 from typing import Final
 
 from emu.x86 import (
-    PAGE_MASK,
     PAGE_SHIFT,
     PF_I,
     PF_P,
@@ -97,7 +96,7 @@ def handle_mm_fault(mm: MmStruct, address: int, error_code: int) -> FaultOutcome
             return do_anonymous_page(mm, vma, address, error_code)
         return do_fault(mm, vma, address, error_code)
     if not pte & PTE_P:
-        return do_swap_page(mm, vma, address & ~PAGE_MASK, pte, error_code)
+        return do_swap_page(mm, vma, address, pte, error_code)
     if error_code & PF_W and not pte & PTE_RW:
         return do_wp_page(mm, vma, address, pte)
     if error_code & PF_I and pte & PTE_XD:

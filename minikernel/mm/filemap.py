@@ -11,6 +11,7 @@ from emu.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Pfn
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.mm.gfp import GFP_HIGHUSER, GFP_ZERO
 from minikernel.mm.icache import note_kernel_write
+from minikernel.mm.overcommit import OVERCOMMIT_NEVER, vm_enough_memory
 from minikernel.mm.page import PG_anon, PG_dirty, PG_exec, PG_lru, PG_referenced, PG_swapbacked, PG_uptodate
 from minikernel.mm.page_alloc import Node
 from minikernel.mm.rmap import page_mkclean
@@ -101,20 +102,24 @@ class PageCache:
         - each cached frame has us as its owner, its index, PG_uptodate, and one reference of ours;
         - a page in ``dirty`` is cached; without a backing store every page is dirty and ``dirty`` is empty;
         - a page in ``swapped`` is not cached, and refers once to its slot;
-        - bytes of a cached page beyond *size* are zero, unless a mapping wrote them.
+        - bytes of a cached page beyond *size* are zero, unless a mapping wrote them;
+        - nr_committed is the number of pages, in RAM or in swap, if acct_by_page; 0 with a backing store.
     """
 
     __slots__ = (
         "backed",
         "backing",
         "dirty",
+        "acct_by_page",
         "is_dev_zero",
         "node",
+        "nr_committed",
         "on_mkwrite",
         "pages",
         "shadows",
         "size",
         "swapped",
+        "unevictable",
         "vmas",
         "write_sealed",
     )
@@ -130,7 +135,10 @@ class PageCache:
         self.shadows: dict[int, object] = {}  # of evicted file pages: what the reclaim policy wants to know again
         self.vmas: dict[Vma, MmStruct] = {}
         self.on_mkwrite: Callable[[], None] | None = None
+        self.acct_by_page = backing is None  # shared memory is promised page by page, unless acct_size()
+        self.nr_committed = 0  # pages that are promised: part of vm_committed_as
         self.is_dev_zero = False  # /dev/zero: its private mappings are anonymous memory, its shared ones shmem
+        self.unevictable = False  # AS_UNEVICTABLE: SHM_LOCK; its pages are not to be reclaimed
         self.write_sealed = False  # F_SEAL_WRITE, F_SEAL_FUTURE_WRITE: no new shared mapping may become writable
 
     @property
@@ -200,11 +208,42 @@ class PageCache:
         self._insert(index, pfn)
         return pfn
 
+    def acct_size(self, *, noreserve: bool) -> None:
+        """Promise all of it now, not each page when it is made; *noreserve*: do not.  mm/shmem.c, shmem_acct_size.
+
+        Errors:
+            ENOMEM: too much.
+        """
+        if noreserve:
+            return
+        node, pages = self.node, (self.size + PAGE_MASK) >> PAGE_SHIFT
+        vm_enough_memory(node, node.vm_sysctl.current_mm(), pages)
+        self.acct_by_page = False
+        self._commit(pages)
+
+    def _acct_block(self) -> None:
+        """One page more is to be promised: shmem_inode_acct_blocks.
+
+        Errors:
+            ENOSPC: too many.
+        """
+        try:
+            vm_enough_memory(self.node, self.node.vm_sysctl.current_mm(), 1)
+        except LinuxError:
+            raise LinuxError(Errno.ENOSPC, "shared memory: the commit limit") from None
+
+    def _commit(self, pages: int) -> None:
+        self.nr_committed += pages
+        self.node.vm_sysctl.vm_committed_as += pages
+
     def _add(self, index: int, data: bytes) -> Pfn:
         """A new cached frame that starts with *data* and goes on with zeroes."""
         length = len(data)
         assert length <= PAGE_SIZE, f"PageCache: the backing store gave {length} bytes for a page"
         node = self.node
+        by_page = self.acct_by_page
+        if by_page and node.vm_sysctl.overcommit_memory == OVERCOMMIT_NEVER:  # the other modes let every page pass
+            self._acct_block()
         pfn = node.alloc_page(GFP_HIGHUSER if length == PAGE_SIZE else GFP_HIGHUSER | GFP_ZERO)
         if pfn is None:
             raise LinuxError(Errno.ENOMEM, "no frame for the page cache")
@@ -214,6 +253,8 @@ class PageCache:
         node.mem_map.flags[pfn] = 0
         if index in self.swapped:
             self._forget_swapped(index)  # it is overwritten as a whole
+        if by_page:
+            self._commit(1)
         self._insert(index, pfn)
         node.lru.note(pfn)
         return pfn
@@ -228,6 +269,12 @@ class PageCache:
 
     def _drop(self, index: int) -> None:
         """Forget page *index*; its frame lives on while somebody maps it."""
+        if self.acct_by_page:
+            self._commit(-1)
+        self._release(index)
+
+    def _release(self, index: int) -> None:
+        """The frame of page *index* is not ours any more; the page may live on elsewhere."""
         pfn = self.pages.pop(index)
         self.dirty.discard(index)
         mem_map = self.node.mem_map
@@ -250,12 +297,14 @@ class PageCache:
 
     def swap_out(self, index: int, entry: int) -> None:
         """Reclaim has written page *index*, which nobody maps, to *entry*, and referred to it for us."""
-        self._drop(index)
+        self._release(index)
         self.swapped[index] = entry
         self.node.swap.shmem[self] = None
 
     def _forget_swapped(self, index: int) -> None:
         """Page *index*, which is in swap, is gone."""
+        if self.acct_by_page:
+            self._commit(-1)
         swap = self.node.swap
         swap.free(self.swapped.pop(index))
         if not self.swapped:
@@ -459,6 +508,7 @@ class PageCache:
         self._truncate_swapped(0, None)
         for index in sorted(self.pages):
             self._drop(index)
+        self._commit(-self.nr_committed)
 
 
 class ShmemFile:
@@ -483,3 +533,20 @@ class ShmemFile:
         self.users -= 1
         if not self.users:
             self.mapping.destroy()
+
+
+class CountedFile(ShmemFile):
+    """A file that is told of each mapping of it: struct vm_operations_struct with open and close.
+
+    Its mappings carry VM_COUNTED, and no two of them ever become one: that would be an end nobody was told of.
+    """
+
+    __slots__ = ()
+
+    def vm_open(self) -> None:
+        """A mapping came: mmap, fork, a split."""
+        raise NotImplementedError
+
+    def vm_close(self) -> None:
+        """A mapping went; it is in no list any more."""
+        raise NotImplementedError

@@ -22,7 +22,7 @@ from minikernel.mm.policy.two_list import TwoListPolicy
 if TYPE_CHECKING:
     from minikernel.mm.page_alloc import Node
 
-_PENDING_SHIFT: Final = 4  # a sixteenth of RAM may be pending
+_PENDING_SHIFT: Final = 1  # as many as half of RAM has frames may be pending
 
 
 class PageLru:

@@ -5,20 +5,21 @@ files' use counts in step; every operation of the room is "compute the new mappi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
 
 from emu.x86 import PAGE_SHIFT, PTE_P, PTE_US, PTE_XD, VirtAddr
-from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.resource import RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK
 from minikernel.events import MmapRegion, Tracer
 from minikernel.mm.address_layout import AddressLayout
-from minikernel.mm.filemap import MappedFile
+from minikernel.mm.filemap import CountedFile, MappedFile
 from minikernel.mm.hugetlb import HugetlbCache, cache_of
+from minikernel.mm.overcommit import vm_enough_memory
 from minikernel.mm.page_alloc import Node
 from minikernel.mm.pgtable import KernelHalf, PageTable
 from minikernel.mm.rmap import AnonVma
 from minikernel.mm.vma import (
+    VM_ACCOUNT,
+    VM_COUNTED,
     VM_EXEC,
     VM_HUGETLB,
     VM_LOCKED,
@@ -32,20 +33,6 @@ from minikernel.mm.vma import (
     merge,
 )
 from minikernel.mm.zap import zap_range
-
-DEFAULT_MAX_MAP_COUNT: Final = 65530
-
-OVERCOMMIT_GUESS: Final = 0
-OVERCOMMIT_ALWAYS: Final = 1
-OVERCOMMIT_NEVER: Final = 2
-
-
-@dataclass(slots=True)
-class VmSysctl:
-    """The knobs of /proc/sys/vm that address spaces obey; one object shared by all of a machine."""
-
-    max_map_count: int = DEFAULT_MAX_MAP_COUNT
-    overcommit_memory: int = OVERCOMMIT_GUESS
 
 
 class MmStruct:
@@ -65,6 +52,7 @@ class MmStruct:
         "arg_start",
         "brk",
         "cap_ipc_lock",
+        "cap_sys_admin",
         "cap_sys_rawio",
         "data_vm",
         "def_flags",
@@ -117,7 +105,6 @@ class MmStruct:
         layout: AddressLayout,
         tracer: Tracer,
         rlimits: Sequence[Sequence[int]],
-        sysctl: VmSysctl | None = None,
     ) -> None:
         """*rlimits*: [current, maximum] by RLIMIT_*, the task's own list: changes to it count at once.
 
@@ -131,7 +118,7 @@ class MmStruct:
         self.layout = layout
         self.tracer = tracer
         self.rlimits = rlimits
-        self.sysctl = sysctl or VmSysctl()
+        self.sysctl = node.vm_sysctl
         self.pgtable = PageTable(node, kernel_half)
         self.vmas = VmaTree()
         self.prot = page_prot(has_nx=node.layout.mode.has_nx)
@@ -141,6 +128,7 @@ class MmStruct:
         self.tlb_dirty = False
         self.def_flags = 0  # added to every new mapping: mlockall(MCL_FUTURE)
         self.cap_ipc_lock = False  # the task's capabilities that mm asks for; execve and setuid keep them current
+        self.cap_sys_admin = False
         self.cap_sys_rawio = False
         self.read_implies_exec = False  # personality(READ_IMPLIES_EXEC)
         self.start_code = self.end_code = self.start_data = self.end_data = VirtAddr(0)
@@ -183,14 +171,19 @@ class MmStruct:
             for vma in new:
                 self.pgtable.split_at(vma.start)
                 self.pgtable.split_at(vma.end)
+        changed = 0  # VM_* of all that come or go
         # Link first: a page or a file that stays in use must not be seen unused in between.
         for vma in new:
             if vma not in old:
                 self._link(vma)
+                changed |= vma.flags
         self.vmas.splice(low, high, new)
         for vma in old:
             if vma not in new:
                 self._unlink(vma)
+                changed |= vma.flags
+        if changed & VM_COUNTED:
+            _tell_counted(old, new)
         if self.total_vm > before:
             self.hiwater_vm = max(self.hiwater_vm, self.total_vm)
         elif self.total_vm < before:
@@ -227,7 +220,9 @@ class MmStruct:
             vma.file.put_file()
 
     def _account(self, flags: int, pages: int) -> None:
-        """Linux: mm/vma.c, vm_stat_account; and locked_vm."""
+        """Linux: mm/vma.c, vm_stat_account; and locked_vm, and what is promised (vm_acct_memory)."""
+        if flags & VM_ACCOUNT:
+            self.sysctl.vm_committed_as += pages
         if flags & VM_LOCKED:
             self.locked_vm += pages
         if is_exec_mapping(flags):
@@ -278,15 +273,12 @@ class MmStruct:
         return self.rlimits[RLIMIT_MEMLOCK][0] != 0 or self.cap_ipc_lock
 
     def charge(self, pages: int) -> None:
-        """Refuse what can never be met: mm/util.c, __vm_enough_memory, mode 0.
+        """Check that *pages* more may be promised; they count when their mapping is in place: __vm_enough_memory.
 
         Errors:
-            ENOMEM: more *pages* than the machine has.
+            ENOMEM.
         """
-        if self.sysctl.overcommit_memory == OVERCOMMIT_ALWAYS:
-            return
-        if pages > self.node.totalram_pages:
-            raise LinuxError(Errno.ENOMEM, f"{pages} pages are more than the machine has")
+        vm_enough_memory(self.node, self, pages)
 
     def accountable(self, file: MappedFile | None, flags: int) -> bool:
         """A private writable mapping that did not ask for MAP_NORESERVE: mm/vma.c, accountable_mapping.
@@ -353,6 +345,22 @@ def _fold(vmas: list[Vma]) -> list[Vma]:
         else:
             folded.append(vma)
     return folded
+
+
+def _tell_counted(old: list[Vma], new: list[Vma]) -> None:
+    """Tell files that count their mappings what *new* in the place of *old* means: vm_ops->open, vm_ops->close."""
+    for file in dict.fromkeys(vma.file for vma in (*old, *new) if vma.flags & VM_COUNTED):
+        assert isinstance(file, CountedFile), "MmStruct.replace: VM_COUNTED, and nobody counts"
+        come = [vma for vma in new if vma.file is file and vma not in old]
+        gone = [vma for vma in old if vma.file is file and vma not in new]
+        opened, closed = len(come), len(gone)
+        if sum(vma.nr_pages for vma in come) >= sum(vma.nr_pages for vma in gone):
+            # Nothing was unmapped: a change of flags replaces a Vma, but neither opens nor closes one; a split opens.
+            opened, closed = max(opened - closed, 0), max(closed - opened, 0)
+        for _ in range(opened):
+            file.vm_open()
+        for _ in range(closed):
+            file.vm_close()
 
 
 def vma_name(mm: MmStruct, vma: Vma) -> bytes:

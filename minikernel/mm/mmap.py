@@ -23,14 +23,16 @@ from minikernel.abi.mman import (
     PROT_READ,
     PROT_WRITE,
 )
-from minikernel.mm.filemap import MappedFile, PageCache, ShmemFile
+from minikernel.mm.filemap import CountedFile, MappedFile, PageCache, ShmemFile
 from minikernel.mm.gup import mm_populate
 from minikernel.mm.hugetlb import HugetlbCache, check_hugetlb_flags, hugetlb_file_setup
-from minikernel.mm.mm_struct import OVERCOMMIT_NEVER, MmStruct
+from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.munmap import check_split, do_munmap
+from minikernel.mm.overcommit import OVERCOMMIT_NEVER
 from minikernel.mm.unmapped_area import get_unmapped_area, hugetlb_get_unmapped_area, round_hint_to_min
 from minikernel.mm.vma import (
     VM_ACCOUNT,
+    VM_COUNTED,
     VM_DONTEXPAND,
     VM_GROWSDOWN,
     VM_HUGETLB,
@@ -152,7 +154,7 @@ def _file_flags(file: MappedFile, flags: int, vm_flags: int, pgoff: int, pages: 
         if vm_flags & VM_WRITE:
             raise LinuxError(Errno.EPERM, "mmap: the file is sealed against writing")
         vm_flags &= ~VM_MAYWRITE
-    return vm_flags
+    return vm_flags | VM_COUNTED if isinstance(file, CountedFile) else vm_flags
 
 
 def _anonymous_flags(flags: int, vm_flags: int) -> int:
@@ -174,15 +176,22 @@ def _mmap_region(mm: MmStruct, file: MappedFile | None, start: int, length: int,
     """
     end = start + length
     check_split(mm, start, end)
-    replaced = sum(vma.clip(start, end).nr_pages for vma in mm.vmas.overlapping(start, end))
-    if not mm.may_expand_vm(vm_flags, (length >> PAGE_SHIFT) - replaced):
+    pages = length >> PAGE_SHIFT
+    replaced = promised = 0  # pages that go, and those of them that count towards the commit limit
+    for vma in mm.vmas.overlapping(start, end):
+        part = vma.clip(start, end).nr_pages
+        replaced += part
+        promised += part if vma.flags & VM_ACCOUNT else 0
+    if not mm.may_expand_vm(vm_flags, pages - replaced):
         raise LinuxError(Errno.ENOMEM, "mmap: RLIMIT_AS or RLIMIT_DATA")
     if mm.accountable(file, vm_flags):
-        mm.charge(length >> PAGE_SHIFT)
+        if promised < pages:
+            mm.charge(pages - promised)
         vm_flags |= VM_ACCOUNT
     mapping = file.mapping if file is not None else None
     if vm_flags & VM_SHARED and (mapping is None or mapping.is_dev_zero):
         mapping = PageCache(mm.node, size=length)
+        mapping.acct_size(noreserve=bool(vm_flags & VM_NORESERVE))
         file = ShmemFile(mapping)
         pgoff = 0
     elif mapping is not None and mapping.is_dev_zero:

@@ -30,6 +30,7 @@ from minikernel.mm.hugetlb_pool import HugetlbPool
 from minikernel.mm.knobs import VmKnobs
 from minikernel.mm.layout import KernelLayout
 from minikernel.mm.lru import PageLru
+from minikernel.mm.overcommit import VmSysctl
 from minikernel.mm.page import (
     PG_CHECK_AT_FREE,
     MemMap,
@@ -99,6 +100,7 @@ class Node:
         "vm",
         "vmstat",
         "wake_kswapd",
+        "vm_sysctl",
         "zero_pfn",
         "zones",
     )
@@ -141,6 +143,8 @@ class Node:
         assert zero_pfn is not None, "Node: no frame for the zero page"
         self.zero_pfn = zero_pfn
         self._flags[zero_pfn] |= PG_reserved
+        self.vm_sysctl = VmSysctl()
+        self.vm_sysctl.init_reserves(self.nr_free)
 
     def _make_zones(self) -> tuple[Zone, ...]:
         """The zones of the layout, cut to the RAM there is, with all of it free."""
@@ -419,7 +423,8 @@ class Node:
                 mark -= mark // 2
             if not (gfp & GFP_MEMALLOC or zone.watermark_ok(order, mark, highest_zone)):
                 continue
-            pfn = self._rmqueue(zone, order)
+            # A batch would leave reserves on the order-0 list, for everybody to take.
+            pfn = zone.buddy.alloc(order) if gfp & GFP_MEMALLOC else self._rmqueue(zone, order)
             if pfn is not None:
                 return pfn
         return None

@@ -221,18 +221,20 @@ class PageTable:
         lanes = self._lanes
         pfns: list[Pfn] = []
         # All tables first: making one may reclaim pages, and that changes the entries that are to be copied.
+        parts: dict[int, tuple[int, int, int] | None] = {}
         for region in self._regions(start, end):
-            used = region in self.large
-            if not used:
-                low, high, _ = self._part(region, start, end)
-                used = any(ram[low << shift : high << shift])
-            if used and dst._descend(region << self._leaf_shift, len(dst._tables) - 1) is None:
+            part = parts[region] = None if region in self.large else self._part(region, start, end)
+            if part is not None:
+                low, high, _ = part
+                if ram[low << shift : high << shift] == _ZEROES[: high - low << shift]:
+                    continue
+            if dst._descend(region << self._leaf_shift, len(dst._tables) - 1) is None:
                 return None
-        for region in self._regions(start, end):
+        for region, part in parts.items():
             if region in self.large:
                 pfns += self._fork_large(dst, region, start, end, wrprotect=wrprotect)
                 continue
-            low, high, address = self._part(region, start, end)
+            low, high, address = part or self._part(region, start, end)  # a leaf may have been split meanwhile
             table = ram[low << shift : high << shift]
             forked = lanes.fork(table, wrprotect=wrprotect)
             if forked is None:

@@ -5,19 +5,21 @@ that was read back for one of several users, or ahead of time, is in the swap ca
 until the last reference to the slot goes or the frame is taken again (for free, if nobody wrote to it).
 """
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Final
 
 from emu.x86 import PAGE_SHIFT, PAGE_SIZE, Pfn
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.events import MmSwapOut
 from minikernel.mm.page import PG_dirty, PG_swapcache
-from minikernel.mm.swap_area import SwapArea, SwapStore, parse_header
 from minikernel.mm.swap_entry import MAX_SWAPFILES, entry_area, entry_offset, make_entry
 
 if TYPE_CHECKING:
     from minikernel.mm.filemap import PageCache
     from minikernel.mm.mm_struct import MmStruct
     from minikernel.mm.page_alloc import Node
+    from minikernel.mm.swap_area import SwapArea, SwapStore
 
 SWAP_FLAG_PREFER: Final = 0x8000
 _FIRST_PRIORITY: Final = -2  # of areas that did not ask for one: -2, -3, ...
@@ -38,7 +40,7 @@ class SwapSpace:
         "ra_previous", "shadows", "shmem",
     )  # fmt: skip
 
-    def __init__(self, node: "Node") -> None:
+    def __init__(self, node: Node) -> None:
         self._node = node
         self.areas: list[SwapArea | None] = []
         self.order: list[SwapArea] = []  # areas in use, from the highest priority; equals take turns
@@ -83,6 +85,8 @@ class SwapSpace:
         Errors:
             EINVAL: no valid header.  EPERM: too many areas.  EIO: the header cannot be read.
         """
+        from minikernel.mm.swap_area import SwapArea, parse_header  # most machines have no swap
+
         nr_pages, bad = parse_header(store.read_page(0), file_pages)
         if None not in self.areas:
             if len(self.areas) == MAX_SWAPFILES:
@@ -100,10 +104,12 @@ class SwapSpace:
     def _enlist(self, area: SwapArea) -> None:
         self.order.append(area)
         self.order.sort(key=lambda each: -each.priority)
+        self._node.vm_sysctl.total_swap_pages = self.total_pages
 
     def retire(self, area: SwapArea) -> None:
         """No new page goes to *area* (the first step of swapoff)."""
         self.order.remove(area)
+        self._node.vm_sysctl.total_swap_pages = self.total_pages
 
     def reinstate(self, area: SwapArea) -> None:
         """Swapoff failed: *area* is in use again."""

@@ -4,7 +4,7 @@ from emu.x86 import PAGE_SHIFT, PF_W, PTE_A, PTE_D, PTE_RW
 from minikernel.abi.errno import LinuxError
 from minikernel.events import FaultKind
 from minikernel.mm.mm_struct import MmStruct
-from minikernel.mm.outcome import FaultOutcome, failed, served_file
+from minikernel.mm.outcome import FaultOutcome, Served, failed, served_file
 from minikernel.mm.page import PG_swapcache
 from minikernel.mm.set_pte import note_pte
 from minikernel.mm.swapin import swapin
@@ -47,7 +47,10 @@ def do_swap_page(mm: MmStruct, vma: Vma, address: int, entry: int, error_code: i
         swap.is_half_full or vma.flags & VM_LOCKED or (write and exclusive)
     ) and not swap.swap_count(entry):  # fmt: skip
         swap.delete_from_cache(pfn)
-    outcome = served_file(mm, FaultKind.SWAP_IN, address, pfn, major=major)
-    if write and not exclusive:
-        return do_wp_page(mm, vma, address, pte)
+    if not write or exclusive:
+        return served_file(mm, FaultKind.SWAP_IN, address, pfn, major=major)
+    outcome = do_wp_page(mm, vma, address, pte)
+    if major and isinstance(outcome, Served):  # one fault, a major one
+        mm.min_flt -= 1
+        mm.maj_flt += 1
     return outcome

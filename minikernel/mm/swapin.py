@@ -43,10 +43,6 @@ def _read(node: "Node", entry: int, gfp: int) -> Pfn:
     if pfn is None:
         raise LinuxError(Errno.ENOMEM, "no frame to read swap into")
     swap = node.swap
-    cached = swap.cache.get(entry)
-    if cached is not None:  # reclaim cannot bring pages in, but keep the invariant visible
-        node.put_page(pfn)
-        return cached
     try:
         swap.read_page(pfn, entry)
     except LinuxError:

@@ -40,7 +40,7 @@ def _unuse(node: Node, area: SwapArea) -> None:
             if entry_area(entry) == area.index:
                 cache.read_page(index)
     for entry, pfn in list(swap.cache.items()):
-        if entry_area(entry) == area.index and swap.cache.get(entry) == pfn:
+        if entry_area(entry) == area.index:
             swap.delete_from_cache(pfn)
 
 

@@ -26,7 +26,7 @@ from minikernel.mm.page_alloc import Node
 from minikernel.mm.pgtable import PTE_SPECIAL
 from minikernel.mm.rmap import PFN_MASK, rmap_walk
 from minikernel.mm.swap_entry import make_entry
-from minikernel.mm.vma import VM_ACCESS_FLAGS, VM_EXEC, VM_HUGETLB, VM_LOCKED, VM_SHARED, VM_WRITE, Vma
+from minikernel.mm.vma import VM_ACCESS_FLAGS, VM_ACCOUNT, VM_EXEC, VM_HUGETLB, VM_LOCKED, VM_SHARED, VM_WRITE, Vma
 
 
 def validate_mm(mm: MmStruct) -> None:
@@ -168,6 +168,12 @@ def validate_page_cache(cache: PageCache) -> None:
     for vma, mm in cache.vmas.items():
         assert vma.mapping is cache, "validate_page_cache: a mapping of another file is listed"
         assert vma in mm.vmas.items, "validate_page_cache: a mapping that is gone is listed"
+    if cache.acct_by_page:
+        pages = cache.nr_pages + len(cache.swapped)
+        assert cache.nr_committed == pages, (
+            f"validate_page_cache: {cache.nr_committed} pages are promised, there are {pages}"
+        )
+    assert cache.backing is None or not cache.nr_committed, "validate_page_cache: pages of a disk are promised"
 
 
 def validate_node(
@@ -196,6 +202,11 @@ def validate_node(
                 swapped[pte] += 1
             elif not pte & PTE_SPECIAL and not node.mem_map.flags[pte >> PAGE_SHIFT & PFN_MASK] & PG_tail:
                 mapped[pte >> PAGE_SHIFT & PFN_MASK] += 1
+    committed = sum(vma.nr_pages for mm in mms for vma in mm.vmas if vma.flags & VM_ACCOUNT)
+    committed += sum(cache.nr_committed for cache in caches.values())
+    assert node.vm_sysctl.vm_committed_as == committed, (
+        f"validate_node: vm_committed_as is {node.vm_sysctl.vm_committed_as}, {committed} pages are promised"
+    )
     cached: Counter[int] = Counter()
     promised = 0
     for cache in caches.values():

@@ -43,6 +43,8 @@ VM_HUGEPAGE: Final = 0x2000_0000
 VM_NOHUGEPAGE: Final = 0x4000_0000
 VM_MERGEABLE: Final = 0x8000_0000
 
+VM_COUNTED: Final = 1 << 40  # ours: the file is a CountedFile (vm_ops->open and close)
+
 VM_STACK: Final = VM_GROWSDOWN
 VM_ACCESS_FLAGS: Final = VM_READ | VM_WRITE | VM_EXEC
 VM_LOCKED_MASK: Final = VM_LOCKED | VM_LOCKONFAULT
@@ -130,6 +132,11 @@ class Vma:
 
 def can_merge(left: Vma, right: Vma) -> bool:
     """The two neighbours may become one: same rights, same backing, continuous offsets (mm/vma.c, can_vma_merge_*)."""
+    return not left.flags & VM_COUNTED and can_extend(left, right)
+
+
+def can_extend(left: Vma, right: Vma) -> bool:
+    """The border between the two may move; with VM_COUNTED none of them may go (can_merge_remove_vma)."""
     if left.end != right.start or left.flags != right.flags or left.flags & VM_SPECIAL:
         return False
     if left.file is not right.file or left.mapping is not right.mapping or left.name != right.name:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.mm.hugetlb import may_split
 from minikernel.mm.mm_struct import MmStruct
-from minikernel.mm.vma import Vma, can_merge, merge
+from minikernel.mm.vma import Vma, can_extend, can_merge, merge
 
 
 def vma_modify_flags(mm: MmStruct, vma: Vma, start: int, end: int, flags: int) -> None:
@@ -46,10 +46,11 @@ def vma_modify(mm: MmStruct, vma: Vma, start: int, end: int, changed: Vma) -> No
     # Only the changed part merges: what was not merged before stays so, as in Linux.
     low, high = at, at + 1
     items = mm.vmas.items
-    if vma.start == start and at and can_merge(items[at - 1], changed):
+    fits = can_merge if vma.start == start and vma.end == end else can_extend
+    if vma.start == start and at and fits(items[at - 1], changed):
         low -= 1
         pieces[0] = changed = merge(items[low], changed)
-    if vma.end == end and high < len(items) and can_merge(changed, items[high]):
+    if vma.end == end and high < len(items) and fits(changed, items[high]):
         pieces[-1] = merge(changed, items[high])
         high += 1
     if len(pieces) > high - low and mm.map_count + len(pieces) - (high - low) > mm.sysctl.max_map_count:

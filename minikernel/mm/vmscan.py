@@ -102,6 +102,10 @@ class Vmscan:
         node = self.node
         self._busy = True
         try:
+            node.lru.drain()
+            if not scan.may_swap and self._is_file_tiny():
+                scan.nr_reclaimed += node.shrink_slab(0)
+                return
             for priority in range(DEF_PRIORITY, last_priority - 1, -1):
                 scan.priority = priority
                 node.lru.drain()
@@ -122,6 +126,16 @@ class Vmscan:
             node.vmstat[f"pgsteal_{suffix}"] += scan.nr_reclaimed
             if node.tracer.sink is not None:
                 node.tracer.emit(MmVmscan(suffix, scan.priority, scan.nr_scanned, scan.nr_reclaimed))
+
+    def _is_file_tiny(self) -> bool:
+        """Files have so few pages left that taking more only means reading them again, for ever.
+
+        It is when Linux turns to anonymous pages (file_is_tiny in prepare_scan_control).  Where those cannot go either,
+        Linux goes on with files and makes no headway for minutes; here the OOM killer is asked at once, as
+        lru_gen_min_ttl does it.
+        """
+        _, _, inactive, active, _ = self.node.lru.lists()
+        return inactive + active <= sum(zone.watermark[WMARK_HIGH] for zone in self.node.zones)
 
     def _take(self, scan: Scan, pfn: Pfn) -> None:
         """Evict an isolated page, or put it back."""

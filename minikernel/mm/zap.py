@@ -54,11 +54,10 @@ def zap_range(mm: "MmStruct", start: int, end: int, *, even_cows: bool = True) -
             file += 1
         mapcount[pfn] -= 1
         users = refcount[pfn]
-        if kind & PG_swapcache:
-            refcount[pfn] = users - 1  # the cache has another
-            mm.node.swap.free_unused(pfn)
-        elif users > 1:  # put_page() without the call: what the end of a forked child is made of
+        if users > 1:  # put_page() without the call: what the end of a forked child is made of
             refcount[pfn] = users - 1
+            if kind & PG_swapcache:
+                mm.node.swap.free_unused(pfn)
         else:
             put_page(pfn)
     mm.rss_anon -= anon

@@ -9,13 +9,13 @@ from minikernel.abi.vsyscall import VSYSCALL_ADDR
 from minikernel.mm import vma as v
 from minikernel.mm.hugetlb_pool import huge_pfn
 from minikernel.mm.mm_struct import MmStruct, vma_name
-from minikernel.mm.page import PG_anon
+from minikernel.mm.page import PG_anon, PG_dirty, PG_referenced, PG_swapbacked
 from minikernel.mm.pgtable import PTE_SPECIAL
+from minikernel.mm.rmap import PFN_MASK
 from minikernel.mm.thp import has_huge_range, thp_vma_allowable
 from minikernel.mm.vma import Vma
 from minikernel.task.task import Task
 
-_FRAME: Final = (1 << 40) - 1
 _PAGE_KB: Final = 4
 _PSS_SHIFT: Final = 12
 
@@ -51,46 +51,42 @@ _FLAG_NAMES: Final = (
 
 
 class _Usage:
-    """What the page table says about a range: struct mem_size_stats, in pages; *pss* in 4096ths of a page."""
+    """What the page table says about a range: struct mem_size_stats, in pages; *pss* ones in 4096ths of a page."""
 
     __slots__ = (
-        "anon_huge", "anonymous", "locked", "private_clean", "private_dirty", "pss", "pss_dirty", "referenced", "rss",
-        "private_hugetlb", "shared_clean", "shared_dirty", "shared_hugetlb",
+        "anon_huge", "anonymous", "lazyfree", "locked", "private_clean", "private_dirty", "private_hugetlb", "pss",
+        "pss_anon", "pss_dirty", "pss_shmem", "referenced", "rss", "shared_clean", "shared_dirty", "shared_hugetlb",
+        "swap", "swap_pss",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.rss = self.pss = self.pss_dirty = self.referenced = self.anonymous = self.anon_huge = self.locked = 0
+        self.rss = self.pss = self.pss_dirty = self.referenced = self.anonymous = self.locked = self.lazyfree = 0
         self.shared_clean = self.shared_dirty = self.private_clean = self.private_dirty = 0
-        self.shared_hugetlb = self.private_hugetlb = 0
+        self.pss_anon = self.pss_shmem = self.swap = self.swap_pss = 0
+        self.anon_huge = self.shared_hugetlb = self.private_hugetlb = 0
 
     def add(self, mm: MmStruct, vma: Vma) -> None:
-        """Count the pages of *vma* (smaps_account)."""
+        """Count the pages of *vma* (smaps_pte_entry)."""
         if vma.flags & v.VM_HUGETLB:
             self._add_huge(mm, vma)
             return
-        mem_map = mm.mem_map
         leaf_pages = mm.pgtable.large_size >> PAGE_SHIFT
         for _, leaf in mm.pgtable.large_leaves(vma.start, vma.end):
             self.anon_huge += 0 if leaf & PTE_SPECIAL else leaf_pages  # smaps_pmd_entry
         for _, pte in mm.pgtable.entries(vma.start, vma.end):
-            pfn = pte >> PAGE_SHIFT & _FRAME
-            if not pte & PTE_P or pfn == mm.node.zero_pfn:
-                continue
-            users = max(mem_map.mapcount[pfn], 1)
-            share = (1 << _PSS_SHIFT) // users
-            dirty = bool(pte & PTE_D)
-            self.rss += 1
-            self.pss += share
-            self.pss_dirty += share if dirty else 0
-            self.referenced += bool(pte & PTE_A)
-            self.anonymous += bool(mem_map.flags[pfn] & PG_anon)
-            if users > 1:
-                self.shared_dirty += dirty
-                self.shared_clean += not dirty
-            else:
-                self.private_dirty += dirty
-                self.private_clean += not dirty
-            self.locked += share if vma.flags & v.VM_LOCKED else 0
+            if not pte & PTE_P:
+                self.swap += 1
+                self.swap_pss += (1 << _PSS_SHIFT) // max(mm.node.swap.swap_count(pte), 1)
+            elif not pte & PTE_SPECIAL:
+                self._account(mm, vma, pte)
+        cache = vma.mapping
+        if cache is not None and cache.swapped:
+            # No entry says so of shared memory (shmem_swap_usage); a private copy may hide the page.
+            own = vma.flags & (v.VM_SHARED | v.VM_WRITE) == v.VM_WRITE
+            for index in cache.swapped:
+                at = index - vma.pgoff
+                if 0 <= at < vma.nr_pages:
+                    self.swap += not (own and mm.pgtable.get(vma.start + (at << PAGE_SHIFT)))
 
     def _add_huge(self, mm: MmStruct, vma: Vma) -> None:
         """Pages of the pool, which are counted apart (smaps_hugetlb_range)."""
@@ -101,12 +97,43 @@ class _Usage:
             else:
                 self.private_hugetlb += pages
 
-    def lines(self) -> Iterator[bytes]:
+    def _account(self, mm: MmStruct, vma: Vma, pte: int) -> None:
+        """One page that is there (smaps_account, smaps_page_accumulate)."""
+        mem_map = mm.mem_map
+        pfn = pte >> PAGE_SHIFT & PFN_MASK
+        users, flags = max(mem_map.mapcount[pfn], 1), mem_map.flags[pfn]
+        share = (1 << _PSS_SHIFT) // users
+        dirty = bool(pte & PTE_D or flags & PG_dirty)
+        self.rss += 1
+        self.pss += share
+        self.pss_dirty += share if dirty else 0
+        self.referenced += bool(pte & PTE_A or flags & PG_referenced)
+        if flags & PG_anon:
+            self.anonymous += 1
+            self.pss_anon += share
+            self.lazyfree += not flags & PG_swapbacked and not dirty
+        elif flags & PG_swapbacked:
+            self.pss_shmem += share
+        if users > 1:
+            self.shared_dirty += dirty
+            self.shared_clean += not dirty
+        else:
+            self.private_dirty += dirty
+            self.private_clean += not dirty
+        self.locked += share if vma.flags & v.VM_LOCKED else 0
+
+    def lines(self, *, rollup: bool = False) -> Iterator[bytes]:
         """From Rss to Locked (__show_smap)."""
+        pss_file = self.pss - self.pss_anon - self.pss_shmem
         rows = (
             (b"Rss", self.rss << _PSS_SHIFT),
             (b"Pss", self.pss),
             (b"Pss_Dirty", self.pss_dirty),
+            *(
+                ((b"Pss_Anon", self.pss_anon), (b"Pss_File", pss_file), (b"Pss_Shmem", self.pss_shmem))
+                if rollup
+                else ()
+            ),
             (b"Shared_Clean", self.shared_clean << _PSS_SHIFT),
             (b"Shared_Dirty", self.shared_dirty << _PSS_SHIFT),
             (b"Private_Clean", self.private_clean << _PSS_SHIFT),
@@ -114,14 +141,14 @@ class _Usage:
             (b"Referenced", self.referenced << _PSS_SHIFT),
             (b"Anonymous", self.anonymous << _PSS_SHIFT),
             (b"KSM", 0),
-            (b"LazyFree", 0),
+            (b"LazyFree", self.lazyfree << _PSS_SHIFT),
             (b"AnonHugePages", self.anon_huge << _PSS_SHIFT),
             (b"ShmemPmdMapped", 0),
             (b"FilePmdMapped", 0),
             (b"Shared_Hugetlb", self.shared_hugetlb << _PSS_SHIFT),
             (b"Private_Hugetlb", self.private_hugetlb << _PSS_SHIFT),
-            (b"Swap", 0),
-            (b"SwapPss", 0),
+            (b"Swap", self.swap << _PSS_SHIFT),
+            (b"SwapPss", self.swap_pss),
             (b"Locked", self.locked),
         )
         for name, amount in rows:
@@ -222,10 +249,4 @@ def smaps_rollup(task: Task) -> bytes:
     start = mappings[0].start if mappings else 0
     end = mappings[-1].end if mappings else 0
     head = b"%08x-%08x ---p 00000000 00:00 0 " % (start, end)
-    lines = list(usage.lines())
-    pss_parts = [
-        kb_line(b"Pss_Anon", usage.anonymous * _PAGE_KB),
-        kb_line(b"Pss_File", max(usage.rss - usage.anonymous, 0) * _PAGE_KB),
-        kb_line(b"Pss_Shmem", 0),
-    ]
-    return head.ljust(73) + b"[rollup]\n" + b"".join(lines[:3] + pss_parts + lines[3:])
+    return head.ljust(73) + b"[rollup]\n" + b"".join(usage.lines(rollup=True))

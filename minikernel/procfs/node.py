@@ -5,6 +5,7 @@ fs/seq_file.c.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.fcntl import SEEK_CUR, SEEK_SET
@@ -16,6 +17,8 @@ from minikernel.fs.file import DirFile, OpenFile
 from minikernel.fs.inode import Attributes, Inode, SuperBlock
 from minikernel.fs.services import KernelServices
 from minikernel.fs.tmpfs import dirent_type
+
+_U64_MASK: Final = (1 << 64) - 1
 
 Text = Callable[[], bytes]
 Store = Callable[[bytes], None]
@@ -98,6 +101,27 @@ class TextFile(OpenFile):
             raise LinuxError(Errno.EINVAL, f"position {pos}")
         self.pos = pos
         return pos
+
+
+class PositionFile(OpenFile):
+    """A file whose position is an address or a frame: any 64-bit number (mem_lseek)."""
+
+    __slots__ = ()
+
+    seekable = True
+
+    def read(self, count: int) -> bytes:
+        """At the position."""
+        data = self.pread(count, self.pos)
+        self.pos += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int) -> int:
+        """SEEK_SET and SEEK_CUR."""
+        if whence not in {SEEK_SET, SEEK_CUR}:
+            raise LinuxError(Errno.EINVAL, f"whence {whence}")
+        self.pos = (offset + (self.pos if whence == SEEK_CUR else 0)) & _U64_MASK
+        return self.pos
 
 
 class ProcText(ProcInode):

@@ -9,6 +9,7 @@ from minikernel.fs.file import OpenFile
 from minikernel.fs.inode import Inode
 from minikernel.procfs import maps, pid_mem, pid_more, pid_text
 from minikernel.procfs.access import check_access, owner_of, ptrace_may_access
+from minikernel.procfs.clear_refs import clear_refs, read_refused
 from minikernel.procfs.node import ProcDir, ProcFs, ProcLink, ProcText
 from minikernel.task.task import Task
 
@@ -102,6 +103,7 @@ class _Pid:
             (b"oom_adj", at + 10, pid_more.oom_adj, pid_more.set_oom_adj),
         ):
             makers[name] = self._knob_maker(ino, get, put)
+        makers[b"clear_refs"] = self._knob_maker(at + 13, read_refused, clear_refs, mode=0o200)
         makers[b"mem"] = lambda: pid_mem.ProcPidMem(self.sb, at + 2, self.task, self.owner, pagemap=False)
         makers[b"pagemap"] = lambda: pid_mem.ProcPidMem(self.sb, at + 3, self.task, self.owner, pagemap=True)
         makers[b"exe"] = lambda: self._link(at + 4, self._exe)
@@ -118,12 +120,14 @@ class _Pid:
     def _text_maker(self, ino: int, make: _Maker, mode: int) -> Callable[[], Inode]:
         return lambda: ProcText(self.sb, ino, lambda: make(self.task), mode=mode, owner=self.owner)
 
-    def _knob_maker(self, ino: int, get: _Maker, put: Callable[[Task, bytes], None]) -> Callable[[], Inode]:
+    def _knob_maker(
+        self, ino: int, get: _Maker, put: Callable[[Task, bytes], None], *, mode: int = 0o644
+    ) -> Callable[[], Inode]:
         return lambda: ProcText(
             self.sb,
             ino,
             lambda: get(self.task),
-            mode=0o644,
+            mode=mode,
             owner=self.owner,
             store=lambda data: put(self.task, data),
         )

@@ -1,53 +1,48 @@
 """/proc/PID/mem and pagemap.  Linux: fs/proc/base.c (mem_rw), fs/proc/task_mmu.c (pagemap_read)."""
 
+from array import array
 from typing import Final
 
 from emu.x86 import PAGE_SHIFT, PTE_P
+from minikernel.abi.capability import CAP_SYS_ADMIN
 from minikernel.abi.errno import Errno, LinuxError
-from minikernel.abi.fcntl import SEEK_CUR, SEEK_SET
 from minikernel.abi.stat import S_IFREG
 from minikernel.fs.dentry import Path
 from minikernel.fs.file import OpenFile
 from minikernel.fs.inode import SuperBlock
+from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.page import PG_anon
+from minikernel.mm.pgtable import PTE_SPECIAL
+from minikernel.mm.rmap import PFN_MASK
 from minikernel.mm.uaccess import copy_from_user_partial, copy_to_user_partial
 from minikernel.procfs.access import check_access
-from minikernel.procfs.node import ProcInode
+from minikernel.procfs.node import PositionFile, ProcInode
 from minikernel.task.task import Task
 
-_FRAME: Final = (1 << 40) - 1
-_PM_FILE: Final = 1 << 61
-_PM_PRESENT: Final = 1 << 63
-_PM_PFN: Final = (1 << 55) - 1
-_U64_MASK: Final = (1 << 64) - 1
+# Documentation/admin-guide/mm/pagemap.rst.  Bit 55 (soft-dirty) is never set: as with CONFIG_MEM_SOFT_DIRTY off.
+PM_MMAP_EXCLUSIVE: Final = 1 << 56
+PM_FILE: Final = 1 << 61  # a file's page, or shared memory
+PM_SWAP: Final = 1 << 62
+PM_PRESENT: Final = 1 << 63
+_PM_PFN: Final = (1 << 55) - 1  # a frame; of a page in swap, bits 0-4 are the type and the others the offset
+_PM_SWAP_OFFSET_SHIFT: Final = 5
+# Where the two stand in an entry that is not present.
+_SWP_TYPE_SHIFT: Final = 1
+_SWP_TYPE_MASK: Final = 31
+_SWP_OFFSET_SHIFT: Final = 8
 
 
-class _PositionFile(OpenFile):
-    """A file whose position is an address: any 64-bit number (mem_lseek)."""
+class _TaskFile(PositionFile):
+    """A file about the memory of a task."""
 
     __slots__ = ("task",)
-
-    seekable = True
 
     def __init__(self, path: Path, flags: int, task: Task) -> None:
         super().__init__(path, flags)
         self.task = task
 
-    def read(self, count: int) -> bytes:
-        """At the position."""
-        data = self.pread(count, self.pos)
-        self.pos += len(data)
-        return data
 
-    def seek(self, offset: int, whence: int) -> int:
-        """SEEK_SET and SEEK_CUR."""
-        if whence not in {SEEK_SET, SEEK_CUR}:
-            raise LinuxError(Errno.EINVAL, f"whence {whence}")
-        self.pos = (offset + (self.pos if whence == SEEK_CUR else 0)) & _U64_MASK
-        return self.pos
-
-
-class MemFile(_PositionFile):
+class MemFile(_TaskFile):
     """The memory of a process."""
 
     __slots__ = ()
@@ -79,10 +74,15 @@ class MemFile(_PositionFile):
         return done
 
 
-class PagemapFile(_PositionFile):
-    """Eight bytes for each page of the address space."""
+class PagemapFile(_TaskFile):
+    """Eight bytes for each page of the address space; frames are shown to those who opened it with CAP_SYS_ADMIN."""
 
-    __slots__ = ()
+    __slots__ = ("show_pfn",)
+
+    def __init__(self, path: Path, flags: int, task: Task) -> None:
+        super().__init__(path, flags, task)
+        reader = task.kernel.current
+        self.show_pfn = reader is None or reader.cred.capable(CAP_SYS_ADMIN)
 
     def pread(self, count: int, offset: int) -> bytes:
         """Entries.  Errors: EINVAL unless offset and count are multiples of 8."""
@@ -95,13 +95,27 @@ class PagemapFile(_PositionFile):
         last = min(first + count // 8, mm.layout.task_size >> PAGE_SHIFT)
         if first >= last:
             return b""
-        entries = [0] * (last - first)
+        entries = array("Q", bytes(8 * (last - first)))
+        mask = -1 if self.show_pfn else ~_PM_PFN
         for address, pte in mm.pgtable.entries(first << PAGE_SHIFT, last << PAGE_SHIFT):
-            if pte & PTE_P:
-                pfn = pte >> PAGE_SHIFT & _FRAME
-                anon = mm.mem_map.flags[pfn] & PG_anon
-                entries[(address >> PAGE_SHIFT) - first] = pfn & _PM_PFN | _PM_PRESENT | (0 if anon else _PM_FILE)
-        return b"".join(entry.to_bytes(8, "little") for entry in entries)
+            entries[(address >> PAGE_SHIFT) - first] = pagemap_entry(mm, pte) & mask
+        return entries.tobytes()
+
+
+def pagemap_entry(mm: MmStruct, pte: int) -> int:
+    """What pagemap shows of the page-table entry *pte*: pte_to_pagemap_entry."""
+    if not pte:
+        return 0
+    if not pte & PTE_P:
+        entry = PM_SWAP | pte >> _SWP_TYPE_SHIFT & _SWP_TYPE_MASK | pte >> _SWP_OFFSET_SHIFT << _PM_SWAP_OFFSET_SHIFT
+        return entry & (PM_SWAP | _PM_PFN)
+    pfn = pte >> PAGE_SHIFT & PFN_MASK
+    entry = pfn & _PM_PFN | PM_PRESENT
+    if pte & PTE_SPECIAL:  # the zero page is nobody's
+        return entry
+    if not mm.mem_map.flags[pfn] & PG_anon:
+        entry |= PM_FILE
+    return entry | PM_MMAP_EXCLUSIVE if mm.mem_map.mapcount[pfn] == 1 else entry
 
 
 class ProcPidMem(ProcInode):

@@ -6,12 +6,14 @@ Linux: kernel/sysctl.c, kernel/utsname_sysctl.c, drivers/char/random.c, mm/util.
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias, Union
 
+from minikernel.abi.abi import I386, X86_64
 from minikernel.abi.capability import CAP_LAST_CAP
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.sysinfo import KERNEL_RELEASE, KERNEL_VERSION
 from minikernel.fs.fdtable import NR_OPEN
 from minikernel.fs.inode import Inode
 from minikernel.fs.pipe import PIPE_MAX_SIZE
+from minikernel.ipc.util import IPCMNI
 from minikernel.kernel import PID_MAX, Kernel
 from minikernel.procfs.node import ProcDir, ProcFs, ProcText, fixed_dir
 
@@ -76,6 +78,18 @@ def _tree(kernel: Kernel) -> _Tree:
     def set_nr_overcommit(value: int) -> None:
         pool.nr_overcommit = value
 
+    def set_ratio(value: int) -> None:
+        vm.overcommit_ratio, vm.overcommit_kbytes = value, 0  # each puts the other out of force
+
+    def set_kbytes(value: int) -> None:
+        vm.overcommit_ratio, vm.overcommit_kbytes = 0, value
+
+    def set_admin_reserve(value: int) -> None:
+        vm.admin_reserve_kbytes = value
+
+    def set_user_reserve(value: int) -> None:
+        vm.user_reserve_kbytes = value
+
     def set_max_map_count(value: int) -> None:
         vm.max_map_count = value
 
@@ -85,6 +99,26 @@ def _tree(kernel: Kernel) -> _Tree:
     def set_domainname(text: bytes) -> None:
         kernel.domainname = text.strip(b"\n")[:_UTS_MAX]
 
+    shm = kernel.shm
+
+    def set_shmmax(value: int) -> None:
+        shm.ctlmax = value
+
+    def set_shmall(value: int) -> None:
+        shm.ctlall = value
+
+    def set_shmmni(value: int) -> None:
+        shm.ctlmni = value
+
+    def set_shm_next_id(value: int) -> None:
+        shm.ids.next_id = value
+
+    def set_shm_rmid_forced(value: int) -> None:
+        shm.rmid_forced = bool(value)
+        if value:
+            shm.destroy_orphaned()
+
+    ulong_max = (X86_64 if kernel.cpu.long_mode else I386).mask
     boot_id = _uuid(kernel)
     return {
         "fs": {
@@ -131,16 +165,18 @@ def _tree(kernel: Kernel) -> _Tree:
             "sched_rt_period_us": 1000000,
             "sched_rt_runtime_us": 950000,
             "sem": b"32000\t1024000000\t500\t32000",
-            "shmall": 18446744073692774399,
-            "shmmax": 18446744073692774399,
-            "shmmni": 4096,
+            "shm_next_id": _number(lambda: shm.ids.next_id, set_shm_next_id, 0, _INT_MAX),
+            "shm_rmid_forced": _number(lambda: int(shm.rmid_forced), set_shm_rmid_forced, 0, 1),
+            "shmall": _number(lambda: shm.ctlall, set_shmall, 0, ulong_max),
+            "shmmax": _number(lambda: shm.ctlmax, set_shmmax, 0, ulong_max),
+            "shmmni": _number(lambda: shm.ctlmni, set_shmmni, 0, IPCMNI),
             "tainted": 0,
             "threads-max": kernel.node.totalram_pages // 8,
             "version": KERNEL_VERSION,
         },
         "net": {"core": {"somaxconn": 4096}},
         "vm": {
-            "admin_reserve_kbytes": _remembered(8192, 0, _INT_MAX),
+            "admin_reserve_kbytes": _number(lambda: vm.admin_reserve_kbytes, set_admin_reserve, 0, ulong_max),
             "drop_caches": ((lambda: b""), lambda data: _drop_caches(kernel, data)),
             "dirty_background_ratio": _remembered(10, 0, 100),
             "dirty_expire_centisecs": _remembered(3000, 0, _INT_MAX),
@@ -155,15 +191,16 @@ def _tree(kernel: Kernel) -> _Tree:
             "nr_overcommit_hugepages": _number(lambda: pool.nr_overcommit, set_nr_overcommit, 0, _INT_MAX),
             "oom_dump_tasks": knob("oom_dump_tasks", 0, 1),
             "oom_kill_allocating_task": knob("oom_kill_allocating_task", 0, 1),
-            "overcommit_kbytes": 0,
-            "overcommit_memory": _number(lambda: vm.overcommit_memory, set_overcommit, 0, 2),
-            "overcommit_ratio": _remembered(50, 0, _INT_MAX),
             "page-cluster": _number(
                 lambda: swap.page_cluster, lambda value: setattr(swap, "page_cluster", value), 0, 31
             ),
             "panic_on_oom": knob("panic_on_oom", 0, 2),
             "swappiness": knob("swappiness", 0, 200),
             "vfs_cache_pressure": knob("vfs_cache_pressure", 0, _INT_MAX),
+            "overcommit_kbytes": _number(lambda: vm.overcommit_kbytes, set_kbytes, 0, ulong_max),
+            "overcommit_memory": _number(lambda: vm.overcommit_memory, set_overcommit, 0, 2),
+            "overcommit_ratio": _number(lambda: vm.overcommit_ratio, set_ratio, 0, _INT_MAX),
+            "user_reserve_kbytes": _number(lambda: vm.user_reserve_kbytes, set_user_reserve, 0, ulong_max),
         },
     }
 

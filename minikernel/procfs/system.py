@@ -9,15 +9,19 @@ from minikernel.fs.inode import Inode
 from minikernel.kernel import Kernel
 from minikernel.mm.filemap import PageCache
 from minikernel.mm.hugetlb_pool import huge_pfn
+from minikernel.mm.overcommit import vm_commit_limit
 from minikernel.mm.page import PG_huge
 from minikernel.mm.pgtable import PTE_SPECIAL
 from minikernel.mm.thp import hpage_order
 from minikernel.procfs.node import ProcFs, ProcLink, ProcText
+from minikernel.procfs.page import FrameInode, kpagecount, kpageflags
 from minikernel.procfs.sysctl import sysctl_dir
+from minikernel.procfs.sysvipc import sysvipc_dir
 from minikernel.procfs.vmstat import dirty_pages, node_counters, swaps, vm_events
 from minikernel.procfs.zoneinfo import zoneinfo
 
 _FIRST_INO: Final = 0xF000_0010
+_SYSVIPC_INO: Final = 0xF010_0000
 
 # Names of /proc/cpuinfo's flags: arch/x86/include/asm/cpufeatures.h.
 _EDX: Final = [
@@ -65,6 +69,9 @@ def system_files(sb: ProcFs, kernel: Kernel) -> dict[bytes, Inode]:
     at = _FIRST_INO + len(makers)
     files[b"mounts"] = ProcLink(sb, at, lambda: b"self/mounts")
     files[b"sys"] = sysctl_dir(sb, at + 1, kernel)
+    files[b"kpagecount"] = FrameInode(sb, _SYSVIPC_INO + 16, kernel.node, kpagecount)
+    files[b"kpageflags"] = FrameInode(sb, _SYSVIPC_INO + 17, kernel.node, kpageflags)
+    files[b"sysvipc"] = sysvipc_dir(sb, _SYSVIPC_INO, kernel)
     return files
 
 
@@ -206,8 +213,8 @@ def _meminfo(kernel: Kernel) -> bytes:
         ("NFS_Unstable", 0),
         ("Bounce", 0),
         ("WritebackTmp", 0),
-        ("CommitLimit", node.totalram_pages // 2),
-        ("Committed_AS", sum(mm.total_vm for mm in spaces.values())),
+        ("CommitLimit", vm_commit_limit(node)),
+        ("Committed_AS", node.vm_sysctl.vm_committed_as),
         ("VmallocTotal", 0),
         ("VmallocUsed", 0),
         ("VmallocChunk", 0),

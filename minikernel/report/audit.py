@@ -11,7 +11,9 @@ from minikernel.fs.epoll import EpollFile
 from minikernel.fs.file import OpenFile
 from minikernel.fs.poll import Leg
 from minikernel.fs.validate import known_inodes, page_caches, super_blocks, validate_fs
+from minikernel.ipc.validate import validate_shm
 from minikernel.kernel import Kernel
+from minikernel.mm.filemap import PageCache
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.page import PG_table
 from minikernel.mm.validate import validate_node
@@ -30,7 +32,8 @@ def validate_machine(kernel: Kernel) -> None:
     mms: dict[int, MmStruct] = {id(task.mm): task.mm for task in tasks if task.has_mm}
     tables = {id(task.files): task.files for task in tasks if task.state is not TaskState.ZOMBIE}
     validate_fs(kernel.vfs, tables.values())
-    validate_node(kernel.node, mms.values(), page_caches(kernel.vfs, tables.values()))
+    validate_shm(kernel.shm, mms.values())
+    validate_node(kernel.node, mms.values(), [*page_caches(kernel.vfs, tables.values()), *_segment_caches(kernel)])
     for mm in mms.values():
         users = sum(1 for task in tasks if task.has_mm and task.mm is mm)
         assert mm.users == users, f"validate_machine: an address space has {mm.users} users, {users} tasks use it"
@@ -83,7 +86,13 @@ def assert_nothing_left(kernel: Kernel, tables: int) -> None:
     left = table_frames(kernel)
     assert left == tables, f"assert_nothing_left: {left} frames of page tables, {tables} after boot"
     validate_fs(kernel.vfs)
-    validate_node(kernel.node, (), page_caches(kernel.vfs))
+    validate_shm(kernel.shm, ())
+    validate_node(kernel.node, (), [*page_caches(kernel.vfs), *_segment_caches(kernel)])
+
+
+def _segment_caches(kernel: Kernel) -> list[PageCache]:
+    """Of System V segments, which live until somebody removes them."""
+    return [segment.mapping for segment in kernel.shm.ids]
 
 
 def _open_files(kernel: Kernel) -> Iterator[OpenFile]:

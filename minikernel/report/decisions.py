@@ -10,18 +10,18 @@ from emu.x86 import PF_W, PTE_P
 from minikernel.abi import signal as s
 from minikernel.events import FaultKind
 from minikernel.mm import fault as fault_path
-from minikernel.mm import file_fault, outcome, stack, thp, wp_fault
+from minikernel.mm import file_fault, outcome, stack, swap_fault, thp, wp_fault
 from minikernel.mm.pgtable import PTE_SPECIAL, pte_pfn
 from minikernel.report.blame import blame
 from minikernel.report.place import base_name
-from minikernel.report.words import plural, rights, si_code_words, size_words
+from minikernel.report.words import plural, rights, si_code_words, size_words, slot_words
 
 if TYPE_CHECKING:
     from minikernel.mm.mm_struct import MmStruct
     from minikernel.mm.vma import Vma
     from minikernel.report.explanation import Fault
 
-_MODULES: Final = (outcome, thp, file_fault, wp_fault, stack, fault_path)  # defining ones before importing ones
+_MODULES: Final = (outcome, thp, file_fault, wp_fault, swap_fault, stack, fault_path)  # defining ones before importers
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,7 @@ def served(mm: "MmStruct", vma: "Vma", fault: "Fault", kind: FaultKind, *, major
                 "do_wp_page",
             )
         case FaultKind.SWAP_IN:
-            decision = Decision(
-                "read back from swap", "the page had been moved out to make room for others", "do_swap_page"
-            )
+            decision = _swap_in(mm, fault, major=major)
         case FaultKind.STACK_GROWTH:
             decision = Decision(
                 f"the stack grew by {size_words(grown)}",
@@ -102,6 +100,25 @@ def _anon(grown: int) -> Decision:
     return Decision(f"{first}new page, zeroed", why, "do_anonymous_page")
 
 
+def _swap_in(mm: "MmStruct", fault: "Fault", *, major: bool) -> Decision:
+    if not fault.pte or fault.pte & PTE_P:
+        # The kernel's own access: nobody saw the entry before.
+        return Decision("read back from swap", "the page had been moved out to make room for others", "do_swap_page")
+    place = slot_words(mm.node, fault.pte)
+    if major:
+        return Decision(
+            f"read back from {place}",
+            "the page had been moved out to make room for others; it was read from the backing file, and its "
+            "neighbours there perhaps with it: a major fault",
+            "do_swap_page",
+        )
+    return Decision(
+        f"{place}, in RAM already",
+        "the page had been moved out, but is in the swap cache: read back with a neighbour, or for another process",
+        "do_swap_page",
+    )
+
+
 def _file_words(vma: "Vma", fault: "Fault") -> tuple[str, str]:
     """``page 3`` and the file's name without directories."""
     return f"page {vma.index(fault.address):,}", base_name(fault.place.name)
@@ -116,6 +133,12 @@ def _file_read(mm: "MmStruct", vma: "Vma", fault: "Fault", *, major: bool) -> De
     around = max(mm.rss_file + mm.rss_shmem - fault.rss_file - 1, 0) if fault.error_code is not None else 0
     near = f" (+{around} near)" if around else ""
     also = f"; {plural(around, 'neighbour')} came along (fault-around)" if around else ""
+    if major and vma.mapping is not None and vma.mapping.is_shmem:
+        return Decision(
+            f"{page}, back from swap{near}",
+            f"{page} of {name}, shared memory, had been moved out and was read back: a major fault{also}",
+            "do_read_fault",
+        )
     if major:
         return Decision(
             f"{page}, read in{near}",

@@ -10,6 +10,7 @@ from minikernel.mm.page import PG_anon
 from minikernel.mm.pgtable import PTE_SPECIAL, pte_pfn
 from minikernel.mm.vma import VM_ACCESS_FLAGS, VM_EXEC, VM_GROWSDOWN, VM_SHARED, VM_WRITE
 from minikernel.report.place import NEAR_STACK, neighbours
+from minikernel.report.words import slot_words
 
 if TYPE_CHECKING:
     from minikernel.mm.mm_struct import MmStruct
@@ -38,7 +39,12 @@ def foresee(mm: "MmStruct", address: int, access: int) -> Foreseen:
     if refused:
         return Foreseen(None, SIGSEGV, SEGV_ACCERR, "SIGSEGV (SEGV_ACCERR): the mapping forbids it")
     pte = mm.pgtable.get(address)
-    return _present(mm, vma, pte, access) if pte & PTE_P else _absent(vma, address, access)
+    if pte & PTE_P:
+        return _present(mm, vma, pte, access)
+    if pte:
+        cached = ", which the swap cache has in RAM" if pte in mm.node.swap.cache else ""
+        return Foreseen(FaultKind.SWAP_IN, 0, 0, f"the page in {slot_words(mm.node, pte)}{cached}")
+    return _absent(vma, address, access)
 
 
 def _unmapped(mm: "MmStruct", address: int) -> Foreseen:
@@ -80,6 +86,8 @@ def _absent(vma: "Vma", address: int, access: int) -> Foreseen:
     if index << PAGE_SHIFT >= vma.mapping.size:
         return Foreseen(None, SIGBUS, BUS_ADRERR, "SIGBUS (BUS_ADRERR): the file ends before it")
     cached = "in the page cache already" if index in vma.mapping.pages else "read from the file first"
+    if index in vma.mapping.swapped:
+        cached = "read back from swap first"
     if not access & PF_W:
         return Foreseen(FaultKind.FILE_READ, 0, 0, f"the file's page {index:,}, {cached}")
     if vma.flags & VM_SHARED:

@@ -5,7 +5,7 @@ include/uapi/asm-generic/siginfo.h (si_code).
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from emu.paging import PagingMode, WalkStep
 from emu.x86 import (
@@ -39,7 +39,11 @@ from emu.x86 import (
 )
 from minikernel.abi import signal as s
 from minikernel.mm.pgtable import PTE_SPECIAL
+from minikernel.mm.swap_entry import entry_area, entry_offset
 from minikernel.mm.vma import VM_SHARED
+
+if TYPE_CHECKING:
+    from minikernel.mm.page_alloc import Node
 
 _ERROR_BITS: Final = (  # bit, name, meaning if 0, meaning if 1
     (PF_P, "P", "an entry of the walk is not present", "the page is present, its rights forbid the access"),
@@ -136,7 +140,7 @@ def entry_words(step: WalkStep, mode: PagingMode) -> str:
     if not raw:
         return "empty: not present"
     if not raw & PTE_P:
-        return "not present; the other bits are the kernel's (a swap entry)"
+        return f"not present; the kernel's: in swap, area {entry_area(raw)}, slot {entry_offset(raw):,}"
     flags = entry_flags(raw, mode, leaf=step.leaf, rights=step.level.has_rights)
     if step.reserved:
         return f"{flags}; reserved bits {step.reserved:#x} are set"
@@ -164,6 +168,13 @@ def entry_flags(raw: int, mode: PagingMode, *, leaf: bool = True, rights: bool =
     if leaf and raw & PTE_SPECIAL:
         words.append("special")
     return " ".join(words)
+
+
+def slot_words(node: "Node", entry: int) -> str:
+    """``slot 12 of /dev/swap0``."""
+    area = node.swap.areas[entry_area(entry)]
+    name = area.name.decode(errors="backslashreplace") if area is not None else "swap"
+    return f"slot {entry_offset(entry):,} of {name}"
 
 
 def rights(flags: int) -> str:

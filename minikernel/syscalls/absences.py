@@ -13,7 +13,7 @@ _NO_MOUNT_API: Final = "the new mount API; mount(8) falls back to mount(2)"
 _GONE: Final = "removed from Linux"
 _NEVER: Final = "never part of Linux"
 _NO_SOCKETS: Final = "no sockets: programs that only probe (nscd, syslog) go on without"
-_NO_SYSV: Final = "no System V IPC"
+_NO_SYSV: Final = "no System V semaphores and messages"
 _NO_MQ: Final = "no message queues"
 _ONE_NAMESPACE: Final = "one set of namespaces"
 _NO_HANDLES: Final = "no file handles"
@@ -135,15 +135,10 @@ ENTRIES: tuple[Entry, ...] = (
     absent("semctl", _NO_SYSV),
     absent("semtimedop", _NO_SYSV),
     absent("semtimedop_time64", _NO_SYSV),
-    absent("shmget", _NO_SYSV),
-    absent("shmat", _NO_SYSV),
-    absent("shmctl", _NO_SYSV),
-    absent("shmdt", _NO_SYSV),
     absent("msgget", _NO_SYSV),
     absent("msgsnd", _NO_SYSV),
     absent("msgrcv", _NO_SYSV),
     absent("msgctl", _NO_SYSV),
-    absent("ipc", _NO_SYSV),
     absent("mq_open", _NO_MQ),
     absent("mq_unlink", _NO_MQ),
     absent("mq_timedsend", _NO_MQ),

@@ -182,7 +182,11 @@ def sys_remap_file_pages(
     flags = flags & MAP_NONBLOCK | MAP_SHARED | MAP_FIXED | MAP_POPULATE
     if vma.flags & VM_LOCKED:
         flags |= MAP_LOCKED
-    do_mmap(mm, start, size, vma.flags & _PROT_MASK, flags, vma.file, pgoff)
+    vma.file.get_file()  # the new mapping may take the place of the only one that kept it
+    try:
+        do_mmap(mm, start, size, vma.flags & _PROT_MASK, flags, vma.file, pgoff)
+    finally:
+        vma.file.put_file()
     return 0
 
 

@@ -36,6 +36,11 @@ _LITERAL: Final = {
           0x2000_0000: "__WNOTHREAD", 0x4000_0000: "__WALL", 0x8000_0000: "__WCLONE"},
     "POSIX_FADV_": dict(enumerate(f"POSIX_FADV_{name}" for name in
                                   ("NORMAL", "RANDOM", "SEQUENTIAL", "WILLNEED", "DONTNEED", "NOREUSE"))),
+    "shmat_flags": {0o10000: "SHM_RDONLY", 0o20000: "SHM_RND", 0o40000: "SHM_REMAP", 0o100000: "SHM_EXEC"},
+    "shmctl_cmd": {0: "IPC_RMID", 1: "IPC_SET", 2: "IPC_STAT", 3: "IPC_INFO", 11: "SHM_LOCK", 12: "SHM_UNLOCK",
+                   13: "SHM_STAT", 14: "SHM_INFO", 15: "SHM_STAT_ANY"},
+    "shmget_flags": {0o1000: "IPC_CREAT", 0o2000: "IPC_EXCL", 0o4000: "SHM_HUGETLB", 0o10000: "SHM_NORESERVE"},
+    "ipc_key": {0: "IPC_PRIVATE"},
     "EPOLL_CTL_": {1: "EPOLL_CTL_ADD", 2: "EPOLL_CTL_DEL", 3: "EPOLL_CTL_MOD"},
     "EPOLL_": {0o2000000: "EPOLL_CLOEXEC"},
     "EFD_": {1: "EFD_SEMAPHORE", 0o2000000: "EFD_CLOEXEC", 0o4000: "EFD_NONBLOCK"},
@@ -53,7 +58,7 @@ _LITERAL: Final = {
 
 _CHOICES: Final = _words(
     "MADV_ SEEK_ F_ ioctl SIG_ CLOCK_ ITIMER_ RLIMIT_ RUSAGE_ PRIO_ PR_ ARCH_ POSIX_FADV_ EPOLL_CTL_ AF_ "
-    "MEMBARRIER_CMD_"
+    "MEMBARRIER_CMD_ ipc_key shmctl_cmd"
 )
 _SIG_HOW: Final = ("SIG_BLOCK", "SIG_UNBLOCK", "SIG_SETMASK")
 SOCK_TYPE_MASK: Final = 0xF
@@ -148,6 +153,12 @@ def _socket_type(value: int) -> str:
     return f"{name}|{flags}" if flags else name
 
 
+def _shmget_flags(value: int) -> str:
+    flags, mode = value & ~0o777, f"{value & 0o777:#o}".replace("0o", "0")
+    mode = mode if value & 0o777 else "000"
+    return f"{show_bits(names('shmget_flags'), flags)}|{mode}" if flags else mode
+
+
 def _sched_policy(value: int) -> str:
     policies = {0: "SCHED_OTHER", 1: "SCHED_FIFO", 2: "SCHED_RR", 3: "SCHED_BATCH", 5: "SCHED_IDLE",
                 6: "SCHED_DEADLINE", 7: "SCHED_EXT"}  # fmt: skip
@@ -173,6 +184,7 @@ _SPECIAL: Final = {
     "FUTEX_": _futex_op,
     "SOCK_": _socket_type,
     "SCHED_": _sched_policy,
+    "shmget_flags": _shmget_flags,
     "_OK": _access_mode,
     "PR_": _prctl_option,
 }

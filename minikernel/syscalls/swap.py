@@ -4,7 +4,7 @@ A swap file has to be one whose contents are not in guest RAM: a file of the hos
 one of the root's.  While it is in use nobody can open it for writing.
 """
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from emu.x86 import PAGE_SHIFT
 from minikernel.abi.capability import CAP_SYS_ADMIN
@@ -16,12 +16,13 @@ from minikernel.fs.namei import LOOKUP_FOLLOW, Walk
 from minikernel.fs.swapstore import GuestSwapStore
 from minikernel.kernel import Kernel
 from minikernel.mm.swap import SWAP_FLAG_PREFER
-from minikernel.mm.swap_area import SwapArea
-from minikernel.mm.swapoff import swapoff
 from minikernel.syscalls.args import Hex, PathPtr
 from minikernel.syscalls.entry_types import Entry, full
 from minikernel.syscalls.file_common import get_name
 from minikernel.task.task import Task
+
+if TYPE_CHECKING:
+    from minikernel.mm.swap_area import SwapArea
 
 _PRIO_MASK: Final = 0x7FFF
 _DISCARDS: Final = 0x10000 | 0x20000 | 0x40000  # hints about flash memory: nothing here to discard
@@ -69,12 +70,14 @@ def sys_swapoff(kernel: Kernel, task: Task, path: PathPtr) -> int:
         area = _area_of(kernel, Walk(task.fs, task.cred).lookup(name, LOOKUP_FOLLOW).inode)
     if area is None:
         raise LinuxError(Errno.EINVAL, "swapoff: not in use as swap")
+    from minikernel.mm.swapoff import swapoff  # hardly any program needs it
+
     with kernel.oom.blame(task):
         swapoff(kernel.node, area)
     return 0
 
 
-def _area_of(kernel: Kernel, inode: object) -> SwapArea | None:
+def _area_of(kernel: Kernel, inode: object) -> "SwapArea | None":
     """The area that lies in *inode*."""
     for area in kernel.node.swap.order:
         if isinstance(area.store, GuestSwapStore) and area.store.inode is inode:

@@ -34,6 +34,7 @@ from minikernel.syscalls import (
     process_vm,
     resource,
     sched,
+    shm,
     sigaction,
     signalfd,
     sigsend,
@@ -77,6 +78,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     *prctl.ENTRIES,
     *swap.ENTRIES,
     *misc.ENTRIES,
+    *shm.ENTRIES,
 )
 
 

@@ -73,6 +73,7 @@ def setup_stack(mm: MmStruct, bprm: BinPrm, abi: Abi, top: int, *, executable: b
     length += _STACK_EXPAND if length + _STACK_EXPAND <= limit else max(limit // PAGE_SIZE * PAGE_SIZE - length, 0)
     flags = VM_DATA_DEFAULT_FLAGS | VM_GROWSDOWN | VM_ACCOUNT | (VM_EXEC if executable else 0)
     start = top - length
+    mm.charge(length >> PAGE_SHIFT)
     insert_vma(mm, Vma(start=VirtAddr(start), end=VirtAddr(top), flags=flags, pgoff=start >> PAGE_SHIFT))
     sp = top - abi.word
     sp -= len(bprm.filename) + 1

@@ -9,6 +9,7 @@ from typing import Final
 from minikernel.abi.capability import (
     CAP_IPC_LOCK,
     CAP_SETUID,
+    CAP_SYS_ADMIN,
     CAP_SYS_RAWIO,
     CAP_VALID_MASK,
     VFS_CAP,
@@ -39,6 +40,7 @@ def commit_creds(task: Task, new: Cred) -> None:
     task.cred = new
     if task.has_mm:
         task.mm.cap_ipc_lock = new.capable(CAP_IPC_LOCK)
+        task.mm.cap_sys_admin = new.capable(CAP_SYS_ADMIN)
         task.mm.cap_sys_rawio = new.capable(CAP_SYS_RAWIO)
 
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from emu.x86 import VirtAddr
 from minikernel.abi.abi import X86_64, Abi
-from minikernel.abi.capability import CAP_IPC_LOCK, CAP_SYS_RAWIO
+from minikernel.abi.capability import CAP_IPC_LOCK, CAP_SYS_ADMIN, CAP_SYS_RAWIO
 from minikernel.abi.resource import RLIMIT_STACK
 from minikernel.mm.address_layout import TASK_SIZE_COMPAT, TASK_SIZE_I386, TASK_SIZE_X86_64, address_layout
 from minikernel.mm.mm_struct import MmStruct
@@ -43,9 +43,10 @@ def new_mm(task: Task, bprm: BinPrm, abi: Abi, *, read_implies_exec: bool) -> Mm
         machine_64bit=machine_64bit,
         bottom_up=bool(personality & _ADDR_COMPAT_LAYOUT),
     )
-    mm = MmStruct(kernel.node, kernel.kernel_half, layout, kernel.tracer, task.rlimits, kernel.vm_sysctl)
+    mm = MmStruct(kernel.node, kernel.kernel_half, layout, kernel.tracer, task.rlimits)
     mm.read_implies_exec = read_implies_exec
     mm.thp_disabled = task.mm.thp_disabled if task.has_mm else 0
+    mm.cap_sys_admin = bprm.cred.capable(CAP_SYS_ADMIN)
     mm.cap_sys_rawio = bprm.cred.capable(CAP_SYS_RAWIO)
     mm.cap_ipc_lock = bprm.cred.capable(CAP_IPC_LOCK)
     return mm

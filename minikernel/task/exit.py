@@ -34,6 +34,7 @@ def do_exit(task: Task, code: int) -> None:
     kernel.scheduler.remove(task)
     task.state = TaskState.ZOMBIE
     release_memory(task)
+    kernel.shm.exit_task(task)
     task.files.put()
     process.threads.remove(task)
     if task.stop_pending and not process.group_exiting and process.threads:

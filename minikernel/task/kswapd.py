@@ -5,6 +5,7 @@ It is a task of the scheduler whose code is a coroutine, as a blocked system cal
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from minikernel.abi.abi import I386
@@ -25,7 +26,8 @@ class Kswapd:
 
     __slots__ = ("_kernel", "_queue", "_vmscan", "failures", "task")
 
-    def __init__(self, kernel: Kernel, vmscan: Vmscan) -> None:
+    def __init__(self, kernel: Kernel, vmscan: Callable[[], Vmscan]) -> None:
+        """*vmscan* gives the room that reclaims; it is asked when memory is short for the first time."""
         self._kernel = kernel
         self._vmscan = vmscan
         self._queue = WaitQueue()
@@ -39,7 +41,7 @@ class Kswapd:
         """Memory is below a low watermark (wakeup_kswapd)."""
         if self.task.state is not TaskState.SLEEPING or self._queue.is_awaited() is False:
             return
-        if self.failures >= _MAX_FAILURES and not self._vmscan.has_progressed:
+        if self.failures >= _MAX_FAILURES and not self._vmscan().has_progressed:
             return
         self._queue.wake()
         self._kernel.need_resched = True
@@ -47,5 +49,6 @@ class Kswapd:
     async def _run(self) -> int:
         while True:
             await self._queue.wait()
-            self._vmscan.has_progressed = False
-            self.failures = 0 if self._vmscan.balance() else self.failures + 1
+            vmscan = self._vmscan()
+            vmscan.has_progressed = False
+            self.failures = 0 if vmscan.balance() else self.failures + 1

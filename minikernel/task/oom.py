@@ -7,7 +7,6 @@ asleep in the kernel (the oom_reaper's work, done here and now).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from minikernel.abi import signal as s
@@ -15,7 +14,6 @@ from minikernel.abi.siginfo import Siginfo
 from minikernel.events import OomKill
 from minikernel.mm.vma import VM_HUGETLB, VM_LOCKED, VM_PFNMAP, VM_SHARED
 from minikernel.mm.zap import zap_range
-from minikernel.task.oom_report import dump_header, killed_line, reaped_line
 from minikernel.task.signal import send_signal
 from minikernel.task.task import TaskState
 
@@ -51,13 +49,13 @@ class OomKiller:
     besides its own, which must not be reaped under it.
     """
 
-    __slots__ = ("_kernel", "_origin", "pinned", "victims")
+    __slots__ = ("_kernel", "origin", "pinned", "victims")
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self.victims: dict[MmStruct, None] = {}
         self.pinned: list[MmStruct] = []
-        self._origin: Task | None = None
+        self.origin: Task | None = None
 
     def __call__(self, order: int, gfp: int) -> bool:
         """Make memory free for a request; whether it may have what is left below the watermarks (out_of_memory)."""
@@ -71,6 +69,8 @@ class OomKiller:
         chosen = current if kernel.node.vm.oom_kill_allocating_task else self._select_bad_process()
         if chosen is None or oom_badness(chosen, 0) is None:
             return False
+        from minikernel.task.oom_report import dump_header
+
         kernel.node.vmstat["oom_kill"] += 1
         for line in dump_header(kernel, current, order, gfp):
             kernel.log(line)
@@ -82,8 +82,8 @@ class OomKiller:
 
         A victim that was reaped and is still there is passed over: it has nothing left to give.
         """
-        if self._origin is not None:
-            return self._origin
+        if self.origin is not None:
+            return self.origin
         total = total_pages(self._kernel)
         best: tuple[int, Task] | None = None
         for process, task in processes(self._kernel):
@@ -96,6 +96,8 @@ class OomKiller:
 
     def _kill(self, victim: Task) -> None:
         """SIGKILL to all that share the memory, and the memory itself (__oom_kill_process)."""
+        from minikernel.task.oom_report import killed_line, reaped_line
+
         kernel, mm = self._kernel, victim.mm
         self.victims[mm] = None
         kernel.log(killed_line(victim))
@@ -110,23 +112,52 @@ class OomKiller:
             reap(mm)
             kernel.log(reaped_line(victim))
 
-    @contextmanager
-    def blame(self, task: Task) -> Iterator[None]:
-        """If memory runs out meanwhile it is *task*'s doing: swapoff (set_current_oom_origin)."""
-        self._origin = task
-        try:
-            yield
-        finally:
-            self._origin = None
+    def blame(self, task: Task) -> Blame:
+        """If memory runs out within the context it is *task*'s doing: swapoff (set_current_oom_origin)."""
+        return Blame(self, task)
 
-    @contextmanager
-    def pin(self, mm: MmStruct) -> Iterator[None]:
-        """*mm*, of another task, is being worked on: leave its pages where they are meanwhile."""
-        self.pinned.append(mm)
-        try:
-            yield
-        finally:
-            self.pinned.remove(mm)
+    def pin(self, mm: MmStruct) -> Pin:
+        """Within the context *mm*, of another task, is worked on: its pages are left where they are."""
+        return Pin(self.pinned, mm)
+
+
+# Contexts as classes: contextlib would cost every start 5 ms.
+
+
+class Blame:
+    """The context of ``OomKiller.blame``."""
+
+    __slots__ = ("_killer", "_task")
+
+    def __init__(self, killer: OomKiller, task: Task) -> None:
+        self._killer = killer
+        self._task = task
+
+    def __enter__(self) -> None:
+        """From now on."""
+        self._killer.origin = self._task
+
+    def __exit__(self, *_: object) -> None:
+        """It is over."""
+        self._killer.origin = None
+
+
+class Pin:
+    """The context of ``OomKiller.pin``."""
+
+    __slots__ = ("_mm", "_pinned")
+
+    def __init__(self, pinned: list[MmStruct], mm: MmStruct) -> None:
+        self._pinned = pinned
+        self._mm = mm
+
+    def __enter__(self) -> None:
+        """From now on."""
+        self._pinned.append(self._mm)
+
+    def __exit__(self, *_: object) -> None:
+        """It is over."""
+        self._pinned.remove(self._mm)
 
 
 def processes(kernel: Kernel) -> Iterator[tuple[Process, Task]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from minikernel import __version__
 from minikernel.abi.errno import LinuxError
 from minikernel.clock import VIRTUAL_EPOCH_NS
-from minikernel.config import Bind, Config
+from minikernel.config import Bind, Config, Swap
 from minikernel.fs.hostfs import HostFs
 from minikernel.fs.hostio import host_flags
 from minikernel.trace.codec import TraceError, schema
@@ -70,6 +70,13 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
+def _number_of(value: Any) -> int:
+    """A size or a priority; ValueError if it is none."""
+    if not _is_number(value, _MAX_NUMBER):
+        raise ValueError(f"{value!r} is not a number")
+    return int(value)
+
+
 def config_from_json(value: Any) -> Config:
     """The Config of a header.
 
@@ -87,6 +94,15 @@ def config_from_json(value: Any) -> Config:
             Bind(host=os.fsencode(b["host"]), guest=os.fsencode(b["guest"]), writable=bool(b["writable"]))
             for b in value["binds"]
         )
+        read["swap"] = tuple(
+            Swap(
+                path=None if s["path"] is None else os.fsencode(s["path"]),
+                size=_number_of(s["size"]),
+                priority=None if s["priority"] is None else _number_of(s["priority"]),
+            )
+            for s in value["swap"]
+        )
+        read["sysctls"] = tuple((str(name), str(text)) for name, text in value["sysctls"])
         read["groups"] = tuple(value["groups"])
     except (TypeError, KeyError, ValueError) as error:
         raise TraceError(f"the header's configuration is damaged: {error}") from None
@@ -101,6 +117,7 @@ def config_from_json(value: Any) -> Config:
         and all(read[name] is None or _is_number(read[name], _MAX_NUMBER) for name in optional)
         and all(type(read[name]) is bool for name in ("aslr", "host_clock"))
         and any((read["cpu"], read["paging"]) == machine for machine in _MACHINES)
+        and type(read["policy"]) is str
         and bool(read["argv"])
     )
     if not good:

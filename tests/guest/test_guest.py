@@ -40,6 +40,8 @@ def cases() -> list[ParameterSet]:
     """(target, machine's options) for all that can be built here."""
     found = []
     for target in targets(programs()):
+        if not target.program.has_oracle:
+            continue
         limit = target.program.options.get("limit")
         marks = [pytest.mark.xfail(reason=limit)] if limit else []
         for machine, options in MACHINES[target.arch].items():
@@ -64,7 +66,7 @@ def complaints() -> dict[str, str]:
 def emulated(target: Target, options: tuple[str, ...], cwd: Path) -> Result:
     """Run *target* in the emulator with the environment that it has natively."""
     command = [
-        *(sys.executable, "-m", "minikernel", "run", *options, "--clear-env"),
+        *(sys.executable, "-m", "minikernel", "run", *options, *target.program.memory, "--clear-env"),
         *(word for name, value in guest_environment(target).items() for word in ("--env", f"{name}={value}")),
         *("--", str(target.path), *target.program.words("args")),
     ]

@@ -26,6 +26,8 @@ HEADERS = """
 #include <linux/mempolicy.h>
 #include <linux/wait.h>
 #include <linux/poll.h>
+#include <linux/ipc.h>
+#include <linux/shm.h>
 #include <asm/prctl.h>
 #include <asm/ldt.h>
 #include <asm/mman.h>

@@ -5,15 +5,16 @@ from types import ModuleType
 
 import pytest
 
-from minikernel.abi import capability, futex, ldt, mman, numa, prctl, random, resource, sched, siginfo, signal
+from minikernel.abi import capability, futex, ipc, ldt, mman, numa, prctl, random, resource, sched, shm, siginfo, signal
 from minikernel.abi import time as abi_time
-from minikernel.abi.abi import ABIS, Abi
+from minikernel.abi.abi import ABIS, I386, Abi
+from minikernel.abi.ipc import Ipc64Perm
 from minikernel.abi.siginfo import Siginfo
 from minikernel.abi.signal import Sigaction, SignalStack
 from minikernel.abi.sysinfo import Sysinfo, Utsname
 from tests.minikernel.abi.conftest import Ask
 
-MODULES = (signal, abi_time, resource, prctl, capability, sched, futex, numa, random, mman)
+MODULES = (signal, abi_time, resource, prctl, capability, sched, futex, numa, random, mman, ipc, shm)
 
 # Names that the headers define with another meaning, or for another layer.
 OURS = frozenset(
@@ -57,6 +58,10 @@ SIZES: dict[str, Callable[[Abi], int]] = {
     "sizeof(struct new_utsname)": lambda _abi: len(Utsname(b"", b"", b"", b"", b"", b"").pack()),
     "sizeof(struct old_utsname)": lambda _abi: len(Utsname(b"", b"", b"", b"", b"", b"").pack_old()),
     "sizeof(struct oldold_utsname)": lambda _abi: len(Utsname(b"", b"", b"", b"", b"", b"").pack_oldold()),
+    "sizeof(struct shmid64_ds)": lambda abi: shm.shmid_ds_size(abi, old=False),
+    "sizeof(struct ipc64_perm)": ipc.perm_size,
+    "sizeof(struct shminfo64)": lambda abi: len(shm.ShmLimits(0, 0, 0, 0, 0).pack(abi, compat=False, old=False)),
+    "sizeof(struct shm_info)": lambda abi: len(shm.ShmUse(0, 0, 0, 0).pack(abi)),
     "sizeof(struct user_desc)": lambda _abi: ldt.USER_DESC_SIZE,
     "sizeof(struct __kernel_timespec)": lambda _abi: len(abi_time.pack_timespec64(0)),
     "sizeof(struct __kernel_old_timeval)": lambda abi: len(abi_time.pack_timeval(abi, 0)),
@@ -118,6 +123,31 @@ def test_siginfo_fields_lie_where_the_headers_say(
     assert [packed[offset] for offset in offsets.values()] == [value & 0xFF for value in expected.values()]
 
 
+SEGMENT = shm.Shmid64Ds(Ipc64Perm(1, 2, 3, 4, 5, 6, 7), 8, 9, 10, 11, 12, 13, 14)
+SEGMENT_FIELDS = {
+    **{f"shm_perm.{name}": at for at, name in enumerate(("key", "uid", "gid", "cuid", "cgid", "mode", "seq"), 1)},
+    "shm_segsz": 8,
+    "shm_atime": 9,
+    "shm_dtime": 10,
+    "shm_ctime": 11,
+    "shm_cpid": 12,
+    "shm_lpid": 13,
+    "shm_nattch": 14,
+}
+
+
+def test_old_segments_have_the_layout_of_the_headers(ask_compiler: Ask) -> None:
+    """struct shmid_ds and struct shminfo: i386's first shmctl."""
+    offsets = ask_compiler("i386", [f"offsetof(struct shmid_ds, {field})" for field in SEGMENT_FIELDS])
+    sizes = ask_compiler("i386", ["sizeof(struct shmid_ds)", "sizeof(struct shminfo)"])
+    packed = SEGMENT.pack_old()
+
+    assert [packed[offset] for offset in offsets.values()] == list(SEGMENT_FIELDS.values())
+    limits = shm.ShmLimits(1 << 63, 2, 3, 4, 5).pack(I386, compat=True, old=True)
+    assert [len(packed), len(limits)] == list(sizes.values())
+    assert limits[:4] == b"\xff\xff\xff\x7f"
+
+
 @pytest.mark.parametrize("abi", ABIS, ids=lambda abi: abi.name)
 def test_other_fields_lie_where_the_headers_say(ask_compiler: Ask, abi: Abi) -> None:
     info = Sysinfo(1, (2, 3, 4), 5, 6, 7, 8, 9, 10, 11, 12, 13).pack(abi)
@@ -129,6 +159,11 @@ def test_other_fields_lie_where_the_headers_say(ask_compiler: Ask, abi: Abi) -> 
         "struct rusage": (usage, {"ru_utime": 1, "ru_maxrss": 3, "ru_minflt": 4, "ru_majflt": 5, "ru_nvcsw": 6,
                                   "ru_nivcsw": 7}),
         "stack_t": (stack, {"ss_sp": 1, "ss_flags": 2, "ss_size": 3}),
+        "struct shmid64_ds": (SEGMENT.pack(abi), SEGMENT_FIELDS),
+        "struct shminfo64": (shm.ShmLimits(1, 2, 3, 4, 5).pack(abi, compat=False, old=False),
+                             {"shmmax": 1, "shmmin": 2, "shmmni": 3, "shmseg": 4, "shmall": 5}),
+        "struct shm_info": (shm.ShmUse(1, 2, 3, 4).pack(abi),
+                            {"used_ids": 1, "shm_tot": 2, "shm_rss": 3, "shm_swp": 4}),
     }  # fmt: skip
     for name, (packed, fields) in cases.items():
         offsets = ask_compiler(abi.name, [f"offsetof({name}, {field})" for field in fields])

@@ -38,9 +38,10 @@ from minikernel.mm.address_layout import (
 from minikernel.mm.fault import Segv
 from minikernel.mm.filemap import PageCache
 from minikernel.mm.layout import I386_PAE_LAYOUT
-from minikernel.mm.mm_struct import OVERCOMMIT_ALWAYS, OVERCOMMIT_NEVER, MmStruct, VmSysctl, vma_name
+from minikernel.mm.mm_struct import MmStruct, vma_name
 from minikernel.mm.mmap import do_mmap, install_special_mapping
 from minikernel.mm.munmap import vm_munmap
+from minikernel.mm.overcommit import OVERCOMMIT_ALWAYS, OVERCOMMIT_NEVER
 from minikernel.mm.unmapped_area import get_unmapped_area, round_hint_to_min
 from minikernel.mm.vma import STACK_GUARD_GAP, VM_GROWSDOWN, VM_MAYWRITE, VM_NOHUGEPAGE, VM_NORESERVE, VM_SHARED
 from tests.minikernel.mm.touch import (
@@ -467,7 +468,4 @@ def test_the_end_of_an_address_space_frees_everything(machine: Machine) -> None:
 
 
 def test_knobs_are_shared_by_a_machine(machine: Machine) -> None:
-    knobs = VmSysctl(max_map_count=1)
-    mm = MmStruct(machine.node, machine.kernel_half, machine.address_layout(), machine.tracer, machine.rlimits, knobs)
-
-    assert mm.sysctl is knobs
+    assert machine.mm().sysctl is machine.mm().sysctl is machine.node.vm_sysctl

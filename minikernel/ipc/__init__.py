@@ -1,0 +1,1 @@
+"""System V IPC: objects with keys and ids that outlive the processes that made them."""
