@@ -49,6 +49,11 @@ class HugetlbPool:
         """What vm.nr_hugepages says."""
         return self.total - self.surplus
 
+    @property
+    def has_unpromised(self) -> bool:
+        """Whether a fault without a promise finds a page, memory for a surplus one permitting."""
+        return len(self.free) > self.reserved or self.surplus < self.nr_overcommit
+
     def set_nr(self, count: int) -> None:
         """Make *count* pages persistent, or as many as can be had or given up: set_max_huge_pages."""
         while self.surplus and count > self.persistent:

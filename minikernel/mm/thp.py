@@ -131,18 +131,24 @@ def adopt_block(mm: MmStruct, vma: Vma, start: int, leaf: int) -> None:
     mm.rss_anon += count
 
 
-def do_huge_pmd_anonymous_page(mm: MmStruct, vma: Vma, address: int, error_code: int) -> FaultOutcome | None:
-    """First touch where a huge page would do; None: it takes a small one.  Linux: same name.
+def is_huge_candidate(mm: MmStruct, vma: Vma, address: int) -> bool:
+    """Whether a huge page would do at *address*, which has no entry.
 
-    It will not do where a table of entries exists already, or where the aligned range leaves the mapping.
+    Not where there is a table of entries already, nor where the aligned range leaves the mapping.
     """
     pgtable = mm.pgtable
     start = address & -pgtable.large_size
     if pgtable.has_table(address) or start < vma.start or start + pgtable.large_size > vma.end:
+        return False
+    return thp_vma_allowable(mm, vma)
+
+
+def do_huge_pmd_anonymous_page(mm: MmStruct, vma: Vma, address: int, error_code: int) -> FaultOutcome | None:
+    """First touch where a huge page would do; None: it takes a small one.  Linux: same name."""
+    if not is_huge_candidate(mm, vma, address):
         return None
-    if not thp_vma_allowable(mm, vma):
-        return None
-    node = mm.node
+    node, pgtable = mm.node, mm.pgtable
+    start = address & -pgtable.large_size
     if not error_code & PF_W and node.vm.thp.use_zero_page:
         return _set_huge_zero(mm, vma, address, start)
     new = alloc_huge(node, gfp_mask(node, vma) | GFP_ZERO)
