@@ -43,6 +43,19 @@ static void smaps_line(const char *start, const char *name)
     fclose(file);
 }
 
+/* What /proc/self/numa_maps says behind the address of the mapping at start. */
+static void numa_line(const char *start)
+{
+    FILE *file = fopen("/proc/self/numa_maps", "r");
+    char line[512];
+    int at;
+    while (file && fgets(line, sizeof(line), file))
+        if (strtoul(line, NULL, 16) == (unsigned long)start && sscanf(line, "%*x%n", &at) == 0)
+            printf("numa_maps%s", line + at);
+    if (file)
+        fclose(file);
+}
+
 static void *map(size_t length, int flags)
 {
     return mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_HUGETLB | flags, -1, 0);
@@ -88,6 +101,7 @@ static void with_pool(void)
     printf("%d %d\n", vec[0] & 1, vec[1] & 1);
 
     memset(p, 'p', huge);
+    numa_line(p);
     fflush(stdout);
     if (!fork()) {
         bool same = p[0] == 'p' && p[huge - 1] == 'p';
