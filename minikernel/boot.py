@@ -32,6 +32,7 @@ from minikernel.mm.policy import make_policy
 from minikernel.prng import Prng
 from minikernel.procfs.mount import procfs
 from minikernel.procfs.sysctl import set_sysctl
+from minikernel.procfs.sysfs import sysfs
 from minikernel.task.exec import do_execve
 from minikernel.task.exit import do_group_exit
 from minikernel.task.kstack import charge_process, charge_task
@@ -142,6 +143,7 @@ def start_kernel(config: Config, tracer: Tracer, *, slab_debug: bool = False) ->
     _start_reclaim(kernel)
     kernel.vfs = Vfs(kernel, config.root, config.binds)
     kernel.vfs.mount_at(b"/proc", procfs(kernel))
+    kernel.vfs.mount_at(b"/sys", sysfs(kernel))
     for name, value in config.sysctls:
         set_sysctl(kernel, name, value)
     kernel.init = _init_task(kernel)

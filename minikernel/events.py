@@ -27,6 +27,8 @@ class FaultKind(Enum):
     STACK_GROWTH = "stack_growth"  # the VMA grew first; another kind follows at the same address
     SPURIOUS = "spurious"  # the entry already allowed the access
     CODE = "code"  # execute or write permission moved between two aliases of a frame of code
+    HUGE_ANON = "huge_anon"  # write to anonymous memory: a new transparent huge page
+    HUGE_ZERO_PAGE = "huge_zero_page"  # read of anonymous memory: the huge zero page
 
 
 @dataclass(slots=True)

@@ -2,10 +2,11 @@
 
 from emu.x86 import PTE_P
 from minikernel.abi.errno import Errno, LinuxError
+from minikernel.mm.hugetlb import copy_hugetlb_page_range
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.page import PG_anon, PG_swapbacked
 from minikernel.mm.rmap import AnonVma, anon_vma_fork
-from minikernel.mm.vma import VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED_MASK, VM_SHARED, VM_WIPEONFORK, Vma
+from minikernel.mm.vma import VM_ACCOUNT, VM_DONTCOPY, VM_HUGETLB, VM_LOCKED_MASK, VM_SHARED, VM_WIPEONFORK, Vma
 
 
 def dup_mm(mm: MmStruct) -> MmStruct:
@@ -49,9 +50,11 @@ def _copy_fields(mm: MmStruct, child: MmStruct) -> None:
         "cap_sys_admin",
         "cap_sys_rawio",
         "read_implies_exec",
+        "thp_disabled",
     ):
         setattr(child, name, getattr(mm, name))
     child.set_exe_file(mm.exe_file)
+    mm.node.huge_zero.share(mm, child)
 
 
 def _dup_mmap(mm: MmStruct, child: MmStruct) -> None:
@@ -110,6 +113,9 @@ def _copy_page_range(mm: MmStruct, child: MmStruct, vma: Vma) -> None:
     Errors:
         ENOMEM: no memory for the child's tables; none of *vma*'s pages is shared then.
     """
+    if vma.flags & VM_HUGETLB:
+        copy_hugetlb_page_range(mm, child, vma)
+        return
     pfns = mm.pgtable.copy_range(child.pgtable, vma.start, vma.end, wrprotect=not vma.flags & VM_SHARED)
     if pfns is None:
         raise LinuxError(Errno.ENOMEM, "fork: no memory for page tables")

@@ -7,6 +7,7 @@ Linux's names in Linux's order: arch/x86/mm/fault.c, do_user_addr_fault; mm/memo
                     -> no entry:  do_anonymous_page | do_read_fault | do_cow_fault | do_shared_fault
                     -> write to a read-only entry:  do_wp_page
                     -> code_fault, spurious
+    (huge pages: do_huge_pmd_anonymous_page, do_huge_pmd_wp_page, tried first; thp.py)
 
 Every end is told as one MmFaultResolved or MmFaultFailed, if anybody listens.
 """
@@ -31,6 +32,7 @@ from emu.x86 import (
 from minikernel.events import FaultKind, MmFaultResolved
 from minikernel.mm.file_fault import do_fault, do_special_fault
 from minikernel.mm.gfp import GFP_HIGHUSER_MOVABLE, GFP_ZERO
+from minikernel.mm.hugetlb_fault import hugetlb_code_fault
 from minikernel.mm.icache import note_exec
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.outcome import (
@@ -52,7 +54,8 @@ from minikernel.mm.rmap import PFN_MASK, anon_vma_prepare
 from minikernel.mm.set_pte import ANON_FLAGS
 from minikernel.mm.stack import expand_stack
 from minikernel.mm.swap_fault import do_swap_page
-from minikernel.mm.vma import VM_ACCESS_FLAGS, VM_EXEC, VM_WRITE, Vma
+from minikernel.mm.thp import do_huge_pmd_anonymous_page
+from minikernel.mm.vma import VM_ACCESS_FLAGS, VM_EXEC, VM_HUGETLB, VM_WRITE, Vma
 from minikernel.mm.wp_fault import do_wp_page
 
 __all__ = [
@@ -97,7 +100,7 @@ def handle_mm_fault(mm: MmStruct, address: int, error_code: int) -> FaultOutcome
     if error_code & PF_W and not pte & PTE_RW:
         return do_wp_page(mm, vma, address, pte)
     if error_code & PF_I and pte & PTE_XD:
-        return _code_fault(mm, address, pte)
+        return _code_fault(mm, vma, address, pte)
     mm.min_flt += 1
     return served(mm, FaultKind.SPURIOUS, address, pte >> PAGE_SHIFT & PFN_MASK)
 
@@ -122,8 +125,10 @@ def _access_error(mm: MmStruct, vma: Vma, address: int, error_code: int) -> Segv
     return segv(mm, address, SEGV_ACCERR, f"{access} of a mapping whose rights are {rights}")
 
 
-def _code_fault(mm: MmStruct, address: int, pte: int) -> FaultOutcome:
+def _code_fault(mm: MmStruct, vma: Vma, address: int, pte: int) -> FaultOutcome:
     """A fetch through an entry that lost its execute right to a writable alias of the frame: it gets it back."""
+    if vma.flags & VM_HUGETLB:
+        return hugetlb_code_fault(mm, vma, address)
     pfn = Pfn(pte >> PAGE_SHIFT & PFN_MASK)
     pte = pte & ~PTE_XD | PTE_A
     note_exec(mm.node, pfn)
@@ -149,6 +154,11 @@ def user_error_code(mm: MmStruct, address: int, error_code: int) -> int:
 def do_anonymous_page(mm: MmStruct, vma: Vma, address: int, error_code: int) -> FaultOutcome:
     """First touch: the shared zero page for a read, a zeroed page for a write.  mm/memory.c, same name."""
     node = mm.node
+    if vma.flags & node.thp_mask:
+        huge = do_huge_pmd_anonymous_page(mm, vma, address, error_code)
+        if huge is not None:
+            return huge
+        vma = mm.vmas.find(address) or vma  # it may have an owner for its pages by now
     if not error_code & PF_W:
         pfn = node.zero_pfn
         pte = pfn << PAGE_SHIFT | mm.prot[vma.flags & VM_ACCESS_FLAGS] | PTE_SPECIAL | PTE_A

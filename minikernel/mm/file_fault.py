@@ -7,11 +7,12 @@ from minikernel.abi.errno import LinuxError
 from minikernel.events import FaultKind
 from minikernel.mm.filemap import PageCache
 from minikernel.mm.gfp import GFP_HIGHUSER_MOVABLE
+from minikernel.mm.hugetlb_fault import hugetlb_no_page
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.outcome import FaultOutcome, bus_error, failed, oom, served_file
 from minikernel.mm.rmap import anon_vma_prepare
 from minikernel.mm.set_pte import YOUNG_DIRTY, copy_page, map_anon, map_file_page, map_file_pages, note_pte
-from minikernel.mm.vma import VM_ACCESS_FLAGS, VM_SHARED, Vma
+from minikernel.mm.vma import VM_ACCESS_FLAGS, VM_HUGETLB, VM_SHARED, Vma
 
 FAULT_AROUND_PAGES: Final = 16  # fault_around_bytes, 64 KiB
 READ_AROUND_MIN_FREE: Final = 256  # free frames, below which only the page itself is read
@@ -22,6 +23,8 @@ READ_AROUND_MIN_FREE: Final = 256  # free frames, below which only the page itse
 
 def do_fault(mm: MmStruct, vma: Vma, address: int, error_code: int) -> FaultOutcome:
     """First touch of a file page: mm/memory.c, same name."""
+    if vma.flags & VM_HUGETLB:
+        return hugetlb_no_page(mm, vma, address, error_code)
     cache = vma.mapping
     assert cache is not None, "do_fault: anonymous"
     index = vma.pgoff + ((address - vma.start) >> PAGE_SHIFT)

@@ -7,6 +7,7 @@ from emu.x86 import PAGE_MASK, PAGE_SHIFT, PTE_A, PTE_D, PTE_P, Pfn, page_align
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.mman import (
     MADV_COLD,
+    MADV_COLLAPSE,
     MADV_DODUMP,
     MADV_DOFORK,
     MADV_DONTDUMP,
@@ -29,7 +30,9 @@ from minikernel.abi.mman import (
     MADV_WILLNEED,
     MADV_WIPEONFORK,
 )
+from minikernel.mm.collapse import madvise_collapse
 from minikernel.mm.gup import faultin_page_range
+from minikernel.mm.hugetlb import may_split
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.page import PG_active, PG_dirty, PG_referenced, PG_swapbacked, PG_swapcache
 from minikernel.mm.pgtable import PTE_SPECIAL
@@ -138,26 +141,31 @@ def _change_flags(mm: MmStruct, vma: Vma, start: int, end: int, advice: int) -> 
         raise LinuxError(Errno.EINVAL, "madvise: device memory")
     if advice == MADV_WIPEONFORK and (vma.file is not None or vma.flags & VM_SHARED):
         raise LinuxError(Errno.EINVAL, "madvise: only private anonymous memory can be wiped")
-    if advice == MADV_DODUMP and vma.flags & VM_SPECIAL:
+    if advice == MADV_DODUMP and vma.flags & VM_SPECIAL and not vma.flags & VM_HUGETLB:
         raise LinuxError(Errno.EINVAL, "madvise: a special mapping is never dumped")
     if flags == vma.flags:
         return
     try:
         vma_modify_flags(mm, vma, start, end, flags)
     except LinuxError as error:
-        raise LinuxError(Errno.EAGAIN, f"madvise: {error.why}") from error
+        errno = Errno.EAGAIN if error.errno == Errno.ENOMEM else error.errno
+        raise LinuxError(errno, f"madvise: {error.why}") from error
 
 
 def _dontneed(mm: MmStruct, vma: Vma, start: int, end: int) -> None:
     """Give the pages back; anonymous ones read as zeroes afterwards: madvise_dontneed_single_vma."""
-    if vma.flags & (VM_LOCKED | VM_PFNMAP | VM_HUGETLB):
+    if vma.flags & VM_LOCKED:
         raise LinuxError(Errno.EINVAL, "madvise: locked")
-    zap_range(mm, start, end)
+    _dontneed_locked(mm, vma, start, end)
 
 
 def _dontneed_locked(mm: MmStruct, vma: Vma, start: int, end: int) -> None:
-    if vma.flags & (VM_PFNMAP | VM_HUGETLB):
+    if vma.flags & VM_PFNMAP:
         raise LinuxError(Errno.EINVAL, "madvise: device memory")
+    if not may_split(mm, vma, start):
+        raise LinuxError(Errno.EINVAL, "madvise: half a huge page")
+    if vma.flags & VM_HUGETLB:
+        end &= -mm.node.hugetlb.size  # madvise_dontneed_free_valid_vma: the end is rounded down
     zap_range(mm, start, end)
 
 
@@ -172,6 +180,10 @@ def _free(mm: MmStruct, vma: Vma, start: int, end: int) -> None:
         raise LinuxError(Errno.EINVAL, "madvise: only anonymous memory can be freed lazily")
     mem_map = mm.mem_map
     swap = mm.node.swap
+    mm.pgtable.split_at(start)
+    mm.pgtable.split_at(end)
+    for address, leaf in mm.pgtable.large_leaves(start, end):
+        mm.pgtable.set_large(address, leaf & ~(PTE_A | PTE_D))
     for address, pte in mm.pgtable.entries(start, end):
         if not pte & PTE_P:
             mm.pgtable.clear(address)
@@ -284,6 +296,7 @@ _VISITS: Final[dict[int, _Visit]] = {
     MADV_DONTNEED_LOCKED: _dontneed_locked,
     MADV_FREE: _free,
     MADV_COLD: _cold,
+    MADV_COLLAPSE: madvise_collapse,
     MADV_PAGEOUT: _pageout,
     MADV_WILLNEED: _willneed,
     MADV_REMOVE: _remove,

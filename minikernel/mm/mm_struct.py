@@ -14,6 +14,7 @@ from minikernel.abi.resource import RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK
 from minikernel.events import MmapRegion, Tracer
 from minikernel.mm.address_layout import AddressLayout
 from minikernel.mm.filemap import CountedFile, MappedFile
+from minikernel.mm.hugetlb import HugetlbCache, cache_of
 from minikernel.mm.overcommit import vm_enough_memory
 from minikernel.mm.page_alloc import Node
 from minikernel.mm.pgtable import KernelHalf, PageTable
@@ -22,6 +23,7 @@ from minikernel.mm.vma import (
     VM_ACCOUNT,
     VM_COUNTED,
     VM_EXEC,
+    VM_HUGETLB,
     VM_LOCKED,
     VM_NORESERVE,
     VM_SHARED,
@@ -44,6 +46,7 @@ class MmStruct:
     Invariants, checked by validate.validate_mm():
         - every present user entry of the page table lies in a mapping, and maps a frame that counts it;
         - a private page is owned by its mapping's anon_vma (or an ancestor of that), a file page by its page cache;
+        - a large leaf of the page table lies in one mapping;
         - total_vm, data_vm, exec_vm, stack_vm, locked_vm (pages) equal a recount of the mappings, rss_* of the entries.
 
     *address* is its object of the cache mm_struct, *vma_objects* are those of its mappings and up to eight more.
@@ -93,6 +96,7 @@ class MmStruct:
         "start_stack",
         "swapents",
         "sysctl",
+        "thp_disabled",
         "tlb_dirty",
         "total_vm",
         "tracer",
@@ -147,6 +151,7 @@ class MmStruct:
         self.start_brk = self.brk = self.start_stack = VirtAddr(0)
         self.arg_start = self.arg_end = self.env_start = self.env_end = VirtAddr(0)
         self.saved_auxv = b""
+        self.thp_disabled = 0  # what PR_GET_THP_DISABLE says: thp.py
         self.users = 1  # tasks that run in it (Linux: mm_users)
         self.vdso = 0  # where the vDSO is mapped (Linux: context.vdso), 0: nowhere
         self.exe_file: MappedFile | None = None
@@ -178,6 +183,10 @@ class MmStruct:
                 high += 1
             new = _fold(new)
         old = items[low:high]
+        if self.pgtable.large:
+            for vma in new:
+                self.pgtable.split_at(vma.start)
+                self.pgtable.split_at(vma.end)
         changed = 0  # VM_* of all that come or go
         # Link first: a page or a file that stays in use must not be seen unused in between.
         for vma in new:
@@ -237,6 +246,8 @@ class MmStruct:
             vma.anon_vma.unlink(vma)
         if vma.mapping is not None:
             del vma.mapping.vmas[vma]
+            if vma.flags & VM_HUGETLB:
+                cache_of(vma).unmapped(self)
         if vma.file is not None:
             vma.file.put_file()
 
@@ -267,6 +278,7 @@ class MmStruct:
         self.replace(0, len(self.vmas.items), [])
         self.pgtable.destroy()
         self.node.swap.mms.pop(self, None)
+        self.node.huge_zero.put(self)
         self.set_exe_file(None)
         self.node.objects.vm_area_struct.free_bulk(self.vma_objects)
         self.vma_objects = []
@@ -304,8 +316,12 @@ class MmStruct:
         vm_enough_memory(self.node, self, pages)
 
     def accountable(self, file: MappedFile | None, flags: int) -> bool:
-        """A private writable mapping that did not ask for MAP_NORESERVE: mm/vma.c, accountable_mapping."""
-        del file  # only hugetlbfs files are counted elsewhere, and there are none
+        """A private writable mapping that did not ask for MAP_NORESERVE: mm/vma.c, accountable_mapping.
+
+        Huge pages of the pool are counted there.
+        """
+        if file is not None and isinstance(file.mapping, HugetlbCache):
+            return False
         return flags & (VM_NORESERVE | VM_SHARED | VM_WRITE) == VM_WRITE
 
     # ---- figures

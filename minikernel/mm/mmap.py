@@ -9,8 +9,6 @@ from minikernel.abi.mman import (
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
-    MAP_HUGE_MASK,
-    MAP_HUGE_SHIFT,
     MAP_HUGETLB,
     MAP_LOCKED,
     MAP_NONBLOCK,
@@ -27,15 +25,17 @@ from minikernel.abi.mman import (
 )
 from minikernel.mm.filemap import CountedFile, MappedFile, PageCache, ShmemFile
 from minikernel.mm.gup import mm_populate
+from minikernel.mm.hugetlb import HugetlbCache, check_hugetlb_flags, hugetlb_file_setup
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.munmap import check_split, do_munmap
 from minikernel.mm.overcommit import OVERCOMMIT_NEVER
-from minikernel.mm.unmapped_area import get_unmapped_area, round_hint_to_min
+from minikernel.mm.unmapped_area import get_unmapped_area, hugetlb_get_unmapped_area, round_hint_to_min
 from minikernel.mm.vma import (
     VM_ACCOUNT,
     VM_COUNTED,
     VM_DONTEXPAND,
     VM_GROWSDOWN,
+    VM_HUGETLB,
     VM_LOCKED,
     VM_LOCKED_MASK,
     VM_MAYEXEC,
@@ -52,7 +52,6 @@ from minikernel.mm.vma import (
 )
 
 _MAX_FILE_PAGES: Final = (1 << 63) - 1 >> PAGE_SHIFT  # MAX_LFS_FILESIZE
-_HUGE_PAGE_LOGS: Final = (0, 21, 30)  # default, 2 MiB, 1 GiB
 _PROT_MASK: Final = PROT_READ | PROT_WRITE | PROT_EXEC  # VM_READ.. have the same values
 
 
@@ -70,7 +69,10 @@ def do_mmap(
         ENOMEM: no room, a limit, or too many mappings.  EAGAIN, EPERM: RLIMIT_MEMLOCK.
         EOVERFLOW: the offset's end.  EOPNOTSUPP: MAP_SHARED_VALIDATE with an unknown flag.
     """
-    _check_hugetlb(file, flags)
+    huge = flags & MAP_HUGETLB
+    if huge:
+        check_hugetlb_flags(mm, file, flags)
+        length = (length + mm.node.hugetlb.size - 1) & -mm.node.hugetlb.size
     if not length:
         raise LinuxError(Errno.EINVAL, "mmap: zero length")
     if prot & PROT_READ and mm.read_implies_exec:
@@ -89,19 +91,23 @@ def do_mmap(
         raise LinuxError(Errno.ENOMEM, "mmap: too many mappings")
 
     vm_flags = _vm_flags(prot, flags) | mm.def_flags | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
-    start = get_unmapped_area(mm, address, length, flags)
+    start = (hugetlb_get_unmapped_area if huge else get_unmapped_area)(mm, address, length, flags)
     if flags & MAP_FIXED_NOREPLACE and mm.vmas.overlapping(start, start + length):
         raise LinuxError(Errno.EEXIST, "mmap: something is mapped there")
     if flags & MAP_LOCKED and not mm.can_do_mlock():
         raise LinuxError(Errno.EPERM, "mmap: RLIMIT_MEMLOCK is 0")
     if not mm.mlock_future_ok(vm_flags, length):
         raise LinuxError(Errno.EAGAIN, "mmap: RLIMIT_MEMLOCK")
+    if huge:
+        vm_flags |= VM_HUGETLB | VM_DONTEXPAND
+        file = hugetlb_file_setup(mm, length, flags)
+        pgoff = 0
     if file is not None:
         vm_flags = _file_flags(file, flags, vm_flags, pgoff, pages)
     else:
         vm_flags = _anonymous_flags(flags, vm_flags)
         pgoff = 0 if vm_flags & VM_SHARED else start >> PAGE_SHIFT
-    if flags & MAP_NORESERVE and mm.sysctl.overcommit_memory != OVERCOMMIT_NEVER:
+    if flags & MAP_NORESERVE and (huge or mm.sysctl.overcommit_memory != OVERCOMMIT_NEVER):
         vm_flags |= VM_NORESERVE
 
     _mmap_region(mm, file, start, length, vm_flags, pgoff)
@@ -109,15 +115,6 @@ def do_mmap(
     if vm_flags & VM_LOCKED or flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE:
         mm_populate(mm, start, start + length, ignore_errors=True)
     return start
-
-
-def _check_hugetlb(file: MappedFile | None, flags: int) -> None:
-    """Huge pages for the asking: the pool of them is empty, as on a Linux whose nr_hugepages is 0 (ksys_mmap_pgoff)."""
-    if not flags & MAP_HUGETLB:
-        return
-    if file is not None or flags >> MAP_HUGE_SHIFT & MAP_HUGE_MASK not in _HUGE_PAGE_LOGS:
-        raise LinuxError(Errno.EINVAL, "mmap: MAP_HUGETLB of a file, or of a size there is not")
-    raise LinuxError(Errno.ENOMEM, "mmap: no huge pages")
 
 
 def _vm_flags(prot: int, flags: int) -> int:
@@ -201,6 +198,11 @@ def _mmap_region(mm: MmStruct, file: MappedFile | None, start: int, length: int,
     elif mapping is not None and mapping.is_dev_zero:
         mapping = None
         pgoff = start >> PAGE_SHIFT
+    if vm_flags & VM_HUGETLB:
+        vm_flags &= ~VM_LOCKED_MASK
+        if not vm_flags & VM_NORESERVE:
+            assert isinstance(mapping, HugetlbCache), "mmap_region: huge pages of no file"
+            mapping.reserve()
     do_munmap(mm, start, end)
     insert_vma(
         mm, Vma(start=VirtAddr(start), end=VirtAddr(end), flags=vm_flags, pgoff=pgoff, file=file, mapping=mapping)

@@ -6,11 +6,13 @@ from emu.x86 import PAGE_MASK, PAGE_SHIFT, PTE_A, PTE_ADDR, PTE_D, PTE_P, PTE_RW
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.mman import PROT_EXEC, PROT_GROWSDOWN, PROT_GROWSUP, PROT_READ, PROT_SEM, PROT_WRITE
 from minikernel.mm.gup import populate_vma_page_range
+from minikernel.mm.hugetlb import hugetlb_change_protection
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.page import PG_anon, PG_exec
 from minikernel.mm.pgtable import PTE_SPECIAL
 from minikernel.mm.rmap import PFN_MASK
 from minikernel.mm.set_pte import note_pte
+from minikernel.mm.thp import change_large, is_exclusive
 from minikernel.mm.vma import (
     VM_ACCESS_FLAGS,
     VM_ACCOUNT,
@@ -114,10 +116,19 @@ def change_protection(mm: MmStruct, vma: Vma, start: int, end: int) -> None:
 
     An entry becomes writable at once only where a write fault would do nothing else: can_change_pte_writable.
     """
+    if vma.flags & VM_HUGETLB:
+        hugetlb_change_protection(mm, vma, start, end)
+        return
     pgtable = mm.pgtable
     prot = mm.prot[vma.flags & VM_ACCESS_FLAGS]
     writable = vma.flags & VM_WRITE
-    for address, pte in pgtable.entries(start, end):
+    for address, leaf in pgtable.large_leaves(start, end):
+        # change_huge_pmd; leaves that lie in the range by half were split when the mapping was.
+        new = leaf & _KEPT | prot
+        if writable and not leaf & PTE_SPECIAL and is_exclusive(mm, leaf):
+            new |= PTE_RW
+        change_large(mm, address, new)
+    for address, pte in pgtable.entries(start, end, large=False):
         if not pte & PTE_P:
             continue  # in swap: the rights are made anew when the page comes back
         new = pte & _KEPT | prot

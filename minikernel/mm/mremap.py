@@ -14,6 +14,7 @@ from minikernel.mm.vma import (
     VM_ACCESS_FLAGS,
     VM_ACCOUNT,
     VM_DONTEXPAND,
+    VM_HUGETLB,
     VM_LOCKED,
     VM_LOCKED_MASK,
     VM_MAYSHARE,
@@ -36,6 +37,8 @@ def do_mremap(mm: MmStruct, address: int, old_length: int, new_length: int, flag
     vma = mm.vmas.find(address)
     if vma is None:
         raise LinuxError(Errno.EFAULT, "mremap: nothing is mapped there")
+    if vma.flags & VM_HUGETLB:
+        old_length, new_length = _check_hugetlb(mm, address, old_length, new_length, new_address)
     if flags & MREMAP_FIXED and old_length == new_length:
         where = _remap_move(mm, address, old_length, flags, new_address)
     elif flags & (MREMAP_FIXED | MREMAP_DONTUNMAP):
@@ -65,6 +68,15 @@ def _check_params(mm: MmStruct, address: int, old_length: int, new_length: int, 
         raise LinuxError(Errno.EINVAL, "mremap: old and new place overlap")
     if mm.map_count + 2 >= mm.sysctl.max_map_count - 3:
         raise LinuxError(Errno.ENOMEM, "mremap: too many mappings")
+
+
+def _check_hugetlb(mm: MmStruct, address: int, old_length: int, new_length: int, new_address: int) -> tuple[int, int]:
+    """The lengths of a mapping of huge pages, in whole ones; it does not grow, as its pages are reserved once."""
+    mask = mm.node.hugetlb.size - 1
+    old_length, new_length = (old_length + mask) & ~mask, (new_length + mask) & ~mask
+    if (address | new_address) & mask or new_length > old_length:
+        raise LinuxError(Errno.EINVAL, "mremap: half a huge page, or more of them")
+    return old_length, new_length
 
 
 def _check_vma(mm: MmStruct, vma: Vma, address: int, old_length: int, new_length: int, flags: int) -> None:
@@ -205,6 +217,10 @@ def _alloc_tables(mm: MmStruct, address: int, old_length: int, new_address: int,
 def _move_page_tables(mm: MmStruct, start: int, end: int, new_address: int) -> None:
     """Move the entries of [*start*, *end*); frames do not notice: same name."""
     offset = new_address - start
+    if not offset & (mm.pgtable.large_size - 1):
+        for address, leaf in mm.pgtable.large_leaves(start, end):  # move_huge_pmd
+            mm.pgtable.clear_large(address)
+            mm.pgtable.set_large(address + offset, leaf)
     for address, pte in mm.pgtable.clear_range(start, end):
         mm.pgtable.set(address + offset, pte)
     mm.tlb_dirty = True

@@ -2,6 +2,7 @@
 
 from emu.x86 import PAGE_MASK, page_align
 from minikernel.abi.errno import Errno, LinuxError
+from minikernel.mm.hugetlb import may_split
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.vma import Vma
 from minikernel.mm.zap import zap_range
@@ -49,15 +50,20 @@ def do_munmap(mm: MmStruct, start: int, end: int) -> None:
 
 
 def check_split(mm: MmStruct, start: int, end: int) -> None:
-    """Prepare for a hole inside one mapping: the check of vms_gather_munmap_vmas.
+    """Prepare for a hole inside one mapping, which a huge page of the pool refuses: checks of vms_gather_munmap_vmas.
 
     Errors:
-        ENOMEM: there are max_map_count mappings, or no memory for one more.
+        ENOMEM: there are max_map_count mappings, or no memory for one more.  EINVAL: half a huge page.
     """
     vma = mm.vmas.find(start)
-    if vma is not None and vma.start < start and end < vma.end:
-        if mm.map_count >= mm.sysctl.max_map_count:
-            raise LinuxError(Errno.ENOMEM, "too many mappings to split one")
+    splits = vma is not None and vma.start < start and end < vma.end
+    if splits and mm.map_count >= mm.sysctl.max_map_count:
+        raise LinuxError(Errno.ENOMEM, "too many mappings to split one")
+    for boundary in (start, end):
+        vma = mm.vmas.find(boundary)
+        if vma is not None and not may_split(mm, vma, boundary):
+            raise LinuxError(Errno.EINVAL, "half a huge page")
+    if splits:
         mm.reserve_vmas(1)
 
 

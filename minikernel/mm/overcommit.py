@@ -6,11 +6,12 @@ is ever taken back after an error, and a recount is a sum (``validate.validate_n
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from emu.x86 import PAGE_SHIFT
 from minikernel.abi.errno import Errno, LinuxError
+from minikernel.mm.thp_knobs import ThpKnobs
 
 if TYPE_CHECKING:
     from minikernel.mm.mm_struct import MmStruct
@@ -45,6 +46,7 @@ class VmSysctl:
     oom_kill_allocating_task: int = 0  # the task that asks dies, whoever it is
     oom_dump_tasks: int = 1  # the report lists the candidates
     vfs_cache_pressure: int = 100  # how readily dentries and inodes go, in percent
+    thp: ThpKnobs = field(default_factory=ThpKnobs)
     debug_vm: int = 0  # ours: check the lists, the slots and the free frames after every reclaim (CONFIG_DEBUG_VM)
     total_swap_pages: int = 0
     vm_committed_as: int = 0
@@ -63,7 +65,8 @@ def vm_commit_limit(node: "Node") -> int:
     if sysctl.overcommit_kbytes:
         allowed = sysctl.overcommit_kbytes >> _KB_SHIFT
     else:
-        allowed = node.totalram_pages * sysctl.overcommit_ratio // 100
+        in_pool = node.hugetlb.total << node.hugetlb.order
+        allowed = (node.totalram_pages - in_pool) * sysctl.overcommit_ratio // 100
     return allowed + sysctl.total_swap_pages
 
 

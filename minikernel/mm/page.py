@@ -27,6 +27,7 @@ PG_swapcache: Final = 1 << 13  # has a slot in swap as well
 PG_swapbacked: Final = 1 << 14  # goes to swap when reclaimed: anonymous or shared memory
 PG_head: Final = 1 << 15  # first frame of an allocated block of 2**order > 1 frames
 PG_tail: Final = 1 << 16  # any other frame of such a block
+PG_huge: Final = 1 << 17  # first frame of a huge page of the pool: hugetlb_pool.py
 PG_unevictable: Final = 1 << 18  # reclaim leaves it alone
 PG_table: Final = 1 << 26  # a paging structure; owner is its PageTable
 PG_used: Final = 1 << 27  # was freed at least once since boot: not known to be zero when it is allocated again
@@ -37,7 +38,7 @@ PG_reserved: Final = 1 << 32  # never in the allocator's hands
 PG_mlocked: Final = 1 << 33  # some VMA with VM_LOCKED maps it
 
 PG_CHECK_AT_FREE: Final = (
-    PG_locked | PG_slab | PG_writeback | PG_buddy | PG_swapcache | PG_tail | PG_table | PG_reserved
+    PG_locked | PG_slab | PG_writeback | PG_buddy | PG_swapcache | PG_tail | PG_huge | PG_table | PG_reserved
 )
 """Flags that a frame must have lost before its last reference goes (Linux: PAGE_FLAGS_CHECK_AT_FREE).
 

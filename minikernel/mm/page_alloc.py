@@ -26,6 +26,8 @@ from minikernel.mm.gfp import (
     GFP_ZERO,
     GFP_ZONEMASK,
 )
+from minikernel.mm.huge_zero import HugeZeroPage
+from minikernel.mm.hugetlb_pool import HugetlbPool
 from minikernel.mm.layout import KernelLayout
 from minikernel.mm.lru import PageLru
 from minikernel.mm.migratetype import MIGRATE_PCPTYPES, MIGRATE_TYPES, MIGRATE_UNMOVABLE, gfp_migratetype
@@ -44,6 +46,7 @@ from minikernel.mm.shrinker import Shrinker
 from minikernel.mm.slab import SlabAllocator
 from minikernel.mm.slab_objects import ObjectCaches
 from minikernel.mm.swap import SwapSpace
+from minikernel.mm.vma import VM_HUGEPAGE
 from minikernel.mm.zone import (
     WMARK_LOW,
     WMARK_MIN,
@@ -94,6 +97,8 @@ class Node:
         "_zonelists",
         "compact",
         "groups_by_mobility",
+        "huge_zero",
+        "hugetlb",
         "layout",
         "lru",
         "mem_map",
@@ -110,6 +115,7 @@ class Node:
         "spend_io",
         "stale_code",
         "swap",
+        "thp_mask",
         "tracer",
         "vmstat",
         "wake_kswapd",
@@ -138,6 +144,10 @@ class Node:
         self.out_of_memory: Callable[[int, int], bool] | None = None
         self.spend_io: Callable[[], None] = lambda: None
         self.vmstat: Counter[str] = Counter()  # events, by their name in /proc/vmstat
+        self.shrinkers: list[Shrinker] = []
+        self.thp_mask = VM_HUGEPAGE  # VM_* that make a mapping a candidate for transparent huge pages (thp.py)
+        self.huge_zero = HugeZeroPage(self)
+        self.hugetlb = HugetlbPool(self)
         self.lru = PageLru(self)
         self.swap = SwapSpace(self)
         self.compact: Callable[[int, int], bool] | None = None
@@ -173,7 +183,6 @@ class Node:
         self._flags[zero_pfn] |= PG_reserved
         self.vm_sysctl = VmSysctl()
         self.vm_sysctl.init_reserves(self.nr_free)
-        self.shrinkers: list[Shrinker] = []
         self.slab = SlabAllocator(self, debug=slab_debug)
         self.objects = ObjectCaches(self.slab)
 

@@ -3,6 +3,9 @@
 One code for the 2-level, PAE, 4-level and 5-level modes, driven by the levels of a PagingMode.  RAM is the truth;
 beside it a dict per level remembers which tables exist, so that reading or writing an entry is one look-up and
 one access to RAM, and nothing ever has to be walked.
+
+Programs without large leaves (large_leaf.py) pay nothing for them: what asks about them stands behind the look-up that
+finds no table.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,8 +16,8 @@ from emu.x86 import (
     PAGE_SIZE,
     PTE_ADDR,
     PTE_P,
+    PTE_PS,
     PTE_RW,
-    PTE_SOFT1,
     PTE_SOFT3,
     PTE_US,
     PTE_XD,
@@ -26,12 +29,12 @@ from emu.x86 import (
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.mm.gfp import GFP_KERNEL, GFP_ZERO
 from minikernel.mm.kernel_half import TABLE_FLAGS, KernelHalf, build_kernel_half, root_table_flags
+from minikernel.mm.large_leaf import PTE_SPECIAL, LargeLeaves
 from minikernel.mm.page import PG_table
 from minikernel.mm.page_alloc import Node
 
 __all__ = ["PTE_SOFT_DIRTY", "PTE_SPECIAL", "KernelHalf", "PageTable", "build_kernel_half", "pte_pfn"]
 
-PTE_SPECIAL: Final = PTE_SOFT1  # maps a frame without reference or mapcount: the zero page (Linux: _PAGE_SPECIAL)
 PTE_SOFT_DIRTY: Final = PTE_SOFT3  # written since clear_refs (Linux: _PAGE_SOFT_DIRTY); nobody's yet
 
 
@@ -43,15 +46,16 @@ def pte_pfn(pte: int) -> Pfn:
     return Pfn((pte & PTE_ADDR) >> PAGE_SHIFT)
 
 
-class PageTable:
+class PageTable(LargeLeaves):
     """The user half of one address space, and the copy of the kernel's entries in its root.
 
     An entry is a raw int as in RAM: 0 is none, with PTE_P it maps a page, and a non-zero one without PTE_P is a swap
     entry.  Whoever takes rights away has to flush the TLB afterwards; this class never does.
 
     Invariants, checked by validate():
-        - the dicts list exactly the tables that RAM links from the root;
-        - a table's frame has PG_table, this owner, and one reference.
+        - the dicts list exactly the tables that RAM links from the root, and the large leaves that it has;
+        - a table's frame has PG_table, this owner, and one reference;
+        - the table beneath a large leaf is empty.
     """
 
     __slots__ = (
@@ -59,6 +63,7 @@ class PageTable:
         "_fixed_depth",
         "_index_mask",
         "_lanes",
+        "large",
         "_leaf",
         "_leaf_shift",
         "_nx",
@@ -87,6 +92,7 @@ class PageTable:
         # By depth, 0 is the root: {address >> (bits that the table spans): index of its first entry in the view}.
         self._tables: tuple[dict[int, int], ...] = tuple({} for _ in mode.levels)
         self._leaf = self._tables[-1]
+        self.large: dict[int, int] = {}  # by the keys of _leaf: the table beneath each large leaf; false if none
         self._fixed_depth = 0 if mode.levels[0].has_rights else 1  # tables down to here live as long as the root
         base = self._alloc_table(0, 0)
         if base is None:
@@ -112,13 +118,15 @@ class PageTable:
         """The entry of the page at *address*; 0 if there is none."""
         base = self._leaf.get(address >> self._leaf_shift)
         if base is None:
-            return 0
+            return self._get_in_large(address) if self.large else 0
         return self._view[base + (address >> PAGE_SHIFT & self._index_mask)]
 
     def set(self, address: int, pte: int) -> bool:
         """Store *pte* for the page at *address*; False if there is no memory for a table."""
         base = self._leaf.get(address >> self._leaf_shift)
         if base is None:
+            if self.large and self._set_in_large(address, pte):
+                return True
             base = self._descend(address, len(self._tables) - 1)
             if base is None:
                 return False
@@ -127,6 +135,8 @@ class PageTable:
 
     def clear(self, address: int) -> int:
         """Remove the entry of the page at *address*; what it was."""
+        if self.large:
+            self.split_large(address)
         base = self._leaf.get(address >> self._leaf_shift)
         if base is None:
             return 0
@@ -138,6 +148,8 @@ class PageTable:
 
     def update(self, address: int, *, set: int = 0, clear: int = 0) -> int:  # noqa: A002 - a local word
         """Clear and then set bits of the entry at *address*, if it is not 0; what it was."""
+        if self.large:
+            self.split_large(address)
         base = self._leaf.get(address >> self._leaf_shift)
         if base is None:
             return 0
@@ -164,12 +176,15 @@ class PageTable:
 
     # ---- ranges
 
-    def entries(self, start: int, end: int) -> Iterator[tuple[VirtAddr, int]]:
+    def entries(self, start: int, end: int, *, large: bool = True) -> Iterator[tuple[VirtAddr, int]]:
         """Addresses and entries in [start, end), those that are 0 left out, in order.
 
+        Without *large* the pages of large leaves are left out too.
         The caller may change or clear what it was given: a table's entries are read when the first of them is due.
         """
         for region in self._regions(start, end):
+            if not large and region in self.large:
+                continue
             for item in self._items(region, start, end):
                 if item[1]:
                     yield item
@@ -178,6 +193,8 @@ class PageTable:
         """Remove all entries in [start, end); what they were, as entries() gives them."""
         found: list[tuple[VirtAddr, int]] = []
         for region in self._regions(start, end):
+            if region in self.large and self._clear_in_large(region, start, end, found):
+                continue
             part = [item for item in self._items(region, start, end) if item[1]]
             if not part:
                 continue
@@ -197,21 +214,26 @@ class PageTable:
         ram = self.node.physmem.ram
         lanes = self._lanes
         pfns: list[Pfn] = []
-        parts = [self._part(region, start, end) for region in self._regions(start, end)]
         # All tables first: making one may reclaim pages, and that changes the entries that are to be copied.
-        bases = []
-        for low, high, address in parts:
-            used = ram[low << shift : high << shift] != _ZEROES[: high - low << shift]
-            base = dst._descend(address, len(dst._tables) - 1) if used else 0
-            if base is None:
+        parts: dict[int, tuple[int, int, int] | None] = {}
+        for region in self._regions(start, end):
+            part = parts[region] = None if region in self.large else self._part(region, start, end)
+            if part is not None:
+                low, high, _ = part
+                if ram[low << shift : high << shift] == _ZEROES[: high - low << shift]:
+                    continue
+            if dst._descend(region << self._leaf_shift, len(dst._tables) - 1) is None:
                 return None
-            bases.append(base)
-        for (low, high, address), base in zip(parts, bases, strict=True):
+        for region, part in parts.items():
+            if region in self.large:
+                pfns += self._fork_large(dst, region, start, end, wrprotect=wrprotect)
+                continue
+            low, high, address = part or self._part(region, start, end)  # a leaf may have been split meanwhile
             table = ram[low << shift : high << shift]
             forked = lanes.fork(table, wrprotect=wrprotect)
             if forked is None:
                 continue
-            assert base, "copy_range: entries have come while tables were made"
+            base = dst._leaf[region]  # entries can only have gone while tables were made
             parent, child, mapped = forked
             if parent != table:
                 ram[low << shift : high << shift] = parent
@@ -241,7 +263,7 @@ class PageTable:
     def destroy(self) -> None:
         """Free all tables and the root, whatever is in them; the object is dead then."""
         self.kernel_half.roots.pop(self.root, None)
-        for tables in reversed(self._tables):
+        for tables in (self.large, *reversed(self._tables)):
             for base in tables.values():
                 self._put_table(base)
             tables.clear()
@@ -251,6 +273,7 @@ class PageTable:
         """Assert the class's invariants."""
         levels = self.mode.levels
         mem_map = self.node.mem_map
+        large = 0
         expected: dict[int, int] = {0: self.root >> self._entry_shift}
         for depth, tables in enumerate(self._tables):
             assert tables == expected, f"PageTable.validate: depth {depth}: {tables} listed, {expected} linked"
@@ -265,9 +288,13 @@ class PageTable:
                     continue
                 count = 1 << levels[depth].bits if depth else self.kernel_half.first_root_index
                 for index, entry in enumerate(self._view[base : base + count].tolist()):
-                    if entry:
+                    if entry & PTE_PS:
+                        self._validate_large(key << levels[depth].bits | index)
+                        large += 1
+                    elif entry:
                         expected[key << levels[depth].bits | index] = (entry & PTE_ADDR) >> self._entry_shift
-        count = sum(map(len, self._tables)) - 1
+        assert large == len(self.large), f"PageTable.validate: {large} large leaves, {len(self.large)} listed"
+        count = sum(map(len, self._tables)) - 1 + large
         assert self.nr_tables == count, f"PageTable.validate: {self.nr_tables} tables counted, {count} listed"
         first = (self.root >> self._entry_shift) + self.kernel_half.first_root_index
         kernel = self.kernel_half.root_entries
@@ -281,11 +308,19 @@ class PageTable:
         return sorted(key for key in tables if first <= key < last)
 
     def _regions(self, start: int, end: int) -> list[int]:
-        """Keys of the leaf tables that [start, end) touches."""
-        return self._keys(len(self._tables) - 1, start >> self._leaf_shift, -(-end >> self._leaf_shift))
+        """Keys of the leaf tables and large leaves that [start, end) touches."""
+        first, last = start >> self._leaf_shift, -(-end >> self._leaf_shift)
+        keys = self._keys(len(self._tables) - 1, first, last)
+        if self.large:
+            keys = sorted([*keys, *(key for key in self.large if first <= key < last)])
+        return keys
 
     def _items(self, region: int, start: int, end: int) -> "zip[tuple[VirtAddr, int]]":
         """Addresses and entries, 0 or not, of the part of a leaf table that lies in [start, end)."""
+        if region in self.large:
+            address = max(start & -PAGE_SIZE, region << self._leaf_shift)
+            inside = self._large_ptes(region)[address >> PAGE_SHIFT & self._index_mask :]
+            return zip(map(VirtAddr, range(address, end, PAGE_SIZE)), inside.tolist(), strict=False)
         low, high, address = self._part(region, start, end)
         addresses: Iterable[VirtAddr] = range(address, end, PAGE_SIZE)  # type: ignore[assignment]  # a call for each is slow
         return zip(addresses, self._view[low:high].tolist(), strict=False)

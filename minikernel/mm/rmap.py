@@ -136,12 +136,16 @@ def page_referenced(mem_map: MemMap, pfn: Pfn) -> int:
 
     As on Linux the TLB is not flushed for it: a translation that the CPU still knows sets the bit again only after the
     next flush, at the end of a slice or at a task switch.
+
+    The one accessed bit of a large leaf counts for each of its pages and goes with the last of them: they stand in a
+    row on their list, so the scan that comes by again finds them used or not as a whole.
     """
     count = 0
     for _, mm, address, pte in rmap_entries(mem_map, pfn):
         if pte & PTE_A:
-            mm.pgtable.set(address, pte & ~PTE_A)
             count += 1
+            if not mm.pgtable.large or mm.pgtable.is_last_of_leaf(address):
+                mm.pgtable.set(address, pte & ~PTE_A)
     return count
 
 

@@ -44,6 +44,24 @@ def get_unmapped_area(mm: MmStruct, address: int, length: int, flags: int) -> Vi
     return VirtAddr(found)
 
 
+def hugetlb_get_unmapped_area(mm: MmStruct, address: int, length: int, flags: int) -> VirtAddr:
+    """get_unmapped_area() for whole huge pages: the highest hole that has room for them when aligned.
+
+    Errors:
+        EINVAL: MAP_FIXED and not aligned.  Otherwise those of get_unmapped_area().
+    """
+    mask = mm.node.hugetlb.size - 1
+    if flags & MAP_FIXED:
+        if address & mask:
+            raise LinuxError(Errno.EINVAL, "the address is not that of a huge page")
+        return get_unmapped_area(mm, address, length, flags)
+    address = (address + mask) & ~mask
+    if address and _is_free(mm, address, length, mm.layout.task_size):
+        return VirtAddr(address)
+    found = get_unmapped_area(mm, 0, length + mask + 1 - PAGE_SIZE, flags)
+    return VirtAddr((found + mask) & ~mask)
+
+
 def _search(mm: MmStruct, hint: int, length: int, flags: int) -> int | None:
     """A free place for *length* bytes, at *hint* if possible: arch_get_unmapped_area_topdown."""
     layout = mm.layout

@@ -8,15 +8,26 @@ from collections.abc import Iterable, Mapping
 
 from emu.x86 import PAGE_MASK, PAGE_SHIFT, PTE_P, PTE_RW, PTE_US, PTE_XD, Pfn
 from minikernel.mm.filemap import PageCache
+from minikernel.mm.hugetlb import HugetlbCache, validate_hugetlb
 from minikernel.mm.icache import validate_pte
 from minikernel.mm.mm_struct import SPARE_VMAS, MmStruct, is_data_mapping, is_exec_mapping, is_stack_mapping
-from minikernel.mm.page import PG_anon, PG_dirty, PG_kernel, PG_reserved, PG_swapbacked, PG_table, PG_tail, PG_uptodate
+from minikernel.mm.page import (
+    PG_anon,
+    PG_dirty,
+    PG_kernel,
+    PG_reserved,
+    PG_swapbacked,
+    PG_swapcache,
+    PG_table,
+    PG_tail,
+    PG_uptodate,
+)
 from minikernel.mm.page_alloc import Node
 from minikernel.mm.pgtable import PTE_SPECIAL
 from minikernel.mm.rmap import PFN_MASK, rmap_walk
 from minikernel.mm.slab_validate import validate_slab
 from minikernel.mm.swap_entry import make_entry
-from minikernel.mm.vma import VM_ACCESS_FLAGS, VM_ACCOUNT, VM_EXEC, VM_LOCKED, VM_SHARED, VM_WRITE, Vma
+from minikernel.mm.vma import VM_ACCESS_FLAGS, VM_ACCOUNT, VM_EXEC, VM_HUGETLB, VM_LOCKED, VM_SHARED, VM_WRITE, Vma
 
 
 def validate_mm(mm: MmStruct) -> None:
@@ -27,22 +38,49 @@ def validate_mm(mm: MmStruct) -> None:
     assert 0 <= spare <= SPARE_VMAS, f"validate_mm: {spare} objects more than mappings"
     for vma in mm.vmas:
         _validate_vma(mm, vma)
+        if vma.flags & VM_HUGETLB:
+            validate_hugetlb(mm, vma)
     _validate_totals(mm)
     resident: Counter[str] = Counter()
     for address, pte in mm.pgtable.entries(0, mm.layout.task_size):
         within = mm.vmas.find(address)
         assert within is not None, f"validate_mm: {address:#x} has an entry and no mapping"
+        if within.flags & VM_HUGETLB:
+            continue
         if not pte & PTE_P:
             assert within.anon_vma is not None, f"validate_mm: {address:#x} is in swap, its mapping owns no pages"
             assert mm in mm.node.swap.mms, f"validate_mm: {address:#x} is in swap, swapoff would not find it"
             resident["swapped"] += 1
             continue
         resident[_validate_entry(mm, within, address, pte)] += 1
+    _validate_large_leaves(mm)
     for kind, counted in (("anon", mm.rss_anon), ("file", mm.rss_file), ("shmem", mm.rss_shmem)):
         assert counted == resident[kind], f"validate_mm: rss_{kind} is {counted}, there are {resident[kind]}"
     assert mm.swapents == resident["swapped"], (
         f"validate_mm: swapents is {mm.swapents}, there are {resident['swapped']}"
     )
+
+
+def _validate_large_leaves(mm: MmStruct) -> None:
+    """Assert that each large leaf lies in one mapping, and maps a block of its pages or the huge zero page."""
+    size = mm.pgtable.large_size
+    node = mm.node
+    for address, leaf in mm.pgtable.large_leaves(0, mm.layout.task_size):
+        where = f"validate_mm: the large leaf {leaf:#x} at {address:#x}"
+        vma = mm.vmas.find(address)
+        assert vma is not None, f"{where} has no mapping"
+        assert address + size <= vma.end, f"{where} lies in two mappings"
+        if vma.flags & VM_HUGETLB:
+            continue
+        assert vma.is_anonymous, f"{where} is not of anonymous memory"
+        pfn = leaf >> PAGE_SHIFT & PFN_MASK & -(size >> PAGE_SHIFT)
+        if leaf & PTE_SPECIAL:
+            assert pfn == node.huge_zero.pfn, f"{where} is special, but not the huge zero page"
+            assert mm in node.huge_zero.users, f"{where}: the huge zero page might be freed"
+            continue
+        assert pfn != node.huge_zero.pfn, f"{where} maps the huge zero page as memory of its own"
+        swapcached = any(flags & PG_swapcache for flags in node.mem_map.flags[pfn : pfn + (size >> PAGE_SHIFT)])
+        assert not swapcached, f"{where}: a page of it is in the swap cache"
 
 
 def _validate_vma(mm: MmStruct, vma: Vma) -> None:
@@ -167,7 +205,7 @@ def validate_node(
         for _, pte in mm.pgtable.entries(0, mm.layout.task_size):
             if not pte & PTE_P:
                 swapped[pte] += 1
-            elif not pte & PTE_SPECIAL:
+            elif not pte & PTE_SPECIAL and not node.mem_map.flags[pte >> PAGE_SHIFT & PFN_MASK] & PG_tail:
                 mapped[pte >> PAGE_SHIFT & PFN_MASK] += 1
     committed = sum(vma.nr_pages for mm in mms for vma in mm.vmas if vma.flags & VM_ACCOUNT)
     committed += sum(cache.nr_committed for cache in caches.values())
@@ -175,11 +213,18 @@ def validate_node(
         f"validate_node: vm_committed_as is {node.vm_sysctl.vm_committed_as}, {committed} pages are promised"
     )
     cached: Counter[int] = Counter()
+    promised = 0
     for cache in caches.values():
         validate_page_cache(cache)
         cached.update(cache.pages.values())
+        if isinstance(cache, HugetlbCache):
+            cached.update(cache.huge.values())
+            promised += len(cache.promised)
         swapped.update(cache.swapped.values())
     cached.update(node.swap.cache.values())
+    node.hugetlb.validate()
+    assert promised == node.hugetlb.reserved, f"validate_node: {promised} huge pages promised, not as many reserved"
+    cached.update(node.hugetlb.free)
     validate_swap(node, swapped)
     node.lru.validate()
     _validate_frames(node, mapped, cached, held or {})

@@ -6,6 +6,7 @@ Linux: mm/vma.c, vma_modify.
 from dataclasses import replace
 
 from minikernel.abi.errno import Errno, LinuxError
+from minikernel.mm.hugetlb import may_split
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.vma import Vma, can_extend, can_merge, merge
 
@@ -32,8 +33,10 @@ def vma_modify(mm: MmStruct, vma: Vma, start: int, end: int, changed: Vma) -> No
     """Put *changed* in the place of [*start*, *end*) of *vma*.
 
     Errors:
-        ENOMEM: as above.
+        ENOMEM: as above.  EINVAL: half a huge page of the pool.
     """
+    if not may_split(mm, vma, start) or not may_split(mm, vma, end):
+        raise LinuxError(Errno.EINVAL, "half a huge page")
     at = mm.vmas.index_of(vma)
     pieces = [changed]
     if vma.start < start:

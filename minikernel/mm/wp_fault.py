@@ -4,13 +4,15 @@ from emu.x86 import PAGE_SHIFT, PTE_RW, Pfn
 from minikernel.abi.errno import LinuxError
 from minikernel.events import FaultKind
 from minikernel.mm.gfp import GFP_HIGHUSER_MOVABLE, GFP_ZERO
+from minikernel.mm.hugetlb_fault import hugetlb_wp
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.outcome import FaultOutcome, failed, oom, served
 from minikernel.mm.page import PG_anon, PG_swapbacked, PG_swapcache
 from minikernel.mm.pgtable import PTE_SPECIAL
 from minikernel.mm.rmap import PFN_MASK, anon_vma_prepare
 from minikernel.mm.set_pte import YOUNG_DIRTY, copy_page, map_anon, note_pte
-from minikernel.mm.vma import VM_SHARED, Vma
+from minikernel.mm.thp import do_huge_pmd_wp_page
+from minikernel.mm.vma import VM_HUGETLB, VM_SHARED, Vma
 
 # ---- writes to read-only entries
 
@@ -20,6 +22,13 @@ def do_wp_page(mm: MmStruct, vma: Vma, address: int, pte: int) -> FaultOutcome:
 
     mm/memory.c, same name: wp_page_shared, wp_page_reuse, wp_page_copy.
     """
+    if mm.pgtable.large:
+        if vma.flags & VM_HUGETLB:
+            return hugetlb_wp(mm, vma, address)
+        huge = do_huge_pmd_wp_page(mm, vma, address)
+        if huge is not None:
+            return huge
+        vma = mm.vmas.find(address) or vma  # it may have an owner for its pages by now
     pfn = Pfn(pte >> PAGE_SHIFT & PFN_MASK)
     if pte & PTE_SPECIAL:
         return _wp_page_copy(mm, vma, address, pte, pfn)

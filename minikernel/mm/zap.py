@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Final
 
 from emu.x86 import PAGE_SHIFT, PTE_P, Pfn
+from minikernel.mm.hugetlb_pool import unmap_hugepage_range
 from minikernel.mm.page import PG_anon, PG_swapbacked, PG_swapcache
 from minikernel.mm.pgtable import PTE_SPECIAL
 from minikernel.mm.rmap import PFN_MASK
@@ -22,6 +23,8 @@ def zap_range(mm: "MmStruct", start: int, end: int, *, even_cows: bool = True) -
     """
     mm.update_hiwater_rss()
     pgtable = mm.pgtable
+    if pgtable.large:
+        unmap_hugepage_range(mm, start, end)
     mem_map = mm.mem_map
     mapcount = mem_map.mapcount
     refcount = mem_map.refcount

@@ -7,10 +7,12 @@ from emu.x86 import PAGE_SHIFT, PAGE_SIZE, PTE_A, PTE_D, PTE_P
 from minikernel.abi.stat import dev_major, dev_minor
 from minikernel.abi.vsyscall import VSYSCALL_ADDR
 from minikernel.mm import vma as v
+from minikernel.mm.hugetlb_pool import huge_pfn
 from minikernel.mm.mm_struct import MmStruct, vma_name
 from minikernel.mm.page import PG_anon, PG_dirty, PG_referenced, PG_swapbacked
 from minikernel.mm.pgtable import PTE_SPECIAL
 from minikernel.mm.rmap import PFN_MASK
+from minikernel.mm.thp import has_huge_range, thp_vma_allowable
 from minikernel.mm.vma import Vma
 from minikernel.task.task import Task
 
@@ -52,17 +54,25 @@ class _Usage:
     """What the page table says about a range: struct mem_size_stats, in pages; *pss* ones in 4096ths of a page."""
 
     __slots__ = (
-        "anonymous", "lazyfree", "locked", "private_clean", "private_dirty", "pss", "pss_anon", "pss_dirty",
-        "pss_shmem", "referenced", "rss", "shared_clean", "shared_dirty", "swap", "swap_pss",
+        "anon_huge", "anonymous", "lazyfree", "locked", "private_clean", "private_dirty", "private_hugetlb", "pss",
+        "pss_anon", "pss_dirty", "pss_shmem", "referenced", "rss", "shared_clean", "shared_dirty", "shared_hugetlb",
+        "swap", "swap_pss",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.rss = self.pss = self.pss_dirty = self.referenced = self.anonymous = self.locked = self.lazyfree = 0
         self.shared_clean = self.shared_dirty = self.private_clean = self.private_dirty = 0
         self.pss_anon = self.pss_shmem = self.swap = self.swap_pss = 0
+        self.anon_huge = self.shared_hugetlb = self.private_hugetlb = 0
 
     def add(self, mm: MmStruct, vma: Vma) -> None:
         """Count the pages of *vma* (smaps_pte_entry)."""
+        if vma.flags & v.VM_HUGETLB:
+            self._add_huge(mm, vma)
+            return
+        leaf_pages = mm.pgtable.large_size >> PAGE_SHIFT
+        for _, leaf in mm.pgtable.large_leaves(vma.start, vma.end):
+            self.anon_huge += 0 if leaf & PTE_SPECIAL else leaf_pages  # smaps_pmd_entry
         for _, pte in mm.pgtable.entries(vma.start, vma.end):
             if not pte & PTE_P:
                 self.swap += 1
@@ -77,6 +87,15 @@ class _Usage:
                 at = index - vma.pgoff
                 if 0 <= at < vma.nr_pages:
                     self.swap += not (own and mm.pgtable.get(vma.start + (at << PAGE_SHIFT)))
+
+    def _add_huge(self, mm: MmStruct, vma: Vma) -> None:
+        """Pages of the pool, which are counted apart (smaps_hugetlb_range)."""
+        pages = mm.node.hugetlb.size >> PAGE_SHIFT
+        for _, leaf in mm.pgtable.large_leaves(vma.start, vma.end):
+            if mm.mem_map.mapcount[huge_pfn(leaf)] > 1:
+                self.shared_hugetlb += pages
+            else:
+                self.private_hugetlb += pages
 
     def _account(self, mm: MmStruct, vma: Vma, pte: int) -> None:
         """One page that is there (smaps_account, smaps_page_accumulate)."""
@@ -123,11 +142,11 @@ class _Usage:
             (b"Anonymous", self.anonymous << _PSS_SHIFT),
             (b"KSM", 0),
             (b"LazyFree", self.lazyfree << _PSS_SHIFT),
-            (b"AnonHugePages", 0),
+            (b"AnonHugePages", self.anon_huge << _PSS_SHIFT),
             (b"ShmemPmdMapped", 0),
             (b"FilePmdMapped", 0),
-            (b"Shared_Hugetlb", 0),
-            (b"Private_Hugetlb", 0),
+            (b"Shared_Hugetlb", self.shared_hugetlb << _PSS_SHIFT),
+            (b"Private_Hugetlb", self.private_hugetlb << _PSS_SHIFT),
             (b"Swap", self.swap << _PSS_SHIFT),
             (b"SwapPss", self.swap_pss),
             (b"Locked", self.locked),
@@ -190,20 +209,31 @@ def smaps(task: Task) -> bytes:
         usage = _Usage()
         usage.add(mm, vma)
         names = [name for bit, name in _FLAG_NAMES if vma.flags & bit]
-        parts += _smap(_map_line(mm, vma, width), (vma.end - vma.start) >> 10, usage, names)
+        eligible = thp_vma_allowable(mm, vma) and has_huge_range(mm, vma)
+        page_kb = mm.node.hugetlb.size >> 10 if vma.flags & v.VM_HUGETLB else _PAGE_KB
+        head = _map_line(mm, vma, width)
+        parts += _smap(head, (vma.end - vma.start) >> 10, usage, names, page_kb=page_kb, thp_eligible=eligible)
     if mm.layout.is_64bit:
         parts += _smap(_gate_line(mm), _PAGE_KB, _Usage(), [b"ex"])
     return b"".join(parts)
 
 
-def _smap(head: bytes, size: int, usage: _Usage, flags: list[bytes]) -> Iterator[bytes]:
+def _smap(
+    head: bytes,
+    size: int,
+    usage: _Usage,
+    flags: list[bytes],
+    *,
+    page_kb: int = _PAGE_KB,
+    thp_eligible: bool = False,
+) -> Iterator[bytes]:
     """One mapping of *size* KiB (show_smap)."""
     yield head
     yield kb_line(b"Size", size)
-    yield kb_line(b"KernelPageSize", _PAGE_KB)
-    yield kb_line(b"MMUPageSize", _PAGE_KB)
+    yield kb_line(b"KernelPageSize", page_kb)
+    yield kb_line(b"MMUPageSize", page_kb)
     yield from usage.lines()
-    yield b"THPeligible:           0\n"
+    yield b"THPeligible:    %8d\n" % thp_eligible
     yield b"VmFlags: " + b"".join(name + b" " for name in flags) + b"\n"
 
 

@@ -25,12 +25,14 @@ Store = Callable[[bytes], None]
 
 
 class ProcFs(SuperBlock):
-    """The super block.  Nothing of it is kept: processes and descriptors come and go."""
+    """The super block, also of sysfs.  Nothing of it is kept: processes and descriptors come and go."""
 
     __slots__ = ()
 
-    def __init__(self, services: KernelServices, dev: int) -> None:
-        super().__init__(services, b"proc", PROC_SUPER_MAGIC, dev)
+    def __init__(
+        self, services: KernelServices, dev: int, fstype: bytes = b"proc", magic: int = PROC_SUPER_MAGIC
+    ) -> None:
+        super().__init__(services, fstype, magic, dev)
         self.cached = False
 
 

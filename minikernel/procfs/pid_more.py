@@ -7,8 +7,8 @@ from emu.x86 import PAGE_SHIFT, PTE_D, PTE_P
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.syscall_numbers import NUMBERS
 from minikernel.mm.mm_struct import MmStruct, vma_name
-from minikernel.mm.page import PG_anon
-from minikernel.mm.vma import Vma
+from minikernel.mm.page import PG_anon, PG_tail
+from minikernel.mm.vma import VM_HUGETLB, VM_SHARED, Vma
 from minikernel.task.oom import OOM_SCORE_ADJ_MIN, oom_badness, total_pages
 from minikernel.task.task import NO_SYSCALL, Task, TaskState
 
@@ -138,13 +138,16 @@ def numa_maps(task: Task) -> bytes:
 
 def _numa_line(mm: MmStruct, vma: Vma) -> bytes:
     mem_map = mm.mem_map
+    huge = bool(vma.flags & VM_HUGETLB)
     pages = anon = dirty = most = 0
     for _, pte in mm.pgtable.entries(vma.start, vma.end):
         pfn = pte >> PAGE_SHIFT & _FRAME
         if not pte & PTE_P or pfn == mm.node.zero_pfn:
             continue
+        if mem_map.flags[pfn] & PG_tail:
+            continue  # a huge page of the pool counts once
         pages += 1
-        anon += bool(mem_map.flags[pfn] & PG_anon)
+        anon += bool(mem_map.flags[pfn] & PG_anon) or (huge and not vma.flags & VM_SHARED)
         dirty += bool(pte & PTE_D)
         most = max(most, mem_map.mapcount[pfn])
     line = b"%08x default" % vma.start
@@ -154,11 +157,12 @@ def _numa_line(mm: MmStruct, vma: Vma) -> bytes:
         line += b" heap"
     elif vma.start <= mm.start_stack < vma.end:
         line += b" stack"
+    line += b" huge" if huge else b""
     if not pages:
         return line + b"\n"
     line += b" anon=%d" % anon if anon else b""
     line += b" dirty=%d" % dirty if dirty else b""
     line += b" mapped=%d" % pages if pages not in {anon, dirty} else b""
     line += b" mapmax=%d" % most if most > 1 else b""
-    line += b" active=0" if anon else b""
-    return line + b" N0=%d kernelpagesize_kB=4\n" % pages
+    line += b" active=0" if anon and not huge else b""
+    return line + b" N0=%d kernelpagesize_kB=%d\n" % (pages, mm.node.hugetlb.size >> 10 if huge else 4)

@@ -12,7 +12,10 @@ from minikernel.abi.time import ticks
 from minikernel.fs.dentry import prepend_path
 from minikernel.fs.file import OpenFile
 from minikernel.fs.mount import Mount
+from minikernel.mm.mm_struct import MmStruct
+from minikernel.mm.thp import THP_DISABLED
 from minikernel.mm.uaccess import copy_from_user_partial
+from minikernel.mm.vma import VM_HUGETLB
 from minikernel.procfs.access import ptrace_may_access
 from minikernel.task.task import Task, TaskState
 
@@ -248,11 +251,18 @@ def _memory_lines(task: Task) -> list[bytes]:
     lines = [b"%s:\t%8d kB" % (name, pages * 4) for name, pages in rows]
     return [
         *lines,
-        b"HugetlbPages:\t       0 kB",
+        b"HugetlbPages:\t%8d kB" % (_hugetlb_bytes(mm) >> 10),
         b"CoreDumping:\t0",
-        b"THP_enabled:\t0",
+        b"THP_enabled:\t%d" % (mm.thp_disabled != THP_DISABLED),
         b"untag_mask:\t0xffffffffffffffff",
     ]
+
+
+def _hugetlb_bytes(mm: MmStruct) -> int:
+    """Huge pages of the pool that are mapped (hugetlb_report_usage)."""
+    size = mm.node.hugetlb.size
+    mappings = [vma for vma in mm.vmas if vma.flags & VM_HUGETLB]
+    return sum(len(mm.pgtable.large_leaves(vma.start, vma.end)) for vma in mappings) * size
 
 
 def _signal_lines(task: Task) -> list[bytes]:

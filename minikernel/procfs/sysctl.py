@@ -68,13 +68,16 @@ def _fixed(value: int | bytes) -> _Knob:
 
 def _tree(kernel: Kernel) -> _Tree:
     vm = kernel.vm_sysctl
-    swap = kernel.node.swap
+    swap, pool = kernel.node.swap, kernel.node.hugetlb
 
     def knob(name: str, low: int, high: int) -> _Knob:
         return _number(lambda: getattr(vm, name), lambda value: setattr(vm, name, value), low, high)
 
     def set_overcommit(value: int) -> None:
         vm.overcommit_memory = value
+
+    def set_nr_overcommit(value: int) -> None:
+        pool.nr_overcommit = value
 
     def set_ratio(value: int) -> None:
         vm.overcommit_ratio, vm.overcommit_kbytes = value, 0  # each puts the other out of force
@@ -195,7 +198,8 @@ def _tree(kernel: Kernel) -> _Tree:
             "min_free_kbytes": sum(zone.watermark[0] for zone in kernel.node.zones) * 4,
             "max_map_count": _number(lambda: vm.max_map_count, set_max_map_count, 0, 1 << 30),
             "mmap_min_addr": 65536,
-            "nr_hugepages": 0,
+            "nr_hugepages": _number(lambda: pool.persistent, pool.set_nr, 0, _INT_MAX),
+            "nr_overcommit_hugepages": _number(lambda: pool.nr_overcommit, set_nr_overcommit, 0, _INT_MAX),
             "oom_dump_tasks": knob("oom_dump_tasks", 0, 1),
             "oom_kill_allocating_task": knob("oom_kill_allocating_task", 0, 1),
             "page-cluster": _number(

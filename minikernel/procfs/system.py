@@ -9,7 +9,11 @@ from minikernel.abi.time import NSEC_PER_SEC, ticks
 from minikernel.fs.inode import Inode
 from minikernel.kernel import Kernel
 from minikernel.mm.filemap import PageCache
+from minikernel.mm.hugetlb_pool import huge_pfn
 from minikernel.mm.overcommit import vm_commit_limit
+from minikernel.mm.page import PG_huge
+from minikernel.mm.pgtable import PTE_SPECIAL
+from minikernel.mm.thp import hpage_order
 from minikernel.procfs.buddyinfo import buddyinfo, pagetypeinfo
 from minikernel.procfs.node import ProcFs, ProcLink, ProcText
 from minikernel.procfs.page import FrameInode, kpagecount, kpageflags
@@ -171,6 +175,14 @@ def _meminfo(kernel: Kernel) -> bytes:
     free = node.nr_free
     inactive_anon, active_anon, inactive_file, active_file, unevictable = node.lru.lists()
     swap = node.swap
+    huge_pages = 1 << hpage_order(node)
+    pool = node.hugetlb
+    counts = {
+        "HugePages_Total": pool.total,
+        "HugePages_Free": len(pool.free),
+        "HugePages_Rsvd": pool.reserved,
+        "HugePages_Surp": pool.surplus,
+    }
     rows = (
         ("MemTotal", node.totalram_pages),
         ("MemFree", free),
@@ -209,7 +221,7 @@ def _meminfo(kernel: Kernel) -> bytes:
         ("VmallocUsed", vmalloc.nr_pages),
         ("VmallocChunk", 0),
         ("Percpu", 0),
-        ("AnonHugePages", 0),
+        ("AnonHugePages", anon_thps(kernel) * huge_pages),
         ("ShmemHugePages", 0),
         ("ShmemPmdMapped", 0),
         ("FileHugePages", 0),
@@ -218,13 +230,24 @@ def _meminfo(kernel: Kernel) -> bytes:
         ("HugePages_Free", None),
         ("HugePages_Rsvd", None),
         ("HugePages_Surp", None),
-        ("Hugepagesize", 512),
-        ("Hugetlb", 0),
+        ("Hugepagesize", huge_pages),
+        ("Hugetlb", pool.total * huge_pages),
     )
     return "".join(
-        f"{name + ':':<16}{0:>8}\n" if pages is None else f"{name + ':':<16}{int(pages * 4):>8} kB\n"
+        f"{name + ':':<16}{counts[name]:>8}\n" if pages is None else f"{name + ':':<16}{int(pages * 4):>8} kB\n"
         for name, pages in rows
     ).encode()
+
+
+def anon_thps(kernel: Kernel) -> int:
+    """Blocks that some large leaf maps as transparent huge pages (NR_ANON_THPS); a block counts once."""
+    spaces = {id(task.mm): task.mm for task in kernel.tasks.values() if task.has_mm}
+    blocks = set()
+    for mm in spaces.values():
+        leaves = mm.pgtable.large_leaves(0, mm.layout.task_size)
+        blocks |= {huge_pfn(leaf) for _, leaf in leaves if not leaf & PTE_SPECIAL}
+    flags = kernel.node.mem_map.flags
+    return sum(1 for pfn in blocks if not flags[pfn] & PG_huge)
 
 
 def _cpu_ticks(kernel: Kernel) -> tuple[int, int, int]:
@@ -269,5 +292,6 @@ def _vmstat(kernel: Kernel) -> tuple[tuple[bytes, int], ...]:
         (b"nr_writeback", 0),
         (b"nr_shmem", shmem),
         (b"nr_page_table_pages", sum(mm.pgtable.nr_tables + 1 for mm in spaces.values())),
+        (b"nr_anon_transparent_hugepages", anon_thps(kernel)),
         *lists,
     )

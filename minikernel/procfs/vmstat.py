@@ -11,9 +11,12 @@ _EVENTS = (  # noqa: SIM905 - so many words are read as text
     "pgactivate pgdeactivate pglazyfree pgfault pgmajfault pglazyfreed pgrefill pgreuse pgsteal_kswapd "
     "pgsteal_direct pgscan_kswapd pgscan_direct pgscan_direct_throttle pgscan_anon pgscan_file pgsteal_anon "
     "pgsteal_file pginodesteal slabs_scanned kswapd_inodesteal kswapd_low_wmark_hit_quickly "
-    "kswapd_high_wmark_hit_quickly pageoutrun pgrotated drop_pagecache drop_slab oom_kill unevictable_pgs_culled "
+    "kswapd_high_wmark_hit_quickly pageoutrun pgrotated drop_pagecache drop_slab oom_kill htlb_buddy_alloc_success "
+    "htlb_buddy_alloc_fail unevictable_pgs_culled "
     "unevictable_pgs_scanned unevictable_pgs_rescued unevictable_pgs_mlocked unevictable_pgs_munlocked "
-    "unevictable_pgs_cleared unevictable_pgs_stranded swap_ra swap_ra_hit"
+    "unevictable_pgs_cleared unevictable_pgs_stranded thp_fault_alloc thp_fault_fallback "
+    "thp_collapse_alloc thp_collapse_alloc_failed thp_split_pmd thp_zero_page_alloc thp_zero_page_alloc_failed "
+    "swap_ra swap_ra_hit"
 ).split()
 _NODE_EVENTS = (  # noqa: SIM905 - as above
     "workingset_refault_anon workingset_refault_file workingset_activate_anon workingset_activate_file "

@@ -10,7 +10,7 @@ from emu.x86 import PF_W, PTE_P
 from minikernel.abi import signal as s
 from minikernel.events import FaultKind
 from minikernel.mm import fault as fault_path
-from minikernel.mm import file_fault, outcome, stack, swap_fault, wp_fault
+from minikernel.mm import file_fault, outcome, stack, swap_fault, thp, wp_fault
 from minikernel.mm.pgtable import PTE_SPECIAL, pte_pfn
 from minikernel.report.blame import blame
 from minikernel.report.place import base_name
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from minikernel.mm.vma import Vma
     from minikernel.report.explanation import Fault
 
-_MODULES: Final = (outcome, file_fault, wp_fault, swap_fault, stack, fault_path)  # defining ones before importing ones
+_MODULES: Final = (outcome, thp, file_fault, wp_fault, swap_fault, stack, fault_path)  # defining ones before importers
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,20 @@ def served(mm: "MmStruct", vma: "Vma", fault: "Fault", kind: FaultKind, *, major
             )
         case FaultKind.CODE:
             decision = _code(fault)
+        case FaultKind.HUGE_ANON:
+            decision = Decision(
+                "new huge page, zeroed",
+                "the first write to an aligned range of anonymous memory that may have huge pages, and a block of "
+                "frames is free: one entry of the last level but one maps all of it",
+                "do_huge_pmd_anonymous_page",
+            )
+        case FaultKind.HUGE_ZERO_PAGE:
+            decision = Decision(
+                "reads as zeroes: the huge zero page",
+                "memory that was never written reads as zeroes, and one block of zeroes serves all huge pages that "
+                "are only read",
+                "do_huge_pmd_anonymous_page",
+            )
     return decision
 
 

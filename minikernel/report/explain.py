@@ -209,6 +209,8 @@ _COLOURS: Final = {
     FaultKind.SWAP_IN: ("yellow",),
     FaultKind.SPURIOUS: ("dim",),
     FaultKind.CODE: ("blue",),
+    FaultKind.HUGE_ANON: ("green",),
+    FaultKind.HUGE_ZERO_PAGE: ("dim",),
 }
 
 

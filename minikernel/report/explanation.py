@@ -87,7 +87,9 @@ class Explanation:
     def access(self) -> str:
         """``read``, ``write`` or ``fetch``; the kernel's own accesses are known by what they led to."""
         if self.fault.error_code is None and self.kind is not None:
-            return "read" if self.kind in {FaultKind.ZERO_PAGE, FaultKind.FILE_READ} else "write"
+            return (
+                "read" if self.kind in {FaultKind.ZERO_PAGE, FaultKind.FILE_READ, FaultKind.HUGE_ZERO_PAGE} else "write"
+            )
         return access_word(self.fault.access) if self.fault.error_code is not None else "access"
 
     @property

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 from emu.x86 import PAGE_SHIFT, PF_I, PF_W, PTE_P, PTE_RW, PTE_XD
 from minikernel.abi.signal import BUS_ADRERR, SEGV_ACCERR, SEGV_MAPERR, SIGBUS, SIGSEGV
 from minikernel.events import FaultKind
+from minikernel.mm.hugetlb import HugetlbCache, cache_of
+from minikernel.mm.hugetlb_pool import huge_pfn
 from minikernel.mm.page import PG_anon
 from minikernel.mm.pgtable import PTE_SPECIAL, pte_pfn
-from minikernel.mm.vma import VM_ACCESS_FLAGS, VM_EXEC, VM_GROWSDOWN, VM_SHARED, VM_WRITE
+from minikernel.mm.thp import is_exclusive, is_huge_candidate, thp_vma_allowable
+from minikernel.mm.vma import VM_ACCESS_FLAGS, VM_EXEC, VM_GROWSDOWN, VM_HUGETLB, VM_SHARED, VM_WRITE
 from minikernel.report.place import NEAR_STACK, neighbours
 from minikernel.report.words import slot_words
 
@@ -38,13 +41,17 @@ def foresee(mm: "MmStruct", address: int, access: int) -> Foreseen:
     refused = not flags & VM_WRITE if access & PF_W else not flags & (VM_EXEC if access & PF_I else VM_ACCESS_FLAGS)
     if refused:
         return Foreseen(None, SIGSEGV, SEGV_ACCERR, "SIGSEGV (SEGV_ACCERR): the mapping forbids it")
+    if flags & VM_HUGETLB:
+        return _of_the_pool(mm, vma, address, access)
     pte = mm.pgtable.get(address)
     if pte & PTE_P:
-        return _present(mm, vma, pte, access)
+        leaf = mm.pgtable.get_large(address)
+        huge = _write_to_huge(mm, vma, leaf) if leaf and access & PF_W and not pte & PTE_RW else None
+        return huge or _present(mm, vma, pte, access)
     if pte:
         cached = ", which the swap cache has in RAM" if pte in mm.node.swap.cache else ""
         return Foreseen(FaultKind.SWAP_IN, 0, 0, f"the page in {slot_words(mm.node, pte)}{cached}")
-    return _absent(vma, address, access)
+    return _absent(mm, vma, address, access)
 
 
 def _unmapped(mm: "MmStruct", address: int) -> Foreseen:
@@ -74,11 +81,60 @@ def _present(mm: "MmStruct", vma: "Vma", pte: int, access: int) -> Foreseen:
     return Foreseen(FaultKind.COW_COPY, 0, 0, f"a copy: {mm.mem_map.mapcount[pfn]} entries map the page")
 
 
-def _absent(vma: "Vma", address: int, access: int) -> Foreseen:
+def _write_to_huge(mm: "MmStruct", vma: "Vma", leaf: int) -> Foreseen | None:
+    """A write to a read-only transparent huge page; None: it is split first."""
+    if leaf & PTE_SPECIAL and thp_vma_allowable(mm, vma):
+        return Foreseen(FaultKind.HUGE_ANON, 0, 0, "a new huge page of zeroes, if a block of frames is free")
+    if leaf & PTE_SPECIAL or not is_exclusive(mm, leaf):
+        return None
+    return Foreseen(FaultKind.COW_REUSE, 0, 0, "made writable: nobody else has any of the huge page")
+
+
+def _of_the_pool(mm: "MmStruct", vma: "Vma", address: int, access: int) -> Foreseen:
+    """A mapping of huge pages of the pool (hugetlb_fault.py)."""
+    cache = cache_of(vma)
+    leaf, index = mm.pgtable.get_large(address), cache.huge_index(vma, address)
+    shared = vma.flags & VM_SHARED
+    if not leaf and shared and index in cache.huge:
+        kind = FaultKind.FILE_SHARED if access & PF_W else FaultKind.FILE_READ
+        return Foreseen(kind, 0, 0, "the huge page that others have already")
+    if not leaf:
+        promised = index in cache.promised and cache.owner in {None, mm}
+        return _taken(cache, FaultKind.HUGE_ANON, "a huge page of the pool, cleared", promised=promised)
+    if access & PF_I and leaf & PTE_XD:
+        return Foreseen(FaultKind.CODE, 0, 0, "a fault: the huge page was data, and becomes code")
+    if not access & PF_W or leaf & PTE_RW:
+        return Foreseen(None, 0, 0, "no fault: the entry allows it")
+    if shared:
+        return Foreseen(FaultKind.FILE_SHARED, 0, 0, "the huge page becomes writable")
+    if mm.mem_map.refcount[huge_pfn(leaf)] == 1:
+        return Foreseen(FaultKind.COW_REUSE, 0, 0, "made writable: nobody else has the huge page any more")
+    if cache.owner is mm and not cache.pool.has_unpromised:
+        return Foreseen(FaultKind.COW_REUSE, 0, 0, "made writable: none is left for a copy, so the children lose it")
+    return _taken(cache, FaultKind.COW_COPY, "a copy, in another huge page of the pool", promised=False)
+
+
+def _taken(cache: HugetlbCache, kind: FaultKind, words: str, *, promised: bool) -> Foreseen:
+    """A page from the pool, if one may be had."""
+    if promised or cache.pool.has_unpromised:
+        return Foreseen(kind, 0, 0, words)
+    return Foreseen(None, SIGBUS, BUS_ADRERR, "SIGBUS (BUS_ADRERR): no huge page is left in the pool")
+
+
+def _absent_huge(mm: "MmStruct", access: int) -> Foreseen:
+    """First touch of a range that may have a huge page, if a block is free."""
+    if access & PF_W or not mm.node.vm_sysctl.thp.use_zero_page:
+        return Foreseen(FaultKind.HUGE_ANON, 0, 0, "a new huge page of zeroes, if a block of frames is free")
+    return Foreseen(FaultKind.HUGE_ZERO_PAGE, 0, 0, "the huge zero page")
+
+
+def _absent(mm: "MmStruct", vma: "Vma", address: int, access: int) -> Foreseen:
     """First touch."""
     if vma.special is not None:
         return Foreseen(FaultKind.FILE_READ, 0, 0, f"the kernel's own page of {vma.special.name}")
     if vma.mapping is None:
+        if is_huge_candidate(mm, vma, address):
+            return _absent_huge(mm, access)
         if access & PF_W:
             return Foreseen(FaultKind.ANON, 0, 0, "a new page of zeroes")
         return Foreseen(FaultKind.ZERO_PAGE, 0, 0, "the shared zero page")

@@ -47,6 +47,8 @@ _KINDS: Final = {
     FaultKind.STACK_GROWTH: "the stack grew",
     FaultKind.SPURIOUS: "already allowed",
     FaultKind.CODE: "a page turned from data to code or back",
+    FaultKind.HUGE_ANON: "write to untouched memory: a new huge page",
+    FaultKind.HUGE_ZERO_PAGE: "read of untouched memory: the huge zero page",
 }
 
 Json = dict[str, object]

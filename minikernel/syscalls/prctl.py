@@ -9,6 +9,7 @@ from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.signal import NSIG
 from minikernel.fs.cred import Cred
 from minikernel.kernel import Kernel
+from minikernel.mm.thp import THP_DISABLED, THP_EXCEPT_ADVISED
 from minikernel.mm.uaccess import copy_from_user_partial, copy_to_user, put_user, strncpy_from_user
 from minikernel.syscalls.args import PrctlOption, ULong
 from minikernel.syscalls.entry_types import Entry, partial
@@ -185,14 +186,17 @@ def _get_io_flusher(task: Task, args: _Args) -> int:
 
 
 def _set_thp_disable(task: Task, args: _Args) -> int:
-    _no_more(args, 1)
-    task.attributes.thp_disable = bool(args[0])
+    """prctl_set_thp_disable; the exception for advised mappings came with Linux 6.18."""
+    _no_more(args, 2)
+    if args[1] & ~THP_EXCEPT_ADVISED or (args[1] and not args[0]):
+        raise LinuxError(Errno.EINVAL, "prctl: PR_SET_THP_DISABLE flags")
+    task.mm.thp_disabled = THP_DISABLED | args[1] if args[0] else 0
     return 0
 
 
 def _get_thp_disable(task: Task, args: _Args) -> int:
     _no_more(args, 0)
-    return int(task.attributes.thp_disable)
+    return task.mm.thp_disabled
 
 
 def _set_mdwe(task: Task, args: _Args) -> int:

@@ -32,7 +32,6 @@ class Attributes:
         "reset_on_fork",
         "rt_priority",
         "securebits",
-        "thp_disable",
         "timer_slack_ns",
         "tsc_mode",
     )
@@ -46,7 +45,6 @@ class Attributes:
         self.dumpable = SUID_DUMP_USER
         self.no_new_privs = False
         self.securebits = 0
-        self.thp_disable = False
         self.tsc_mode = TSC_ENABLE
         self.mempolicy = (0, 0)  # MPOL_* mode with its flags, and the set of nodes
         self.membarrier = 0  # the MEMBARRIER_CMD_REGISTER_* that were done
@@ -75,7 +73,6 @@ class Attributes:
         self.dumpable = SUID_DUMP_USER
         self.securebits &= ~(1 << 4)  # SECURE_KEEP_CAPS
         self.membarrier = 0
-        self.thp_disable = False
         self.mdwe = 0
         self.memory_merge = False
         self.did_exec = True

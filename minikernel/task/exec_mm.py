@@ -45,6 +45,7 @@ def new_mm(task: Task, bprm: BinPrm, abi: Abi, *, read_implies_exec: bool) -> Mm
     )
     mm = MmStruct(kernel.node, kernel.kernel_half, layout, kernel.tracer, task.rlimits)
     mm.read_implies_exec = read_implies_exec
+    mm.thp_disabled = task.mm.thp_disabled if task.has_mm else 0
     mm.cap_sys_admin = bprm.cred.capable(CAP_SYS_ADMIN)
     mm.cap_sys_rawio = bprm.cred.capable(CAP_SYS_RAWIO)
     mm.cap_ipc_lock = bprm.cred.capable(CAP_IPC_LOCK)

@@ -7,11 +7,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from emu.paging import Translation, walk
 from emu.physmem import PhysMem
-from emu.x86 import PAGE_SIZE, PF_U, PTE_A, PTE_D, PTE_P, PTE_RW, Pfn, VirtAddr
+from emu.x86 import PAGE_SIZE, PF_U, PF_W, PTE_A, PTE_ADDR, PTE_D, PTE_P, PTE_PS, PTE_RW, Pfn, VirtAddr
 from minikernel.events import Tracer
 from minikernel.mm.layout import I386_2LEVEL_LAYOUT, I386_PAE_LAYOUT, X86_64_LA57_LAYOUT, X86_64_LAYOUT, KernelLayout
 from minikernel.mm.page_alloc import Node
-from minikernel.mm.pgtable import PageTable, build_kernel_half, pte_pfn
+from minikernel.mm.pgtable import PTE_SPECIAL, PageTable, build_kernel_half, pte_pfn
 
 MIB = 1 << 20
 LAYOUTS = [X86_64_LAYOUT, X86_64_LA57_LAYOUT, I386_PAE_LAYOUT, I386_2LEVEL_LAYOUT]
@@ -54,6 +54,54 @@ class PageTableMachine(RuleBasedStateMachine):
         assert self.tables[which].set(page, slot << 9)
         self.models[which][page] = slot << 9
 
+    @rule(data=st.data(), which=st.integers(0, 1), block=st.integers(1, 3), write=st.booleans(), zero=st.booleans())
+    def set_large(self, data: st.DataObject, which: int, block: int, write: bool, zero: bool) -> None:
+        """One leaf; to everybody but the hardware it is a table full of entries."""
+        table, model = self.tables[which], self.models[which]
+        size = table.large_size
+        start = self.page(data) & -size
+        if start + size > self.layout.task_size:
+            return
+        if not table.get_large(start) and any(start <= page < start + size for page in model):
+            return
+        pfn = Pfn(block * (size >> 12))
+        pte = table.make_pte(pfn, write=write, exec=False) | PTE_SPECIAL * zero
+        assert table.set_large(start, pte)
+        if zero:
+            model |= dict.fromkeys(range(start, start + size, PAGE_SIZE), pte & ~PTE_ADDR | self.node.zero_pfn << 12)
+        else:
+            model |= {start + offset: pte + offset for offset in range(0, size, PAGE_SIZE)}
+
+    @rule(data=st.data(), which=st.integers(0, 1))
+    def split(self, data: st.DataObject, which: int) -> None:
+        self.tables[which].split_large(self.page(data))
+
+    @rule(data=st.data(), which=st.integers(0, 1))
+    def hardware_writes(self, data: st.DataObject, which: int) -> None:
+        """One page of a large leaf is read, or written to: all of them look it."""
+        table, model, page = self.tables[which], self.models[which], self.page(data)
+        old = model.get(page, 0)
+        if not old & PTE_P:
+            return
+        used = PTE_A | PTE_D if old & PTE_RW else PTE_A
+        walk(self.node.physmem, self.layout.mode, table.root, VirtAddr(page), PF_U | PF_W * bool(old & PTE_RW))
+        size = table.large_size
+        leaf = range(page & -size, (page & -size) + size, PAGE_SIZE) if table.get_large(page) else [page]
+        model |= {at: model[at] | used for at in leaf}
+
+    @rule(data=st.data(), which=st.integers(0, 1))
+    def grow_old(self, data: st.DataObject, which: int) -> None:
+        """The accessed bit is one for all pages of a leaf."""
+        table, model, page = self.tables[which], self.models[which], self.page(data)
+        if not model.get(page, 0) & PTE_P:
+            return
+        was_large = table.get_large(page)
+        assert table.set(page, model[page] & ~PTE_A)
+        assert bool(table.get_large(page)) == bool(was_large), "no reason to split"
+        size = table.large_size
+        leaf = range(page & -size, (page & -size) + size, PAGE_SIZE) if was_large else [page]
+        model |= {at: model[at] & ~PTE_A for at in leaf}
+
     @rule(data=st.data(), which=st.integers(0, 1))
     def clear(self, data: st.DataObject, which: int) -> None:
         page = self.page(data)
@@ -85,13 +133,15 @@ class PageTableMachine(RuleBasedStateMachine):
         source, target = self.models[which], self.models[1 - which]
         if any(start <= page < end for page in target):
             return
+        for edge in (start, end):
+            self.tables[which].split_at(edge)
         self.node.fail_allocation(failing)
         pfns = self.tables[which].copy_range(self.tables[1 - which], start, end, wrprotect=wrprotect)
         self.node.fail_allocation(None)
         if pfns is None:
             return
         inside = sorted(item for item in source.items() if start <= item[0] < end)
-        assert pfns == [pte_pfn(pte) for _, pte in inside if pte & PTE_P]
+        assert pfns == [pte_pfn(pte) for _, pte in inside if pte & (PTE_P | PTE_SPECIAL) == PTE_P]
         for page, pte in inside:
             if not pte & PTE_P:
                 target[page] = pte
@@ -115,7 +165,11 @@ class PageTableMachine(RuleBasedStateMachine):
                 pte = model.get(page, 0)
                 if pte & PTE_P:
                     assert isinstance(found, Translation)
-                    assert (found.phys, found.entry) == (pte_pfn(pte) << 12 | 0xABC, pte)
+                    if found.page_shift == 12:
+                        assert (found.phys, found.entry) == (pte_pfn(pte) << 12 | 0xABC, pte)
+                        continue
+                    assert not (found.entry ^ pte) & ~(PTE_ADDR | PTE_PS)
+                    assert pte & PTE_SPECIAL or found.phys == pte_pfn(pte) << 12 | 0xABC
                 else:
                     assert getattr(found, "error_code", None) == PF_U
 
@@ -132,4 +186,4 @@ class PageTableMachine(RuleBasedStateMachine):
 )
 def test_page_tables_agree_with_dicts_and_with_the_walk(layout: KernelLayout) -> None:
     machine = type("Machine", (PageTableMachine,), {"layout": layout})
-    run_state_machine_as_test(machine, settings=settings(max_examples=15, stateful_step_count=25, deadline=None))
+    run_state_machine_as_test(machine, settings=settings(max_examples=25, stateful_step_count=30, deadline=None))

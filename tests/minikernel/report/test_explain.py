@@ -7,11 +7,21 @@ from collections.abc import Callable
 import pytest
 
 from emu.x86 import PF_P, PF_W, PTE_RW, PTE_XD, Pfn, VirtAddr
-from minikernel.abi.mman import MAP_GROWSDOWN, MAP_PRIVATE, MAP_SHARED, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE
+from minikernel.abi.mman import (
+    MADV_HUGEPAGE,
+    MAP_GROWSDOWN,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    PROT_EXEC,
+    PROT_NONE,
+    PROT_READ,
+    PROT_WRITE,
+)
 from minikernel.events import FaultKind, MmFaultResolved, PageFaultUser, SignalDeliver, SysEnter, SysExit
 from minikernel.mm.dup import dup_mm
 from minikernel.mm.fault import handle_mm_fault
 from minikernel.mm.layout import I386_2LEVEL_LAYOUT, I386_PAE_LAYOUT, X86_64_LAYOUT
+from minikernel.mm.madvise import do_madvise
 from minikernel.mm.uaccess import copy_to_user
 from minikernel.report.explain import ExplainSink, header, line
 from minikernel.report.explanation import Explanation
@@ -157,11 +167,25 @@ def kernels_half(stage: Stage) -> Explanation:
     return stage.fault(stage.machine.node.layout.page_offset + 0x100, READ)
 
 
+def huge_page(stage: Stage) -> Explanation:
+    return _huge(stage, WRITE)
+
+
+def huge_zero_page(stage: Stage) -> Explanation:
+    return _huge(stage, READ)
+
+
+def _huge(stage: Stage, access: int) -> Explanation:
+    map_fixed(stage.mm, BASE, 1024)
+    do_madvise(stage.mm, BASE, 1024 * PAGE, MADV_HUGEPAGE)
+    return stage.fault(BASE + 5 * PAGE + 0x123, access)
+
+
 SCENES: tuple[Callable[[Stage], Explanation], ...] = (
     zero_page, anon, file_read_major, file_read_minor, fetch, file_cow, file_cow_after_read, file_shared,
     file_shared_after_read, cow_copy_of_zero_page, cow_copy_after_fork, cow_reuse, stack_growth, spurious, code_fetched,
     maperr_null, maperr_between, accerr_write, accerr_none, accerr_fetch, beyond_end_of_file, broken_disk,
-    out_of_memory, kernels_half,
+    out_of_memory, kernels_half, huge_page, huge_zero_page,
 )  # fmt: skip
 
 
