@@ -203,6 +203,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     show.add_argument("--strace", action="store_true", help="print every system call")
     show.add_argument("--explain", action="store_true", help="explain every page fault")
     show.add_argument("--stats", metavar="FILE.json", nargs="?", const="-", help="print figures at the end")
+    show.add_argument("--leaks", action="store_true", help="say at the end what memory was not given back (slow)")
     run.add_argument("argv", metavar="PROGRAM [ARGS...]", nargs=argparse.REMAINDER)
 
 

@@ -4,7 +4,7 @@ import argparse
 import gc
 import os
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from emu.cpu import MachineError
 from emu.native import NativeMissingError
@@ -18,6 +18,9 @@ from minikernel.events import Sink, Tracer
 from minikernel.fs.open import open_exec
 from minikernel.task.task import Task
 
+if TYPE_CHECKING:
+    from minikernel.report.leaks import Baseline
+
 EXIT_TIMED_OUT: Final = 124  # as timeout(1)
 EXIT_FAILURE: Final = 125
 EXIT_NOT_EXECUTABLE: Final = 126
@@ -29,7 +32,7 @@ def run_command(config: Config, options: argparse.Namespace) -> int:
     """Run the program of *config*; the exit status of the process."""
     kernel = None
     try:
-        system = boot(config)
+        system = boot(config, slab_debug=options.leaks)
         if isinstance(system, int):
             return system
         kernel = system.kernel
@@ -42,10 +45,10 @@ def run_command(config: Config, options: argparse.Namespace) -> int:
         return EXIT_FAILURE
 
 
-def boot(config: Config) -> System | int:
+def boot(config: Config, *, slab_debug: bool = False) -> System | int:
     """The machine, or the status to end with, after a line that says why there is none."""
     try:
-        return System(config, Tracer())
+        return System(config, Tracer(), slab_debug=slab_debug)
     except (ValueError, MachineError, NativeMissingError) as error:
         return _complain(str(error), EXIT_FAILURE)
     except OSError as error:
@@ -57,6 +60,12 @@ def boot(config: Config) -> System | int:
 
 def _run_program(system: System, options: argparse.Namespace) -> int:
     listeners = Listeners(system, options)
+    leaks = None
+    if options.leaks:
+        from minikernel.report.leaks import Baseline
+
+        leaks = Baseline.of(system.kernel)
+        system.kernel.node.track_allocations()
     program = load(system)
     if isinstance(program, int):
         return program
@@ -66,7 +75,21 @@ def _run_program(system: System, options: argparse.Namespace) -> int:
         return _complain(f"{options.output}: {error.strerror}", EXIT_FAILURE)
     gc.freeze()
     gc.enable()
-    return listeners.finish(run_to_status(system))
+    status = listeners.finish(run_to_status(system))
+    if leaks is not None:
+        _tell_leaks(system, leaks)
+    return status
+
+
+def _tell_leaks(system: System, boot: "Baseline") -> None:
+    """What the machine holds when all its tasks are gone."""
+    from minikernel.report.leaks import left_over
+
+    system.power_off()
+    system.kernel.stacks.free_cached()
+    lines, count = left_over(system.kernel, boot)
+    verdict = f"{count} things are lost" if count else "nothing is lost"
+    sys.stderr.write("\n".join(["memory after the end", *lines, verdict]) + "\n")
 
 
 def load(system: System) -> bytes | int:

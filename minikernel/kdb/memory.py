@@ -7,6 +7,7 @@ from minikernel.kdb.command import CommandError, command
 from minikernel.mm.slab_validate import validate_slab
 from minikernel.procfs import buddyinfo as texts
 from minikernel.procfs.slabinfo import vmallocinfo
+from minikernel.report.leaks import usage
 from minikernel.report.words import plural
 
 if TYPE_CHECKING:
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
     from minikernel.mm.kmem_cache import KmemCache, Slab
 
 _GROUP: Final = "kernel"
+
+
+@command("leaks", group=_GROUP)
+def leaks(session: "Session", arguments: str) -> None:
+    """Who holds frames, mappings, swap slots and objects, and which frames nobody knows any more."""
+    del arguments
+    for text in usage(session.kernel):
+        session.print(text)
 
 
 @command("slab [CACHE | ADDRESS]", group=_GROUP)

@@ -5,7 +5,7 @@ taken out in constant time, and the order never depends on a hash.  There is one
 happens when those of a type are empty is in fallback.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Final
 
@@ -64,6 +64,7 @@ class BuddyAllocator:
         "nr_free",
         "nr_mixed",
         "nr_stolen",
+        "on_block_type",
         "start_pfn",
     )
 
@@ -76,6 +77,7 @@ class BuddyAllocator:
             [{} for _ in range(MAX_PAGE_ORDER + 1)] for _ in range(MIGRATE_PCPTYPES)
         )
         self.free_area = [FreeArea(tuple(lists[order] for lists in self.lists)) for order in range(MAX_PAGE_ORDER + 1)]
+        self.on_block_type: Callable[[int, int], None] | None = None  # told of a pageblock and its new type
         self.nr_stolen = 0  # pageblocks that changed their type
         self.nr_mixed = 0  # blocks that were taken out of another type's pageblock
         self._block_order = mem_map.block_order
@@ -278,8 +280,10 @@ class BuddyAllocator:
 
     def set_block_type(self, pfn: int, order: int, migratetype: int) -> None:
         """The pageblocks of a block of at least their order are *migratetype* (change_pageblock_range)."""
-        for start in range(pfn, pfn + (1 << order), 1 << self._block_order):
-            self._block_type[start >> self._block_order] = migratetype
+        for block in range(pfn >> self._block_order, (pfn + (1 << order)) >> self._block_order):
+            self._block_type[block] = migratetype
+            if self.on_block_type is not None:
+                self.on_block_type(block, migratetype)
 
     def move_freepages_block(self, pfn: int, migratetype: int) -> int:
         """The pageblock of *pfn* becomes *migratetype*, and its free blocks change lists; how many frames they have."""
@@ -301,6 +305,5 @@ class BuddyAllocator:
             self.lists[migratetype][order][at] = None
             moved += 1 << order
             at += 1 << order
-        for start in range(head, end, 1 << self._block_order):
-            self._block_type[start >> self._block_order] = migratetype
+        self.set_block_type(head, (end - head).bit_length() - 1, migratetype)
         return moved

@@ -6,7 +6,7 @@ slow path, which is where watermarks are looked at, zones are changed and, later
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from emu.physmem import PhysMem
 from emu.x86 import PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr
@@ -55,6 +55,9 @@ from minikernel.mm.zone import (
 )
 
 _GFP_PLACE: Final = GFP_ZONEMASK | GFP_MOBILITY_MASK
+if TYPE_CHECKING:
+    from minikernel.mm.page_owner import PageOwner
+
 _SECTION_SHIFT: Final = 12  # frames: 16 MiB, which every zone boundary is a multiple of
 _ZEROES: Final = bytes(PAGE_SIZE)
 _RARE_AT_FREE: Final = PG_CHECK_AT_FREE | PG_head | PG_exec | PG_lru
@@ -78,12 +81,12 @@ class Node:
 
     __slots__ = (
         "_block_order",
-        "_block_type",
         "_fail_after",
         "_flags",
         "_mapcount",
         "_owner",
         "_pcp_of",
+        "_pcp_of_block",
         "_ram",
         "_refcount",
         "_type_of",
@@ -96,6 +99,7 @@ class Node:
         "mem_map",
         "objects",
         "out_of_memory",
+        "page_owner",
         "physmem",
         "reclaim",
         "reclaim_pages",
@@ -126,6 +130,7 @@ class Node:
         if not self.groups_by_mobility:
             self.mem_map.block_type[:] = bytes(len(self.mem_map.block_type))
         self.stale_code: list[Pfn] = []
+        self.page_owner: PageOwner | None = None
         self.reclaim: Callable[[int, int], int] | None = None
         self.drop_pagecache: Callable[[], int] | None = None
         self.reclaim_pages: Callable[[list[Pfn]], int] | None = None
@@ -141,7 +146,6 @@ class Node:
         self._mapcount = self.mem_map.mapcount
         self._flags = self.mem_map.flags
         self._owner = self.mem_map.owner
-        self._block_type = self.mem_map.block_type
         self._block_order = block_order
         self._fail_after: int | None = None
         self.reserved: list[tuple[int, int, str]] = []  # first frame, how many, what for (Linux: memblock.reserved)
@@ -150,6 +154,12 @@ class Node:
             next(zone for zone in self.zones if pfn < zone.end_pfn)
             for pfn in range(0, physmem.nr_frames, 1 << _SECTION_SHIFT)
         ]
+        self._pcp_of_block = [
+            self.zone_of(Pfn(pfn)).pcps[self.mem_map.block_type[pfn >> block_order]]
+            for pfn in range(0, physmem.nr_frames, 1 << block_order)
+        ]
+        for zone in self.zones:
+            zone.buddy.on_block_type = self._set_block_pcp
         self._zonelists = tuple(self._zonelist(gfp) for gfp in range(GFP_ZONEMASK + 1))
         # By the zone modifiers and the mobility of a request: which type, which order-0 list.
         self._type_of = tuple(self._migratetype(gfp) for gfp in range(_GFP_PLACE + 1))
@@ -185,6 +195,10 @@ class Node:
         lowmem_pages = sum(zone.managed_pages for zone in self.zones if not zone.is_highmem)
         setup_per_zone_wmarks(self.zones, min_free_kbytes(lowmem_pages))
         setup_per_zone_lowmem_reserve(self.zones, [spec.lowmem_reserve_ratio for spec in self.layout.zones])
+
+    def _set_block_pcp(self, block: int, migratetype: int) -> None:
+        """Frames of pageblock *block* are freed to another order-0 list from now on."""
+        self._pcp_of_block[block] = self.zone_of(Pfn(block << self._block_order)).pcps[migratetype]
 
     def _migratetype(self, gfp: int) -> int:
         """gfp_migratetype(); both hints at once mean nothing, and a small machine knows one type only."""
@@ -247,7 +261,7 @@ class Node:
         assert not self._mapcount[pfn], f"put_page: frame {pfn:#x} is still mapped"
         self._owner[pfn] = None
         self._flags[pfn] = PG_used
-        pcp = self._zone_of_section[pfn >> _SECTION_SHIFT].pcps[self._block_type[pfn >> self._block_order]]
+        pcp = self._pcp_of_block[pfn >> self._block_order]
         pcp.append(pfn)
         if len(pcp) > pcp.high:
             self._drain(pcp, pcp.zone.batch)
@@ -376,6 +390,9 @@ class Node:
     def validate(self) -> None:
         """Assert that free frames are where they should be, look free, and are counted right."""
         mem_map = self.mem_map
+        for block, pcp in enumerate(self._pcp_of_block):
+            wanted = self.zone_of(Pfn(block << self._block_order)).pcps[mem_map.block_type[block]]
+            assert pcp is wanted, f"Node.validate: pageblock {block} frees to another type's list"
         for zone in self.zones:
             zone.buddy.validate()
             listed = [pfn for pcp in zone.pcps for pfn in pcp]
@@ -392,7 +409,22 @@ class Node:
 
     # ---- the slow path
 
+    def track_allocations(self) -> None:
+        """Note from now on where each block was allocated (page_owner.py); no allocation is fast then."""
+        from minikernel.mm.page_owner import PageOwner
+
+        self.page_owner = PageOwner()
+        self.drain_all_pages()
+        for zone in self.zones:
+            zone.pcp_high = 0
+
     def _alloc_slow(self, order: int, gfp: int) -> Pfn | None:
+        pfn = self._alloc_block(order, gfp)
+        if self.page_owner is not None and pfn is not None:
+            self.page_owner.note(pfn)
+        return pfn
+
+    def _alloc_block(self, order: int, gfp: int) -> Pfn | None:
         """A block for whom the fast path had none (Linux: __alloc_pages_slowpath).
 
         Down to the low watermark for everybody; then kswapd is woken, and down to min; then the request reclaims
@@ -470,7 +502,7 @@ class Node:
 
     def _rmqueue(self, zone: Zone, order: int, migratetype: int) -> Pfn | None:
         """A block of *zone*; for a single frame, a batch is moved to its order-0 list first."""
-        if order or self._fail_after is not None:
+        if order or self._fail_after is not None or self.page_owner is not None:
             return zone.buddy.alloc(order, migratetype)
         pcp = zone.pcps[migratetype]
         pcp.extend(reversed(zone.buddy.alloc_bulk(zone.batch, migratetype)))

@@ -53,6 +53,14 @@ class KernelStacks:
         if len(self._cached) < NR_CACHED_STACKS:
             self._cached.append(address)
             return
+        self._free(address)
+
+    def free_cached(self) -> None:
+        """Give back the stacks that wait for the next tasks (free_vm_stack_cache)."""
+        while self._cached:
+            self._free(self._cached.pop())
+
+    def _free(self, address: int) -> None:
         assert self._magic(address) == STACK_END_MAGIC, f"free_thread_stack: the end of {address:#x} is overwritten"
         if self._half.mode.va_bits > 32:
             self._half.vmalloc.vfree(address)

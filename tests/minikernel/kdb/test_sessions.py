@@ -92,7 +92,7 @@ def test_a_session_goes_as_recorded(name: str, bare: tuple[str, Path]) -> None:
 def test_every_command_is_in_a_session_or_in_this_file() -> None:
     tried = {"step", "next", "help", "quit"}  # step and next: test_lines.py
     tried |= {"buddyinfo", "zone", "pagecache", "phys", "vmalloc"}
-    tried |= {"lru", "swap", "pressure"}  # test_pressure.py
+    tried |= {"lru", "swap", "pressure", "leaks"}  # test_pressure.py, test_leaks.py
     for name in NAMES:
         for line in commands(name):
             try:
