@@ -53,7 +53,7 @@ class _ListeningFifo(FifoPolicy):
             yield pfn
 
     def evicted(self, pfn: Pfn) -> _Name:
-        return _Name(self._references.page_in.pop(pfn))
+        return _Name(self._references.leave(pfn))
 
     def refault(self, pfn: Pfn, shadow: object) -> None:
         assert isinstance(shadow, _Name), "_ListeningFifo.refault: another policy's shadow"
@@ -66,11 +66,11 @@ class _ListeningLru(PageLru):
     Every page of a file keeps PG_referenced, so that each use comes to mark_accessed.
     """
 
-    __slots__ = ("_use",)
+    __slots__ = ("_references",)
 
     def __init__(self, node: Node, references: "References") -> None:
         super().__init__(node)
-        self._use = references.use
+        self._references = references
         self.policy = _ListeningFifo(node, references)
         keep = self.note
 
@@ -82,9 +82,15 @@ class _ListeningLru(PageLru):
 
         self.note = note
 
+    def replace(self, old: Pfn, new: Pfn) -> None:
+        """Compaction moves a page: its name goes along."""
+        page = self._references.leave(old)
+        super().replace(old, new)
+        self._references.page_in[new] = page
+
     def mark_accessed(self, pfn: Pfn) -> None:
         """Told, and nothing else: it makes no difference here."""
-        self._use(pfn)
+        self._references.use(pfn)
 
 
 class References:
@@ -117,8 +123,16 @@ class References:
         if pfn in self._resumed:
             self._resumed.remove(pfn)
             return
-        self.page_in[pfn] = self._nr_pages
+        self.page_in[pfn] = self._new_page()
+
+    def _new_page(self) -> int:
         self._nr_pages += 1
+        return self._nr_pages - 1
+
+    def leave(self, pfn: Pfn) -> int:
+        """The page in *pfn* goes elsewhere; its name."""
+        page = self.page_in.pop(pfn, None)
+        return self._new_page() if page is None else page
 
     def resume(self, pfn: Pfn, page: int) -> None:
         """An evicted page is back, in *pfn*: from a file, which has begun, or from swap, which will."""

@@ -13,6 +13,7 @@ from guest.builder import ROOT, Target, build_all, programs, targets
 from minikernel.boot import System
 from minikernel.config import Config, Swap
 from minikernel.events import Event, MmVmscan
+from minikernel.mm.page import PG_uptodate
 from minikernel.mm.policy import POLICIES, find_policy
 from minikernel.report.references import References
 from tests.minikernel.machine import run_and_audit, shell, streams
@@ -118,6 +119,31 @@ def test_listening_changes_nothing_and_hears_every_page(overcommit: dict[str, Ta
             counts.append((system.kernel.cpu.icount, system.kernel.clock.now_ns(), *swapped))
         system.kernel.cpu.close()
     assert len(set(counts)) == 1
+
+
+def test_a_page_keeps_its_name_when_it_is_moved() -> None:
+    with System(Config(argv=(b"none",), ram=16 << 20)) as system:
+        node = system.kernel.node
+        references = References(system.kernel, 1000)
+        names = []
+        for listed in (False, True):
+            old, new = node.alloc_page(), node.alloc_page()
+            assert old is not None
+            assert new is not None
+            for pfn in (old, new):
+                node.mem_map.flags[pfn] |= PG_uptodate
+            node.lru.note(old)
+            if listed:
+                node.lru.drain()
+            name = references.page_in[old]
+            node.lru.replace(old, new)
+            assert references.page_in[new] == name
+            assert old not in references.page_in
+            references.use(new)
+            names.append(name)
+        references.finish()
+        assert [list(sample) for sample in references.samples] == [names]
+    system.kernel.cpu.close()
 
 
 # ---- the command
