@@ -11,7 +11,7 @@ from collections.abc import Callable
 from emu.x86 import PAGE_SHIFT, PAGE_SIZE
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.fs.inode import Inode
-from minikernel.mm.filemap import BackingStore
+from minikernel.mm.mapped_file import BackingStore
 
 
 class HostSwapStore:

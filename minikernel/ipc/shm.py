@@ -37,7 +37,8 @@ from minikernel.ipc.util import (
     ipcperms,
     new_perm,
 )
-from minikernel.mm.filemap import CountedFile, PageCache
+from minikernel.mm.filemap import PageCache
+from minikernel.mm.mapped_file import CountedFile
 from minikernel.mm.overcommit import OVERCOMMIT_NEVER
 
 _HUGE_PAGE_LOGS: Final = (0, 21, 30)  # the default, 2 MiB, 1 GiB

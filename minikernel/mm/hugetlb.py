@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final
 from emu.x86 import PAGE_SHIFT, PTE_A, PTE_D, PTE_RW, PTE_XD, Pfn
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.mman import MAP_HUGE_MASK, MAP_HUGE_SHIFT, MAP_PRIVATE, MAP_TYPE
-from minikernel.mm.filemap import MappedFile, PageCache
+from minikernel.mm.filemap import PageCache
 from minikernel.mm.hugetlb_pool import HugetlbPool, huge_pfn, unmap_hugepage_range
+from minikernel.mm.mapped_file import MappedFile
 from minikernel.mm.page import PG_exec
 from minikernel.mm.page_alloc import Node
 from minikernel.mm.pgtable import pte_pfn

@@ -13,8 +13,8 @@ from minikernel.abi.errno import LinuxError
 from minikernel.abi.resource import RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK
 from minikernel.events import MmapRegion, Tracer
 from minikernel.mm.address_layout import AddressLayout
-from minikernel.mm.filemap import CountedFile, MappedFile
 from minikernel.mm.hugetlb import HugetlbCache, cache_of
+from minikernel.mm.mapped_file import CountedFile, MappedFile
 from minikernel.mm.overcommit import vm_enough_memory
 from minikernel.mm.page_alloc import Node
 from minikernel.mm.pgtable import KernelHalf, PageTable

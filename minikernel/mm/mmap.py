@@ -23,9 +23,10 @@ from minikernel.abi.mman import (
     PROT_READ,
     PROT_WRITE,
 )
-from minikernel.mm.filemap import CountedFile, MappedFile, PageCache, ShmemFile
+from minikernel.mm.filemap import PageCache
 from minikernel.mm.gup import mm_populate
 from minikernel.mm.hugetlb import HugetlbCache, check_hugetlb_flags, hugetlb_file_setup
+from minikernel.mm.mapped_file import CountedFile, MappedFile, ShmemFile
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.munmap import check_split, do_munmap
 from minikernel.mm.overcommit import OVERCOMMIT_NEVER

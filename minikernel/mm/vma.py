@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 from emu.x86 import PAGE_SHIFT, Pfn, VirtAddr
 
 if TYPE_CHECKING:
-    from minikernel.mm.filemap import MappedFile, PageCache
+    from minikernel.mm.filemap import PageCache
+    from minikernel.mm.mapped_file import MappedFile
     from minikernel.mm.rmap import AnonVma
 
 # vm_flags: include/linux/mm.h, same values.

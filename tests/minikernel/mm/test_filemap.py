@@ -8,7 +8,8 @@ from emu.x86 import PAGE_SIZE
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.mman import MAP_PRIVATE, MAP_SHARED, PROT_EXEC, PROT_READ
 from minikernel.mm.fault import BusError
-from minikernel.mm.filemap import PageCache, ShmemFile
+from minikernel.mm.filemap import PageCache
+from minikernel.mm.mapped_file import ShmemFile
 from tests.minikernel.mm.touch import BASE, RW, WRITE, Machine, Store, map_fixed, peek, poke, touch
 
 

@@ -22,9 +22,10 @@ from minikernel.mm.address_layout import (
     address_layout,
 )
 from minikernel.mm.fault import FaultOutcome, Served, handle_mm_fault
-from minikernel.mm.filemap import BackingStore, MappedFile, PageCache
+from minikernel.mm.filemap import PageCache
 from minikernel.mm.kernel_half import build_kernel_half
 from minikernel.mm.layout import I386_2LEVEL_LAYOUT, I386_PAE_LAYOUT, X86_64_LAYOUT, KernelLayout
+from minikernel.mm.mapped_file import BackingStore, MappedFile
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.mmap import do_mmap
 from minikernel.mm.page_alloc import Node
