@@ -1,6 +1,7 @@
 """Names and inodes that nobody uses can be forgotten, and nobody notices."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,8 +36,10 @@ def services() -> FakeServices:
 
 
 @pytest.fixture
-def vfs(tree: Path, services: FakeServices) -> Vfs:
-    return Vfs(services, bytes(tree))
+def vfs(tree: Path, services: FakeServices) -> Iterator[Vfs]:
+    made = Vfs(services, bytes(tree))
+    yield made
+    made.shutdown()
 
 
 def lookup(fs: FsStruct, name: bytes, flags: int = 0) -> Place:
