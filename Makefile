@@ -67,6 +67,10 @@ native: setup ## run every guest program on this machine's own Linux: the oracle
 test: setup ## the tests, on all cores
 	$(PY) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
+.PHONY: stress
+stress: setup ## minutes of forking, mapping and swapping on machines short of memory; STRESS_ARGS='--minutes 10 --seed 7'
+	$(PY) -m tests.stress $(STRESS_ARGS)
+
 .PHONY: coverage
 coverage: setup ## every branch of paging and memory management is taken by a test that needs no guest program
 	$(PY) -m pytest -n $(WORKERS) -q tests/emu tests/minikernel/mm --cov=emu.paging --cov=minikernel.mm --cov-branch \

@@ -87,6 +87,7 @@ def _tell_leaks(system: System, boot: "Baseline") -> None:
 
     system.power_off()
     system.kernel.stacks.free_cached()
+    system.kernel.node.shrink_slab(0)
     lines, count = left_over(system.kernel, boot)
     verdict = f"{count} things are lost" if count else "nothing is lost"
     sys.stderr.write("\n".join(["memory after the end", *lines, verdict]) + "\n")

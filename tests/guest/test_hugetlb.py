@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from guest.builder import Target, programs, targets
+from guest.builder import Target, build_all, programs, targets
 from tests.guest.test_guest import MACHINES, emulated
 
 
@@ -18,6 +18,7 @@ def cases() -> list[tuple[Target, tuple[str, ...]]]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("target", "options"), cases(), ids=lambda value: str(getattr(value, "id", "")))
 def test_the_pool_is_what_the_program_expects(target: Target, options: tuple[str, ...], tmp_path: Path) -> None:
+    build_all([target])
     result = emulated(target, (*options, "--sysctl", "vm.nr_hugepages=5"), tmp_path)
     text = result.stdout.decode()
     assert "NO: " not in text
