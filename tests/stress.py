@@ -25,7 +25,6 @@ PROGRAMS: Final = {
     "process/fork_cow": ((4, 16), (5, 16)),
     "stress/mappings": ((5, 64), (8, 64)),
     "stress/malloc": ((6, 64), (8, 64)),
-    "mm/huge": ((16, 64), (24, 64)),
 }
 MACHINES: Final = {
     "x86-64": ((),),
