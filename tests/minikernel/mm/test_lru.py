@@ -743,3 +743,42 @@ def test_evictions_that_leave_the_inactive_list_short_make_it_refill(machine: Ma
     assert taken == 8
     assert lists(machine)[:2] == (52, 0), "all that was active came along"
     machine.validate()
+
+
+def test_the_place_of_every_allocation_is_noted_when_somebody_looks_for_leaks(machine: Machine) -> None:
+    node = machine.node
+    node.track_allocations()
+    single, block = node.alloc_page(GFP_KERNEL), node.alloc_pages(3, GFP_KERNEL)
+    again = node.objects.filp.alloc()
+    assert single is not None
+    assert block is not None
+    assert node.page_owner is not None
+    here = "test_lru.py:"
+    where = " test_the_place_of_every_allocation_is_noted_when_somebody_looks_for_leaks"
+    for pfn in (single, block):
+        assert node.page_owner.sites[pfn].startswith(here)
+        assert node.page_owner.sites[pfn].endswith(where)
+    slab = Pfn((again - node.slab.page_offset) >> 12)
+    assert node.page_owner.sites[slab].endswith(where), "the slab allocator is not who asked"
+
+
+def test_a_block_may_come_of_compaction_after_reclaim(machine: Machine) -> None:
+    node = machine.node
+    held = []
+    while (pfn := node.alloc_page(GFP_KERNEL)) is not None:
+        held.append(pfn)
+    node.reclaim = lambda _order, _gfp: 1
+    tries: list[int] = []
+
+    def compact(order: int, _gfp: int) -> bool:
+        tries.append(order)
+        if len(tries) < 2:
+            return False
+        for pfn in held[:600]:
+            node.put_page(pfn)
+        node.drain_all_pages()
+        return True
+
+    node.compact = compact
+    assert node.alloc_pages(2, GFP_KERNEL) is not None
+    assert tries == [2, 2], "before reclaim in vain, and after it"
