@@ -74,8 +74,9 @@ class Scan:
         return bool(self.referenced(pfn)) or touched != 0
 
     def suits(self, pfn: Pfn) -> bool:
-        """Whether freeing *pfn* would help, and is possible as far as is known without trying."""
+        """Whether freeing *pfn* would help, and is possible as far as is known without trying; counts the look."""
         flags = self.node.mem_map.flags[pfn]
+        self.node.vmstat["pgscan_anon" if flags & PG_swapbacked else "pgscan_file"] += 1
         if pfn >= self.pfn_limit:
             return False
         return self.may_swap or not flags & PG_swapbacked

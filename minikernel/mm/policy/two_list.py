@@ -181,7 +181,6 @@ class TwoListPolicy(ReclaimPolicy):
         flags, vmstat = self._flags, self._node.vmstat
         for _ in range(min(count, len(active))):
             pfn = active.popitem(last=False)[0]
-            scan.nr_scanned += 1
             vmstat["pgrefill"] += 1
             if scan.referenced(pfn) and kind == ACTIVE_FILE and flags[pfn] & PG_exec:
                 active[pfn] = None
