@@ -342,14 +342,17 @@ def test_huge_zeroes_can_be_run(scene: Scene) -> None:
 
 
 def test_huge_zeroes_lose_their_rights_and_stay_huge(scene: Scene) -> None:
+    """They are not code then, either, where the hardware can tell the two apart."""
     touch(scene.mm, BASE, READ)
-    zeroes = pfn_of(scene.mm, BASE)
+    zeroes, has_nx = pfn_of(scene.mm, BASE), scene.mm.pgtable.mode.has_nx
+    flags = scene.node.mem_map.flags
     for prot in (PROT_READ, PROT_NONE, RW):
         do_mprotect(scene.mm, BASE, scene.size, prot)
         assert scene.is_huge()
         assert scene.mm.pgtable.get(BASE) & (PTE_SPECIAL | PTE_RW) == PTE_SPECIAL, "never writable: others see it"
+        assert bool(flags[zeroes] & PG_exec) != has_nx
+        assert isinstance(touch(scene.mm, BASE, FETCH), Segv) == (has_nx or prot == PROT_NONE)
         assert isinstance(touch(scene.mm, BASE, WRITE), Segv) == (prot != RW)
-        assert isinstance(touch(scene.mm, BASE, FETCH), Segv) == scene.mm.pgtable.mode.has_nx or prot == PROT_NONE
         scene.machine.validate()
     assert pfn_of(scene.mm, BASE) != zeroes
 
