@@ -286,15 +286,14 @@ class BuddyAllocator:
                 self.on_block_type(block, migratetype)
 
     def move_freepages_block(self, pfn: int, migratetype: int) -> int:
-        """The pageblock of *pfn* becomes *migratetype*, and its free blocks change lists; how many frames they have."""
+        """The pageblock of *pfn* becomes *migratetype*, and its free blocks change lists; how many frames they have.
+
+        None of them is larger than the pageblock: the caller has a smaller one, which is a part of it.
+        """
         head = pfn >> self._block_order << self._block_order
         end = head + (1 << self._block_order)
-        block = self.find_block(head)
-        moved = 0
-        if block is not None and block[1] > self._block_order:
-            # A free block of several pageblocks, which all have one type.
-            head, end = block[0], block[0] + (1 << block[1])
         old = self._block_type[head >> self._block_order]
+        moved = 0
         at = head
         while at < min(end, self.end_pfn):
             if not self._flags[at] & PG_buddy:
@@ -305,5 +304,5 @@ class BuddyAllocator:
             self.lists[migratetype][order][at] = None
             moved += 1 << order
             at += 1 << order
-        self.set_block_type(head, (end - head).bit_length() - 1, migratetype)
+        self.set_block_type(head, self._block_order, migratetype)
         return moved

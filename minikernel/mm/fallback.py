@@ -45,11 +45,11 @@ def can_steal_fallback(buddy: "BuddyAllocator", order: int, migratetype: int) ->
 
 
 def _take_smallest(buddy: "BuddyAllocator", order: int, migratetype: int) -> Pfn:
-    for current in range(order, _MAX_PAGE_ORDER + 1):
-        found = find_suitable_fallback(buddy, current, migratetype)
-        if found is not None:
-            return _steal(buddy, current, order, migratetype, found)
-    raise AssertionError("rmqueue_fallback: the block it found is gone")
+    """The smallest block of another type that will do; the caller has seen one."""
+    current = order
+    while (found := find_suitable_fallback(buddy, current, migratetype)) is None:
+        current += 1
+    return _steal(buddy, current, order, migratetype, found)
 
 
 def _steal(buddy: "BuddyAllocator", current: int, order: int, migratetype: int, victim: int) -> Pfn:

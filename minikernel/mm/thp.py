@@ -220,9 +220,9 @@ def do_huge_pmd_wp_page(mm: MmStruct, vma: Vma, address: int) -> FaultOutcome | 
         pgtable.split_large(address)
         return None
     first = Pfn((leaf & PTE_ADDR) >> PAGE_SHIFT)
-    if vma.anon_vma is not None:
-        count = 1 << hpage_order(node)
-        mm.mem_map.owner[first : first + count] = [vma.anon_vma] * count  # page_move_anon_rmap
+    assert vma.anon_vma is not None, "do_huge_pmd_wp_page: pages of nobody"
+    count = 1 << hpage_order(node)
+    mm.mem_map.owner[first : first + count] = [vma.anon_vma] * count  # page_move_anon_rmap
     change_large(mm, start, leaf | PTE_RW | YOUNG_DIRTY)
     mm.min_flt += 1
     return served(mm, FaultKind.COW_REUSE, address, first + ((address - start) >> PAGE_SHIFT))

@@ -164,6 +164,18 @@ def test_limits_stop_a_stack(machine: Machine, mm: MmStruct) -> None:
     machine.validate()
 
 
+def test_a_stack_without_memory_for_its_pages_owner_does_not_grow(machine: Machine, mm: MmStruct) -> None:
+    stack(mm)
+    machine.node.slab.fail_allocation(0)
+    assert why(mm, STACK - 2 * PAGE_SIZE) == "no memory for the stack to grow"
+    assert (mm.vmas.items[0].start, mm.stack_vm) == (STACK, 2)
+    machine.validate()
+
+    assert isinstance(touch(mm, STACK - 2 * PAGE_SIZE, WRITE), Served)
+    assert (mm.vmas.items[0].start, mm.stack_vm) == (STACK - 2 * PAGE_SIZE, 4)
+    machine.validate()
+
+
 def test_a_locked_stack_counts_against_the_lock_limit(machine: Machine, mm: MmStruct) -> None:
     machine.rlimits[RLIMIT_MEMLOCK] = [2 * PAGE_SIZE, 2 * PAGE_SIZE]
     stack(mm, MAP_LOCKED)

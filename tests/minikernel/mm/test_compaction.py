@@ -14,6 +14,7 @@ from minikernel.mm.fragmentation import INDEX_SUITABLE, fragmentation_index
 from minikernel.mm.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NOWAIT
 from minikernel.mm.layout import KernelLayout
 from minikernel.mm.migrate import is_movable, migrate_page
+from minikernel.mm.migratetype import MIGRATE_UNMOVABLE
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.munmap import vm_munmap
 from minikernel.mm.page import PG_exec, PG_kernel, PG_locked, PG_lru
@@ -236,6 +237,60 @@ def test_whole_compaction_leaves_few_holes(machine: Machine) -> None:
     before = compaction.stats.pgmigrate_success
     compaction.compact_node()
     assert compaction.stats.pgmigrate_success - before < before // 2, "there is little left to do"
+
+
+def holes(machine: Machine) -> MmStruct:
+    """A few pages in use with holes between them, in one of the lower pageblocks; what is above is free."""
+    mm = machine.mm()
+    map_fixed(mm, BASE, 64)
+    for page in range(64):
+        poke(mm, BASE + page * PAGE_SIZE, page)
+    for page in range(0, 64, 2):
+        zap_range(mm, BASE + page * PAGE_SIZE, BASE + (page + 1) * PAGE_SIZE)
+    machine.node.drain_all_pages()
+    return mm
+
+
+def test_pages_do_not_go_to_large_free_blocks(machine: Machine) -> None:
+    """Those are what compaction is for."""
+    node = machine.node
+    mm = holes(machine)
+    large = [
+        (zone.index, order, pfn)
+        for zone in node.zones
+        for order, area in enumerate(zone.buddy.free_area)
+        if order >= node.mem_map.block_order
+        for pfn in area
+    ]
+    assert len(large) > 3
+    frames = {pfn_of(mm, BASE + page * PAGE_SIZE) for page in range(1, 64, 2)}
+    Compaction(node).compact_node()
+
+    assert all(pfn in node.zones[index].buddy.free_area[order] for index, order, pfn in large)
+    moved = {pfn_of(mm, BASE + page * PAGE_SIZE) for page in range(1, 64, 2)} - frames
+    assert not any(pfn <= frame < pfn + (1 << order) for _, order, pfn in large for frame in moved)
+    assert [peek(mm, BASE + page * PAGE_SIZE) for page in range(1, 64, 2)] == list(range(1, 64, 2))
+    machine.validate()
+
+
+def test_pages_do_not_go_to_the_kernel_s_pageblocks(machine: Machine) -> None:
+    """One movable page there, and the pageblock would be of both kinds."""
+    node = machine.node
+    mm = machine.mm()
+    kept = fragment(machine, mm)
+    zone = max(node.zones, key=lambda zone: zone.managed_pages)
+    size = 1 << node.mem_map.block_order
+    block = (zone.end_pfn - 1) // size * size
+    zone.buddy.move_freepages_block(block, MIGRATE_UNMOVABLE)
+    free = [pfn for pfn in range(block, zone.end_pfn) if not node.mem_map.refcount[pfn]]
+    assert len(free) > size // 2
+    compaction = Compaction(node)
+    compaction.compact_node()
+
+    assert compaction.stats.pgmigrate_success > 50
+    assert not any(node.mem_map.refcount[pfn] for pfn in free)
+    assert {address: peek(mm, address) for address in kept} == kept
+    machine.validate()
 
 
 def test_without_free_memory_there_is_nothing_to_win(machine: Machine) -> None:

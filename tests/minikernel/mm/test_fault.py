@@ -391,6 +391,21 @@ def test_the_kernel_s_pages_are_shown_and_copied_on_write(machine: Machine) -> N
     assert machine.node.mem_map.refcount[first] == 1
 
 
+def test_a_write_beyond_a_file_prepares_its_copy_before_it_misses_the_page(machine: Machine) -> None:
+    """So the want of memory for the copy's owner comes first, as on Linux; only then the end of the file."""
+    mm = machine.mm()
+    map_fixed(mm, BASE, 2, RW, MAP_PRIVATE, machine.file(store=Store(bytes(PAGE_SIZE))))
+    machine.node.slab.fail_allocation(0)
+    assert isinstance(touch(mm, BASE + PAGE_SIZE, WRITE), OutOfMemory)
+    assert mm.vmas.items[0].anon_vma is None
+
+    outcome = touch(mm, BASE + PAGE_SIZE, WRITE)
+    assert isinstance(outcome, BusError)
+    assert outcome.code == BUS_ADRERR
+    assert mm.vmas.items[0].anon_vma is not None
+    machine.validate()
+
+
 # ---- stacks
 
 

@@ -115,6 +115,21 @@ def test_movable_frames_take_the_smallest_hole_of_an_unmovable_block() -> None:
     buddy.validate()
 
 
+@pytest.mark.parametrize(("order", "taken"), [(0, 32), (1, 32), (2, 32), (3, 8)])
+def test_the_smallest_hole_may_be_larger_than_what_is_asked_for(order: int, taken: int) -> None:
+    """The holes of an unmovable pageblock are 8 frames and 4."""
+    buddy = make(1)
+    frames = [take(buddy, 0, MIGRATE_UNMOVABLE) for _ in range(BLOCK)]
+    for pfn in (*frames[8:16], *frames[32:36]):
+        give(buddy, pfn)
+
+    assert take(buddy, order, MIGRATE_MOVABLE) == taken
+    whole = [(8, 3), (32, 2)]
+    assert [hole for hole in whole if buddy.find_block(hole[0]) == hole] == [hole for hole in whole if hole[0] != taken]
+    assert (buddy.nr_mixed, type_of(buddy, taken)) == (1, MIGRATE_UNMOVABLE)
+    buddy.validate()
+
+
 @pytest.mark.parametrize("layout", [X86_64_LAYOUT, I386_PAE_LAYOUT, I386_2LEVEL_LAYOUT], ids=lambda layout: layout.name)
 def test_a_machine_keeps_user_memory_apart_from_its_own(layout: KernelLayout) -> None:
     machine = Machine(layout, ram=64 << 20)

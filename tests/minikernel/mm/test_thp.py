@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from emu.x86 import PAGE_SIZE, PTE_A, PTE_D, PTE_RW, Pfn
+from emu.x86 import PAGE_SIZE, PTE_A, PTE_D, PTE_P, PTE_RW, Pfn
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.mman import (
     MADV_COLD,
@@ -24,7 +24,7 @@ from minikernel.abi.mman import (
 )
 from minikernel.events import FaultKind
 from minikernel.mm.dup import dup_mm
-from minikernel.mm.fault import OutOfMemory, Served
+from minikernel.mm.fault import OutOfMemory, Segv, Served
 from minikernel.mm.gfp import GFP_DIRECT_RECLAIM, GFP_KSWAPD_RECLAIM, GFP_NORETRY
 from minikernel.mm.layout import KernelLayout
 from minikernel.mm.madvise import do_madvise
@@ -36,7 +36,7 @@ from minikernel.mm.munmap import vm_munmap
 from minikernel.mm.page import PG_exec
 from minikernel.mm.pgtable import PTE_SPECIAL
 from minikernel.mm.rmap import page_referenced
-from minikernel.mm.thp import THP_DISABLED, THP_EXCEPT_ADVISED, gfp_mask, set_enabled
+from minikernel.mm.thp import THP_DISABLED, THP_EXCEPT_ADVISED, alloc_huge, free_huge, gfp_mask, set_enabled
 from minikernel.mm.validate import validate_mm
 from tests.minikernel.mm.touch import (
     ANON,
@@ -341,6 +341,22 @@ def test_huge_zeroes_can_be_run(scene: Scene) -> None:
     assert touch(scene.mm, BASE, FETCH) is None
 
 
+def test_huge_zeroes_lose_their_rights_and_stay_huge(scene: Scene) -> None:
+    """They are not code then, either, where the hardware can tell the two apart."""
+    touch(scene.mm, BASE, READ)
+    zeroes, has_nx = pfn_of(scene.mm, BASE), scene.mm.pgtable.mode.has_nx
+    flags = scene.node.mem_map.flags
+    for prot in (PROT_READ, PROT_NONE, RW):
+        do_mprotect(scene.mm, BASE, scene.size, prot)
+        assert scene.is_huge()
+        assert scene.mm.pgtable.get(BASE) & (PTE_SPECIAL | PTE_RW) == PTE_SPECIAL, "never writable: others see it"
+        assert bool(flags[zeroes] & PG_exec) != has_nx
+        assert isinstance(touch(scene.mm, BASE, FETCH), Segv) == (has_nx or prot == PROT_NONE)
+        assert isinstance(touch(scene.mm, BASE, WRITE), Segv) == (prot != RW)
+        scene.machine.validate()
+    assert pfn_of(scene.mm, BASE) != zeroes
+
+
 @pytest.mark.parametrize("offset", [0, PAGE_SIZE])
 def test_moving(scene: Scene, offset: int) -> None:
     poke(scene.mm, BASE + 3 * PAGE_SIZE, 3)
@@ -481,6 +497,43 @@ def test_collapse_is_refused(scene: Scene) -> None:
     refused(Errno.ENOMEM, lambda: scene.advise(MADV_COLLAPSE, BASE, scene.size))
     for pfn in blocks:
         scene.node.put_page(pfn)
+    check_contents(scene)
+    scene.advise(MADV_COLLAPSE, BASE, scene.size)
+
+
+def take_all_but_one_block(scene: Scene) -> list[Pfn]:
+    """What is free is enough for one huge page, and no more; the frames, to be given back."""
+    node = scene.node
+    node.drain_all_pages()
+    block = alloc_huge(node, 0)
+    assert block is not None
+    zone = next(zone for zone in node.zones if block < zone.end_pfn)
+    frames = []
+    while (pfn := node.alloc_page(0)) is not None:
+        frames.append(pfn)
+    free_huge(node, block)
+    short = [pfn for pfn in frames if zone.start_pfn <= pfn < zone.end_pfn][:32]  # the watermark wants a few more
+    for pfn in short:
+        node.put_page(pfn)
+    node.drain_all_pages()
+    return [pfn for pfn in frames if pfn not in short]
+
+
+def test_collapse_gives_up_when_its_pages_go_while_others_come(scene: Scene) -> None:
+    """What is read from swap takes the memory of pages of the same range that were there: try again, says Linux."""
+    small_pages(scene)
+    scene.advise(MADV_PAGEOUT, BASE + scene.size // 2, scene.size // 2)
+    scene.advise(MADV_COLD, BASE, scene.size)  # the rest is the first that reclaim will take
+    node = scene.node
+    frames = take_all_but_one_block(scene)
+
+    assert scene.mm.swapents == scene.pages // 2
+    refused(Errno.EAGAIN, lambda: scene.advise(MADV_COLLAPSE, BASE, scene.size))
+    assert not scene.is_huge()
+    assert any(pte and not pte & PTE_P for _, pte in scene.mm.pgtable.entries(BASE, BASE + scene.size // 2))
+    for pfn in frames:
+        node.put_page(pfn)
+    scene.machine.validate()
     check_contents(scene)
     scene.advise(MADV_COLLAPSE, BASE, scene.size)
 

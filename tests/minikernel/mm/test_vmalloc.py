@@ -83,6 +83,20 @@ def test_running_over_the_end_faults(machine: Machine) -> None:
     assert vmalloc.find_area(behind + 1) is not None
 
 
+def test_below_the_first_area_there_is_none(machine: Machine) -> None:
+    vmalloc = machine.kernel_half.vmalloc
+    assert vmalloc.find_area(vmalloc.start) is None
+    first = vmalloc.vmalloc(PAGE_SIZE, "one")
+    second = vmalloc.vmalloc(PAGE_SIZE, "two")
+    vmalloc.vfree(first)
+
+    assert vmalloc.find_area(first) is None
+    assert vmalloc.find_area(second - 1) is None
+    found = vmalloc.find_area(second)
+    assert found is not None
+    assert found.caller == "two"
+
+
 def test_what_is_freed_is_gone_and_its_place_is_used_again(machine: Machine) -> None:
     vmalloc, mm = machine.kernel_half.vmalloc, machine.mm()
     first = vmalloc.vmalloc(3 * PAGE_SIZE, "first")
@@ -140,6 +154,31 @@ def test_whichever_allocation_fails_nothing_is_left(machine: Machine) -> None:
         vmalloc.validate()
         machine.validate()
     assert failures >= 8
+
+
+def test_an_area_without_its_second_table_is_not_there_at_all(machine: Machine) -> None:
+    """What the first table showed already is unmapped again, and the addresses are the next one's."""
+    vmalloc, node = machine.kernel_half.vmalloc, machine.node
+    mm = machine.mm()
+    frame = node.alloc_page()
+    assert frame is not None
+    machine.held[frame] = 1
+    per_table = 1 << node.layout.mode.levels[-1].bits
+    start = vmalloc.vmap([frame] * 3, "makes the first table")
+    vmalloc.vunmap(start)
+    tables = machine.kernel_half.nr_tables
+    node.fail_allocation(0)
+    with pytest.raises(LinuxError, match="tables"):
+        vmalloc.vmap([frame] * (per_table + 8), "needs a second one")
+
+    assert machine.kernel_half.nr_tables == tables
+    assert {seen(mm, start + (page << PAGE_SHIFT)) for page in range(per_table + 8)} == {0}
+    assert not vmalloc.areas
+    validate_slab(node.slab)
+    machine.validate()
+    assert vmalloc.vmap([frame] * (per_table + 8), "has it") == start
+    vmalloc.validate()
+    vmalloc.vunmap(start)
 
 
 @pytest.mark.parametrize("size", [0, 1 << 40])

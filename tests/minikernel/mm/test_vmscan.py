@@ -314,6 +314,57 @@ def test_locked_memory_stays_and_may_go_when_it_is_unlocked(machine: Machine) ->
 
 
 @pytest.mark.usefixtures("swap")
+@pytest.mark.parametrize("mapped", [True, False])
+def test_a_locked_segment_stays_mapped_or_not_until_it_is_unlocked(machine: Machine, mapped: bool) -> None:
+    """SHM_LOCK is the segment's, not a mapping's: pages stay though no mapping has VM_LOCKED, or there is none."""
+    mm = machine.mm()
+    file = machine.file(4 * PAGE_SIZE)
+    map_fixed(mm, BASE, 4, RW, MAP_SHARED, file)
+    for page in range(4):
+        poke(mm, at(page), page + 7)
+    if not mapped:
+        vm_munmap(mm, BASE, 4 * PAGE_SIZE)
+    frames = [file.cache.pages[page] for page in range(4)]
+    file.cache.unevictable = True
+    assert page_out(machine, *frames) == 0
+    assert list(machine.node.lru.unevictable) == frames
+    assert machine.node.vmstat["pswpout"] == 0
+    machine.validate()
+    assert page_out(machine, *frames) == 0, "nor when it is looked at again"
+
+    file.cache.unevictable = False
+    machine.node.lru.munlock(frames)
+    assert page_out(machine, *frames) == 4
+    assert file.cache.swapped.keys() == {0, 1, 2, 3}
+    assert bytes(file.cache.read(page * PAGE_SIZE, 1)[0] for page in range(4)) == bytes([7, 8, 9, 10])
+    machine.validate()
+
+
+def test_a_promise_for_the_whole_segment_outlives_its_pages_in_swap(machine: Machine, swap: RamSwap) -> None:
+    """What is promised page by page is given back with the page; what was promised at once, with the segment."""
+    whole, single = machine.file(4 * PAGE_SIZE).cache, machine.file(4 * PAGE_SIZE).cache
+    whole.acct_size(noreserve=False)
+    for cache in (whole, single):
+        cache.write(0, bytes([5]) * 4 * PAGE_SIZE)
+        assert page_out(machine, *cache.pages.values()) == 4
+    sysctl = machine.node.vm_sysctl
+    assert (whole.nr_committed, single.nr_committed) == (4, 4)
+    before = sysctl.vm_committed_as
+
+    for cache in (whole, single):
+        cache.punch_hole(PAGE_SIZE, 2 * PAGE_SIZE)
+        assert cache.allocated == [0, 3]
+        machine.validate()
+    assert (whole.nr_committed, single.nr_committed) == (4, 2)
+    assert sysctl.vm_committed_as == before - 2
+    for cache in (whole, single):
+        cache.destroy()
+    assert sysctl.vm_committed_as == before - 8
+    assert machine.node.swap.nr_free == machine.node.swap.total_pages == swap.nr_pages - 1
+    machine.validate()
+
+
+@pytest.mark.usefixtures("swap")
 def test_shared_memory_larger_than_ram(machine: Machine) -> None:
     mm = machine.mm()
     file = machine.file(2 * RAM)
