@@ -80,14 +80,16 @@ class HugetlbCache(PageCache):
         self.promised &= shown
 
     def punch_hole(self, offset: int, length: int) -> None:
-        """Forget the huge pages that lie in the range as a whole: hugetlbfs_punch_hole."""
+        """Forget the huge pages that lie in the range as a whole: hugetlbfs_punch_hole.
+
+        Only a shared mapping asks for it, and all mappings of a file are of one kind: those of one mmap, and forks'.
+        """
         shift = self.pool.order + PAGE_SHIFT
         first, last = -(-offset >> shift), (offset + length) >> shift
         for vma, mm in list(self.vmas.items()):
             low = vma.start + (((first << self.pool.order) - vma.pgoff) << PAGE_SHIFT)
             high = vma.start + (((last << self.pool.order) - vma.pgoff) << PAGE_SHIFT)
-            if vma.flags & VM_SHARED:
-                unmap_hugepage_range(mm, max(low, vma.start), min(high, vma.end))
+            unmap_hugepage_range(mm, max(low, vma.start), min(high, vma.end))
         for index in sorted(index for index in self.huge if first <= index < last):
             self.pool.drop(self.huge.pop(index))
 

@@ -16,8 +16,8 @@ def hugetlb_no_page(mm: MmStruct, vma: Vma, address: int, error_code: int) -> Fa
     """First touch: the file's page, or a cleared one.  Linux: same name."""
     cache = cache_of(vma)
     index = cache.huge_index(vma, address)
-    if index << (cache.pool.order + PAGE_SHIFT) >= cache.size:
-        return bus_error(mm, address, "the page lies beyond the end of the mapped file")
+    # The file is as long as its one mmap, and mremap does not grow it.
+    assert index << (cache.pool.order + PAGE_SHIFT) < cache.size, "hugetlb_no_page: beyond the end of the file"
     write = bool(error_code & PF_W)
     shared = vma.flags & VM_SHARED
     pfn = cache.huge.get(index) if shared else None

@@ -3,6 +3,7 @@
 Linux: struct address_space_operations, struct file; the files behind shared memory are mm/shmem.c's.
 """
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class ShmemFile:
             self.mapping.destroy()
 
 
-class CountedFile(ShmemFile):
+class CountedFile(ShmemFile, ABC):
     """A file that is told of each mapping of it: struct vm_operations_struct with open and close.
 
     Its mappings carry VM_COUNTED, and no two of them ever become one: that would be an end nobody was told of.
@@ -107,10 +108,10 @@ class CountedFile(ShmemFile):
 
     __slots__ = ()
 
+    @abstractmethod
     def vm_open(self) -> None:
         """A mapping came: mmap, fork, a split."""
-        raise NotImplementedError
 
+    @abstractmethod
     def vm_close(self) -> None:
         """A mapping went; it is in no list any more."""
-        raise NotImplementedError

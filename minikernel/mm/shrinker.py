@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from minikernel.mm.page_alloc import Node
 
-SHRINK_BATCH: Final = 128  # objects that a shrinker is asked for at a time
 _ENOUGH: Final = 10  # drop_slab: objects below which another round is not worth it
 
 
@@ -23,25 +22,10 @@ class Shrinker(Protocol):
         ...
 
 
-def shrink_slab(node: "Node", nr_to_scan: int) -> int:
-    """Ask every shrinker for up to *nr_to_scan* objects, a batch at a time; how many came back.
-
-    The frames follow when a slab is empty: ``node.slab.shrink()`` gives back those that wait for the next objects.
-    """
-    freed = 0
-    for shrinker in node.shrinkers:
-        left = min(nr_to_scan, shrinker.count_objects())
-        while left > 0:
-            got = shrinker.scan_objects(min(left, SHRINK_BATCH))
-            freed += got
-            left -= SHRINK_BATCH
-            if not got:
-                break
-    return freed
-
-
 def drop_slab(node: "Node") -> int:
     """Give every unused object back, and the frames of empty slabs; how many frames (Linux: same name)."""
+    before = node.nr_free
     while sum(shrinker.scan_objects(shrinker.count_objects()) for shrinker in node.shrinkers) > _ENOUGH:
         pass
-    return node.slab.shrink()
+    node.slab.shrink()
+    return node.nr_free - before

@@ -17,7 +17,7 @@ from minikernel.mm.migrate import is_movable, migrate_page
 from minikernel.mm.migratetype import MIGRATE_UNMOVABLE
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.munmap import vm_munmap
-from minikernel.mm.page import PG_exec, PG_kernel, PG_locked, PG_lru
+from minikernel.mm.page import PG_exec, PG_kernel, PG_locked, PG_lru, PG_swapcache
 from minikernel.mm.uaccess import copy_from_user
 from minikernel.mm.zap import zap_range
 from tests.minikernel.mm.touch import (
@@ -153,6 +153,49 @@ def test_a_page_cut_off_its_file_stays(machine: Machine) -> None:
     machine.node.mem_map.refcount[old] -= 1
     assert not migrate_page(machine.node, old, a_frame(machine))
     file.cache.pages[0] = kept
+
+
+def test_a_page_with_an_entry_that_nobody_finds_stays(machine: Machine) -> None:
+    """The entry would go on showing the frame to its program when somebody else has it."""
+    mm = machine.mm()
+    map_fixed(mm, BASE, 1)
+    poke(mm, BASE, 3)
+    old, new = pfn_of(mm, BASE), a_frame(machine)
+    mem_map = machine.node.mem_map
+    for column in (mem_map.mapcount, mem_map.refcount):
+        column[old] += 1
+    before = mm.pgtable.get(BASE), mem_map.flags[old], mem_map.flags[new]
+
+    assert not migrate_page(machine.node, old, new)
+    assert (mm.pgtable.get(BASE), mem_map.flags[old], mem_map.flags[new]) == before
+    for column in (mem_map.mapcount, mem_map.refcount):
+        column[old] -= 1
+    machine.node.put_page(new)
+    machine.validate()
+
+
+def test_a_page_in_the_swap_cache_takes_its_slot_along(machine: Machine) -> None:
+    """It came back for reading: its copy in swap is still good, and it need not be written to leave again."""
+    swap = machine.swapon(100)
+    mm = machine.mm()
+    map_fixed(mm, BASE, 1)
+    poke(mm, BASE, 8)
+    assert machine.node.reclaim_pages is not None
+    assert machine.node.reclaim_pages([pfn_of(mm, BASE)]) == 1
+    assert peek(mm, BASE) == 8
+    old, new = pfn_of(mm, BASE), a_frame(machine)
+    assert machine.node.mem_map.flags[old] & PG_swapcache
+
+    assert migrate_page(machine.node, old, new)
+    assert list(machine.node.swap.cache.values()) == [new]
+    assert machine.node.mem_map.flags[new] & PG_swapcache
+    assert not machine.node.mem_map.flags[old] & PG_swapcache
+    machine.validate()
+    swap.fail = True  # a write would be refused, and the page would stay
+    assert machine.node.reclaim_pages([new]) == 1
+    swap.fail = False
+    assert peek(mm, BASE) == 8
+    machine.validate()
 
 
 @pytest.mark.parametrize("make", [lambda node: node.zero_pfn, lambda node: node.alloc_page(GFP_KERNEL)])

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from emu.x86 import PAGE_SIZE, PTE_A, PTE_D
+from emu.x86 import PAGE_SHIFT, PAGE_SIZE, PTE_A, PTE_D
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.mman import (
     MADV_DONTNEED,
@@ -16,6 +16,7 @@ from minikernel.abi.mman import (
     MADV_REMOVE,
     MAP_ANONYMOUS,
     MAP_FIXED,
+    MAP_HUGE_SHIFT,
     MAP_HUGETLB,
     MAP_LOCKED,
     MAP_NORESERVE,
@@ -137,6 +138,21 @@ def test_overcommit(scene: Scene) -> None:
     assert scene.books == (4, 0, 0, 0)
 
 
+def test_the_pool_says_whether_a_fault_without_a_promise_finds_a_page(scene: Scene) -> None:
+    scene.map(3)
+    assert scene.pool.has_unpromised, "four, three are promised"
+    scene.map(1, MAP_PRIVATE | MAP_NORESERVE, at=BASE + 8 * scene.size)
+    poke(scene.mm, BASE + 8 * scene.size, 1)
+    assert not scene.pool.has_unpromised
+    assert scene.pool.take(promised=False) is None
+    scene.pool.nr_overcommit = 1
+    assert scene.pool.has_unpromised, "one more may be made"
+    scene.map(1, MAP_PRIVATE | MAP_NORESERVE, at=BASE + 9 * scene.size)
+    poke(scene.mm, BASE + 9 * scene.size, 1)
+    assert not scene.pool.has_unpromised
+    assert scene.pool.take(promised=False) is None
+
+
 # ---- mappings
 
 
@@ -213,6 +229,20 @@ def test_the_maker_goes_first(scene: Scene) -> None:
     scene.machine.destroy(child)
 
 
+def test_a_page_that_a_child_cannot_map_goes_back_without_a_promise(scene: Scene) -> None:
+    """There is a page for it, but none for the table beneath its leaf.  The promise is still its maker's."""
+    scene.map(2)
+    poke(scene.mm, BASE, 1)
+    child = scene.fork()
+    assert scene.books == (4, 3, 1, 0)
+    scene.machine.node.fail_allocation(0)
+    assert isinstance(touch(child, BASE + scene.size, WRITE), OutOfMemory)
+    assert scene.books == (4, 3, 1, 0)
+    scene.machine.validate()
+    assert isinstance(touch(child, BASE + scene.size, WRITE), Served)
+    assert scene.books == (4, 2, 1, 0)
+
+
 def test_the_maker_takes_the_childs_page_when_there_is_no_other(scene: Scene) -> None:
     scene.map(4)
     poke(scene.mm, BASE, 1)
@@ -253,6 +283,19 @@ def test_a_refused_mapping_promises_nothing(scene: Scene) -> None:
     scene.mm.sysctl.max_map_count = 0
     refused(Errno.ENOMEM, lambda: do_mmap(scene.mm, 0, scene.size, RW, HUGE | MAP_PRIVATE, None, 0))
     assert scene.books == (4, 4, 1, 0)
+
+
+def test_a_size_may_be_asked_for(scene: Scene) -> None:
+    own = scene.pool.order + PAGE_SHIFT
+    for log in (own - 1, own + 2, 16):
+        with pytest.raises(LinuxError, match="EINVAL"):
+            scene.map(1, MAP_PRIVATE | log << MAP_HUGE_SHIFT)
+    if scene.machine.node.layout.mode.va_bits > 32:
+        refused(Errno.ENOMEM, lambda: scene.map(1, MAP_PRIVATE | 30 << MAP_HUGE_SHIFT))
+    assert (len(scene.mm.vmas), scene.books) == (0, (4, 4, 0, 0))
+    scene.map(1, MAP_PRIVATE | own << MAP_HUGE_SHIFT)
+    assert isinstance(poke(scene.mm, BASE, 1), Served)
+    assert scene.mm.pgtable.get_large(BASE)
 
 
 def test_places(scene: Scene) -> None:

@@ -7,6 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from emu.x86 import PAGE_SHIFT, PAGE_SIZE
 from minikernel.abi.errno import Errno, LinuxError
+from minikernel.mm.gfp import GFP_KERNEL
 from minikernel.mm.kmem_cache import KmemCache
 from minikernel.mm.layout import KernelLayout
 from minikernel.mm.page import PG_slab
@@ -237,6 +238,54 @@ def test_any_chosen_allocation_of_an_object_fails(machine: Machine) -> None:
     validate_slab(machine.node.slab)
 
 
+def test_objects_that_come_back_while_a_slab_is_made_are_taken_first(machine: Machine) -> None:
+    """Reclaim, or the end of a victim, gives objects of the very cache back; the new slab waits in full."""
+    node = machine.node
+    cache = a_cache(machine)
+    held = cache.alloc_bulk(cache.layout.objects)
+    frames = []
+    while (pfn := node.alloc_page(GFP_KERNEL)) is not None:
+        frames.append(pfn)
+
+    def reclaim(_order: int, _gfp: int) -> int:
+        cache.free(held[3])
+        while frames:
+            node.put_page(frames.pop())
+        return 1
+
+    node.reclaim = reclaim
+    assert cache.alloc() == held[3]
+    assert (len(cache.slabs), cache.nr_free) == (2, cache.layout.objects)
+    validate_slab(node.slab)
+
+
+def test_while_a_failure_is_awaited_no_object_stays_in_hand(machine: Machine) -> None:
+    """Otherwise it would be given out again without being counted."""
+    cache = a_cache(machine)
+    one, two = cache.alloc_bulk(2)
+    machine.node.slab.fail_allocation(1)
+    cache.free(one)
+    cache.free(two)
+    assert (cache.freelist, cache.nr_in_use) == ([], 0)
+    validate_slab(machine.node.slab)
+    assert cache.alloc() == two
+    with pytest.raises(LinuxError, match="ENOMEM"):
+        cache.alloc()
+
+
+def test_a_cache_counts_the_frames_of_its_slabs(machine: Machine) -> None:
+    cache = a_cache(machine, 1600)
+    assert cache.layout.order > cache.layout.min_order
+    assert cache.nr_pages == 0
+    free = machine.node.nr_free
+    cache.alloc_bulk(cache.layout.objects)
+    machine.node.fail_allocation(0)
+    cache.alloc()  # a smaller slab
+
+    assert cache.nr_pages == free - machine.node.nr_free
+    assert cache.nr_pages == (1 << cache.layout.order) + (1 << cache.layout.min_order)
+
+
 # ---- debug mode
 
 
@@ -288,6 +337,32 @@ def test_use_after_free_is_found_when_the_object_is_taken_again(machine: Machine
     machine.node.slab.write(address + 50, b"\0")
     with pytest.raises(SlabBug, match=f"written to while it is free: at {address + 50:#x}"):
         cache.alloc()
+
+
+def test_a_constructed_object_keeps_its_state_while_it_is_watched(machine: Machine) -> None:
+    """Its bytes mean something while it is free: no poison, and a write there is no bug.  Its red zones are checked."""
+    slab = machine.node.slab
+    cache = slab.create("made", 96, flags=SLAB_DEBUG_FLAGS, ctor=lambda address: slab.write(address, b"constructed"))
+    address = cache.alloc()
+    assert slab.read(address, 11) == b"constructed"
+    cache.free(address)
+    assert slab.read(address, 11) == b"constructed"
+    slab.write(address, b"CONSTRUCTED")
+    validate_slab(slab)
+    assert cache.alloc() == address
+    assert slab.read(address, 11) == b"CONSTRUCTED"
+
+    cache.free(address)
+    slab.write(address + 96, b"z")
+    with pytest.raises(SlabBug, match="right red zone"):
+        cache.alloc()
+
+
+def test_an_object_that_is_on_no_list_is_found(machine: Machine) -> None:
+    cache = watched(machine)
+    lost = cache.slab_of(cache.alloc()).free.pop()
+    with pytest.raises(SlabBug, match=f"object {lost:#x} it is neither free nor in use"):
+        validate_slab(machine.node.slab)
 
 
 def test_without_debug_a_double_free_is_found_by_the_validator(machine: Machine) -> None:
