@@ -16,7 +16,7 @@ from minikernel.mm.mremap import do_mremap
 from minikernel.mm.msync import do_mincore, do_msync
 from minikernel.mm.munmap import vm_munmap
 from minikernel.mm.uaccess import copy_from_user
-from minikernel.mm.vma import VM_LOCKED, VM_SHARED
+from minikernel.mm.vma import VM_HUGETLB, VM_LOCKED, VM_SHARED
 from minikernel.syscalls.args import (
     Fd,
     Hex,
@@ -179,6 +179,8 @@ def sys_remap_file_pages(
     vma = mm.vmas.find(start)
     if vma is None or not vma.flags & VM_SHARED or vma.file is None or start + size > vma.end:
         raise LinuxError(Errno.EINVAL, "remap_file_pages: not one shared mapping of a file")
+    if vma.flags & VM_HUGETLB:
+        raise LinuxError(Errno.EINVAL, "remap_file_pages: huge pages stay where they are")
     flags = flags & MAP_NONBLOCK | MAP_SHARED | MAP_FIXED | MAP_POPULATE
     if vma.flags & VM_LOCKED:
         flags |= MAP_LOCKED
@@ -228,7 +230,7 @@ ENTRIES: tuple[Entry, ...] = (
     full("munlock", sys_munlock),
     full("mlockall", sys_mlockall),
     full("munlockall", sys_munlockall),
-    partial("remap_file_pages", sys_remap_file_pages, "a range inside one shared file mapping"),
+    partial("remap_file_pages", sys_remap_file_pages, "a range inside one shared file mapping, not of huge pages"),
     full("pkey_alloc", sys_pkey_alloc, "EINVAL, as on a CPU without protection keys"),
     full("pkey_free", sys_pkey_free, "EINVAL, as on a CPU without protection keys"),
     full("pkey_mprotect", sys_pkey_mprotect, "key -1 only, as on a CPU without protection keys"),

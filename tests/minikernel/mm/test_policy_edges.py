@@ -139,3 +139,16 @@ def test_a_page_in_the_swap_cache_takes_its_slot_along_when_it_moves() -> None:
         assert (new in swap.ra_pages) == is_ahead
         swap.replace(new, old)
     machine.validate()
+
+
+def test_what_a_policy_leaves_out_changes_nothing() -> None:
+    machine = machine_with("random")
+    cache = machine.file(store=Store(bytes(2 * PAGE_SIZE))).cache
+    cache.read(0, 2 * PAGE_SIZE)
+    machine.node.lru.drain()
+    policy = machine.node.lru.policy
+    order = list(policy.pages())
+    machine.node.lru.deactivate(cache.pages[1])
+    assert list(policy.pages()) == order
+    assert policy.kswapd_pages() is None
+    assert policy.kswapd_interval() is None, "kswapd sleeps until somebody wakes it"
