@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from minikernel.abi.abi import I386, X86_64
 from minikernel.abi.resource import default_rlimits
 from minikernel.abi.siginfo import Siginfo
 from minikernel.ipc.shm import Shm
-from minikernel.mm.compaction import Compaction
 from minikernel.task.kstack import KernelStacks
 from minikernel.task.loadavg import LoadAverage
 from minikernel.task.oom import OomKiller
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from minikernel.config import Config
     from minikernel.events import Tracer
     from minikernel.fs.vfs import Vfs
+    from minikernel.mm.compaction import Compaction
     from minikernel.mm.kernel_half import KernelHalf
     from minikernel.mm.page_alloc import Node
     from minikernel.mm.pgtable import PageTable
@@ -69,7 +70,7 @@ class Kernel:
         self.stacks = KernelStacks(kernel_half)
         self.load = LoadAverage(clock.now_ns())
         self.vfs: Vfs
-        self.compaction = node.compact = Compaction(node)
+        node.compact = self._compact
         self.scheduler = Scheduler(config.schedule_seed)
         self.tasks: dict[int, Task] = {}
         self.init: Task | None = None  # the first task: its end is the machine's
@@ -102,6 +103,16 @@ class Kernel:
         self.reaper = Process(REAPER_PID, default_rlimits())  # adopts orphans and forgets them
         self._last_pid = REAPER_PID
         self._leaving: Task | None = None  # whose address space is being taken down
+
+    @cached_property
+    def compaction(self) -> Compaction:
+        """Who puts free frames together; loaded when somebody asks for it first, as it costs every start 2 ms."""
+        from minikernel.mm.compaction import Compaction
+
+        return Compaction(self.node)
+
+    def _compact(self, order: int, gfp: int) -> bool:
+        return self.compaction(order, gfp)
 
     def log(self, text: str) -> None:
         """Add a line to the kernel's log (printk)."""

@@ -6,7 +6,6 @@ is ever taken back after an error, and a recount is a sum (``validate.validate_n
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from emu.x86 import PAGE_SHIFT
@@ -28,7 +27,6 @@ _ADMIN_RESERVE_MAX_KB: Final = 1 << 13
 _USER_RESERVE_MAX_KB: Final = 1 << 17
 
 
-@dataclass(slots=True)
 class VmSysctl:
     """The knobs of /proc/sys/vm that address spaces and reclaim obey, and what they govern; one for a machine.
 
@@ -36,21 +34,40 @@ class VmSysctl:
     address space of the task that acts, for shared memory, which belongs to none (None: the kernel itself acts).
     """
 
-    max_map_count: int = DEFAULT_MAX_MAP_COUNT
-    overcommit_memory: int = OVERCOMMIT_GUESS
-    overcommit_ratio: int = 50  # percent of RAM, unless overcommit_kbytes says it in KiB
-    overcommit_kbytes: int = 0
-    admin_reserve_kbytes: int = 0
-    user_reserve_kbytes: int = 0
-    swappiness: int = 60  # 0-200: how readily anonymous pages go, compared with file pages
-    oom_kill_allocating_task: int = 0  # the task that asks dies, whoever it is
-    oom_dump_tasks: int = 1  # the report lists the candidates
-    vfs_cache_pressure: int = 100  # how readily dentries and inodes go, in percent
-    thp: ThpKnobs = field(default_factory=ThpKnobs)
-    debug_vm: int = 0  # ours: check the lists, the slots and the free frames after every reclaim (CONFIG_DEBUG_VM)
-    total_swap_pages: int = 0
-    vm_committed_as: int = 0
-    current_mm: "Callable[[], MmStruct | None]" = lambda: None
+    __slots__ = (
+        "admin_reserve_kbytes",
+        "current_mm",
+        "debug_vm",
+        "max_map_count",
+        "oom_dump_tasks",
+        "oom_kill_allocating_task",
+        "overcommit_kbytes",
+        "overcommit_memory",
+        "overcommit_ratio",
+        "swappiness",
+        "thp",
+        "total_swap_pages",
+        "user_reserve_kbytes",
+        "vfs_cache_pressure",
+        "vm_committed_as",
+    )
+
+    def __init__(self) -> None:
+        self.max_map_count = DEFAULT_MAX_MAP_COUNT
+        self.overcommit_memory = OVERCOMMIT_GUESS
+        self.overcommit_ratio = 50  # percent of RAM, unless overcommit_kbytes says it in KiB
+        self.overcommit_kbytes = 0
+        self.admin_reserve_kbytes = 0
+        self.user_reserve_kbytes = 0
+        self.swappiness = 60  # 0-200: how readily anonymous pages go, compared with file pages
+        self.oom_kill_allocating_task = 0  # the task that asks dies, whoever it is
+        self.oom_dump_tasks = 1  # the report lists the candidates
+        self.vfs_cache_pressure = 100  # how readily dentries and inodes go, in percent
+        self.thp = ThpKnobs()
+        self.debug_vm = 0  # ours: check the lists, the slots and the free frames after every reclaim (CONFIG_DEBUG_VM)
+        self.total_swap_pages = 0
+        self.vm_committed_as = 0
+        self.current_mm: Callable[[], MmStruct | None] = lambda: None
 
     def init_reserves(self, free_pages: int) -> None:
         """A thirty-second of what is free at boot, within bounds: init_admin_reserve, init_user_reserve."""

@@ -72,15 +72,16 @@ def _wp_page_copy(mm: MmStruct, vma: Vma, address: int, pte: int, old: Pfn) -> F
     node = mm.node
     mem_map = mm.mem_map
     special = pte & PTE_SPECIAL
+    refcount = mem_map.refcount
     if not special:
-        node.get_page(old)  # or reclaim might take it for the copy
+        refcount[old] += 1  # or reclaim might take it for the copy
     prepared = vma if vma.anon_vma is not None else anon_vma_prepare(mm, vma)
     new = None
     if prepared is not None:
         vma = prepared
         new = node.alloc_page(GFP_HIGHUSER_MOVABLE | GFP_ZERO if special else GFP_HIGHUSER_MOVABLE)
     if not special:
-        node.put_page(old)
+        refcount[old] -= 1  # it is mapped still: this is never the last
     if new is None:
         return oom(mm, address)
     kind = FaultKind.COW_COPY

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from minikernel.kernel import Kernel
 from minikernel.mm.buddy import MAX_PAGE_ORDER
-from minikernel.mm.fragmentation import block_counts, fragmentation_index, unusable_free_index
 from minikernel.mm.migratetype import MIGRATETYPE_NAMES
 from minikernel.mm.zone import Zone
 
@@ -22,6 +21,8 @@ def buddyinfo(kernel: Kernel) -> bytes:
 
 def pagetypeinfo(kernel: Kernel) -> bytes:
     """Free blocks by migrate type and order, and how many pageblocks are of each type (pagetypeinfo_show)."""
+    from minikernel.mm.fragmentation import block_counts  # not needed to start a machine
+
     node = kernel.node
     block_order = node.mem_map.block_order
     text = f"Page block order: {block_order}\nPages per block:  {1 << block_order}\n\n"
@@ -45,11 +46,15 @@ def _free(zone: Zone, migratetype: int, order: int) -> int:
 
 def extfrag_index(kernel: Kernel) -> bytes:
     """Why an allocation of each order would fail (extfrag_show_print)."""
+    from minikernel.mm.fragmentation import fragmentation_index
+
     return _indices(kernel, fragmentation_index, 2)
 
 
 def unusable_index(kernel: Kernel) -> bytes:
     """Which part of free memory is of no use to each order (unusable_show_print)."""
+    from minikernel.mm.fragmentation import unusable_free_index
+
     return _indices(kernel, unusable_free_index, 1)
 
 

@@ -120,10 +120,9 @@ def _tree(kernel: Kernel) -> _Tree:
             shm.destroy_orphaned()
 
     ulong_max = (X86_64 if kernel.cpu.long_mode else I386).mask
-    compaction = kernel.compaction
 
     def set_extfrag_threshold(value: int) -> None:
-        compaction.extfrag_threshold = value
+        kernel.compaction.extfrag_threshold = value
 
     boot_id = _uuid(kernel)
     return {
@@ -192,7 +191,7 @@ def _tree(kernel: Kernel) -> _Tree:
             "dirty_expire_centisecs": _remembered(3000, 0, _INT_MAX),
             "dirty_ratio": _remembered(20, 0, 100),
             "dirty_writeback_centisecs": _remembered(500, 0, _INT_MAX),
-            "extfrag_threshold": _number(lambda: compaction.extfrag_threshold, set_extfrag_threshold, 0, 1000),
+            "extfrag_threshold": _number(lambda: kernel.compaction.extfrag_threshold, set_extfrag_threshold, 0, 1000),
             "legacy_va_layout": 0,
             "lowmem_reserve_ratio": b"256\t256\t32",
             "min_free_kbytes": sum(zone.watermark[0] for zone in kernel.node.zones) * 4,
