@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from minikernel.fs.vfs import Vfs
     from minikernel.mm.compaction import Compaction
     from minikernel.mm.kernel_half import KernelHalf
+    from minikernel.mm.mm_struct import MmStruct
     from minikernel.mm.page_alloc import Node
     from minikernel.mm.pgtable import PageTable
     from minikernel.prng import Prng
@@ -144,6 +145,10 @@ class Kernel:
                 self._last_pid = pid
                 return pid
         raise AssertionError("alloc_pid: every id is in use")
+
+    def address_spaces(self) -> list[MmStruct]:
+        """Those that tasks use, each once, in the order of the tasks."""
+        return list({id(task.mm): task.mm for task in self.tasks.values() if task.has_mm}.values())
 
     def acting_tgid(self) -> int:
         """The process on whose behalf something happens (task_tgid(current)): a dying task does its own cleaning."""

@@ -168,10 +168,10 @@ def _meminfo(kernel: Kernel) -> bytes:
     node = kernel.node
     slab, vmalloc = node.slab, kernel.kernel_half.vmalloc
     cached, shmem = cached_pages(kernel)
-    spaces = {id(task.mm): task.mm for task in kernel.tasks.values() if task.has_mm}
-    anon = sum(mm.rss_anon for mm in spaces.values())
-    mapped = sum(mm.rss_file + mm.rss_shmem for mm in spaces.values())
-    tables = sum(mm.pgtable.nr_tables + 1 for mm in spaces.values())
+    spaces = kernel.address_spaces()
+    anon = sum(mm.rss_anon for mm in spaces)
+    mapped = sum(mm.rss_file + mm.rss_shmem for mm in spaces)
+    tables = sum(mm.pgtable.nr_tables + 1 for mm in spaces)
     free = node.nr_free
     inactive_anon, active_anon, inactive_file, active_file, unevictable = node.lru.lists()
     swap = node.swap
@@ -241,9 +241,9 @@ def _meminfo(kernel: Kernel) -> bytes:
 
 def anon_thps(kernel: Kernel) -> int:
     """Blocks that some large leaf maps as transparent huge pages (NR_ANON_THPS); a block counts once."""
-    spaces = {id(task.mm): task.mm for task in kernel.tasks.values() if task.has_mm}
+    spaces = kernel.address_spaces()
     blocks = set()
-    for mm in spaces.values():
+    for mm in spaces:
         leaves = mm.pgtable.large_leaves(0, mm.layout.task_size)
         blocks |= {huge_pfn(leaf) for _, leaf in leaves if not leaf & PTE_SPECIAL}
     flags = kernel.node.mem_map.flags
@@ -278,12 +278,12 @@ def _uptime(kernel: Kernel) -> bytes:
 def _vmstat(kernel: Kernel) -> tuple[tuple[bytes, int], ...]:
     """vmstat_show, the counts of pages that exist."""
     cached, shmem = cached_pages(kernel)
-    spaces = {id(task.mm): task.mm for task in kernel.tasks.values() if task.has_mm}
+    spaces = kernel.address_spaces()
     lists = node_counters(kernel)
     return (
         (b"nr_free_pages", kernel.node.nr_free),
-        (b"nr_anon_pages", sum(mm.rss_anon for mm in spaces.values())),
-        (b"nr_mapped", sum(mm.rss_file + mm.rss_shmem for mm in spaces.values())),
+        (b"nr_anon_pages", sum(mm.rss_anon for mm in spaces)),
+        (b"nr_mapped", sum(mm.rss_file + mm.rss_shmem for mm in spaces)),
         (b"nr_file_pages", cached),
         (b"nr_slab_reclaimable", kernel.node.slab.nr_reclaimable),
         (b"nr_slab_unreclaimable", kernel.node.slab.nr_unreclaimable),
@@ -291,7 +291,7 @@ def _vmstat(kernel: Kernel) -> tuple[tuple[bytes, int], ...]:
         (b"nr_dirty", dirty_pages(kernel)),
         (b"nr_writeback", 0),
         (b"nr_shmem", shmem),
-        (b"nr_page_table_pages", sum(mm.pgtable.nr_tables + 1 for mm in spaces.values())),
+        (b"nr_page_table_pages", sum(mm.pgtable.nr_tables + 1 for mm in spaces)),
         (b"nr_anon_transparent_hugepages", anon_thps(kernel)),
         *lists,
     )

@@ -41,10 +41,10 @@ def node_counters(kernel: Kernel) -> tuple[tuple[bytes, int], ...]:
 
 def vm_events(kernel: Kernel) -> tuple[tuple[bytes, int], ...]:
     """Events since boot (vm_event_states)."""
-    spaces = {id(task.mm): task.mm for task in kernel.tasks.values() if task.has_mm}
+    spaces = kernel.address_spaces()
     counts = dict(kernel.node.vmstat)
-    counts["pgfault"] = counts.get("pgfault", 0) + sum(mm.min_flt + mm.maj_flt for mm in spaces.values())
-    counts["pgmajfault"] = counts.get("pgmajfault", 0) + sum(mm.maj_flt for mm in spaces.values())
+    counts["pgfault"] = counts.get("pgfault", 0) + sum(mm.min_flt + mm.maj_flt for mm in spaces)
+    counts["pgmajfault"] = counts.get("pgmajfault", 0) + sum(mm.maj_flt for mm in spaces)
     counts["pgpgin"] = counts.get("pswpin", 0) * _PAGE_KIB
     counts["pgpgout"] = (counts.get("pswpout", 0) + counts.get("nr_vmscan_write", 0)) * _PAGE_KIB
     return tuple((name.encode(), counts.get(name, 0)) for name in _EVENTS)

@@ -30,12 +30,12 @@ def table_frames(kernel: Kernel) -> int:
 def validate_machine(kernel: Kernel) -> None:
     """Assert that frames, address spaces, files, run queue and wait queues agree with the tasks there are."""
     tasks = list(kernel.tasks.values())
-    mms: dict[int, MmStruct] = {id(task.mm): task.mm for task in tasks if task.has_mm}
+    mms = kernel.address_spaces()
     tables = {id(task.files): task.files for task in tasks if task.state is not TaskState.ZOMBIE}
     validate_fs(kernel.vfs, tables.values())
-    validate_shm(kernel.shm, mms.values())
-    validate_node(kernel.node, mms.values(), [*page_caches(kernel.vfs, tables.values()), *_segment_caches(kernel)])
-    for mm in mms.values():
+    validate_shm(kernel.shm, mms)
+    validate_node(kernel.node, mms, [*page_caches(kernel.vfs, tables.values()), *_segment_caches(kernel)])
+    for mm in mms:
         users = sum(1 for task in tasks if task.has_mm and task.mm is mm)
         assert mm.users == users, f"validate_machine: an address space has {mm.users} users, {users} tasks use it"
     _validate_objects(kernel, tasks)
@@ -56,7 +56,7 @@ def _validate_objects(kernel: Kernel, tasks: list[Task]) -> None:
     """The kernel's own objects are as many as there are things they stand for."""
     ended = {TaskState.ZOMBIE, TaskState.DEAD}
     processes = {id(task.process): task.process for task in tasks}
-    mms = {id(task.mm): task.mm for task in tasks if task.has_mm}
+    mms = kernel.address_spaces()
     alive = [task for task in tasks if task.state not in ended]
     counted = {
         "task_struct": len(tasks),
@@ -66,8 +66,8 @@ def _validate_objects(kernel: Kernel, tasks: list[Task]) -> None:
         "files_cache": len({id(task.files) for task in alive}),
         "fs_cache": len({id(task.fs) for task in alive}),
         "mm_struct": len(mms),
-        "vm_area_struct": sum(len(mm.vma_objects) for mm in mms.values()),
-        "anon_vma": len(_anon_vmas(list(mms.values()))),
+        "vm_area_struct": sum(len(mm.vma_objects) for mm in mms),
+        "anon_vma": len(_anon_vmas(mms)),
     }
     in_use = kernel.node.slab.in_use()
     for name, count in counted.items():

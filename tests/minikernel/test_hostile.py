@@ -76,6 +76,5 @@ def test_random_programs_end_in_the_guest(tmp_path: Path, abi: Abi, cpu: str, pa
             except (InstructionLimit, Deadlock):
                 system.power_off()
             caches = {id(owner): owner for owner in kernel.node.mem_map.owner if isinstance(owner, PageCache)}
-            mms = {id(task.mm): task.mm for task in kernel.tasks.values() if task.has_mm}
-            validate_node(kernel.node, mms.values(), caches.values())
+            validate_node(kernel.node, kernel.address_spaces(), caches.values())
         kernel.cpu.close()

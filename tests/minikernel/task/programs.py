@@ -82,8 +82,7 @@ class Machine:
         """The books of the machine: every frame's references are known."""
         node = self.kernel.node
         caches = {id(owner): owner for owner in node.mem_map.owner if isinstance(owner, PageCache)}
-        mms = {id(task.mm): task.mm for task in self.kernel.tasks.values() if task.has_mm}
-        validate_node(node, mms.values(), caches.values())
+        validate_node(node, self.kernel.address_spaces(), caches.values())
 
     def close(self) -> None:
         """Give the host back what was borrowed."""
