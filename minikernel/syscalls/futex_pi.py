@@ -14,7 +14,7 @@ from minikernel.kernel import Kernel
 from minikernel.mm.uaccess import get_user
 from minikernel.syscalls.entry_types import Result
 from minikernel.task import futex_pi
-from minikernel.task.futex import FutexKey, FutexWaiter, dequeue, enqueue, futex_key
+from minikernel.task.futex import FutexKey, FutexWaiter, dequeue, enqueue, futex_key, time_left
 from minikernel.task.futex_pi import PiWaiter
 from minikernel.task.task import Task
 from minikernel.wait import Interrupted, WaitQueue
@@ -68,15 +68,11 @@ def wait_requeue_pi(
 
 
 async def _wait_requeue(kernel: Kernel, waiter: FutexWaiter, deadline: int | None, *, realtime: bool) -> int:
-    pi, clock = waiter.pi, kernel.clock
+    pi = waiter.pi
     assert pi is not None, "_wait_requeue: an ordinary waiter"
     try:
         while not waiter.woken:
-            left = None
-            if deadline is not None:
-                left = deadline - (clock.realtime_ns() if realtime else clock.now_ns())
-                if left <= 0:
-                    raise LinuxError(Errno.ETIMEDOUT, "futex: the time is up")
+            left = time_left(kernel, deadline, realtime=realtime)
             try:
                 await waiter.queue.wait(left)
             except Interrupted:

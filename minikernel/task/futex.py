@@ -116,6 +116,20 @@ def requeue(kernel: Kernel, key: FutexKey, target: FutexKey, nr_wake: int, nr_re
     return done + len(moved)
 
 
+def time_left(kernel: Kernel, deadline: int | None, *, realtime: bool) -> int | None:
+    """Nanoseconds until CLOCK_REALTIME or CLOCK_MONOTONIC shows *deadline*; None: there is none.
+
+    Errors:
+        ETIMEDOUT: it shows that already.
+    """
+    if deadline is None:
+        return None
+    left = deadline - (kernel.clock.realtime_ns() if realtime else kernel.clock.now_ns())
+    if left <= 0:
+        raise LinuxError(Errno.ETIMEDOUT, "futex: the time is up")
+    return left
+
+
 async def wait_for(kernel: Kernel, waiters: list[FutexWaiter], deadline: int | None, *, realtime: bool) -> int:
     """Wait until one of *waiters*, which share a queue, is woken: which one.  Nobody is left in a line.
 
@@ -125,17 +139,13 @@ async def wait_for(kernel: Kernel, waiters: list[FutexWaiter], deadline: int | N
     Raises:
         Interrupted: a signal came, and nobody was woken.
     """
-    queue, clock = waiters[0].queue, kernel.clock
+    queue = waiters[0].queue
     try:
         while True:
             for index, waiter in enumerate(waiters):
                 if waiter.woken:
                     return index
-            left = None
-            if deadline is not None:
-                left = deadline - (clock.realtime_ns() if realtime else clock.now_ns())
-                if left <= 0:
-                    raise LinuxError(Errno.ETIMEDOUT, "futex: the time is up")
+            left = time_left(kernel, deadline, realtime=realtime)
             try:
                 await queue.wait(left)
             except Interrupted:

@@ -15,6 +15,7 @@ from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.futex import FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS
 from minikernel.abi.sched import SCHED_FIFO, SCHED_RR
 from minikernel.mm.uaccess import get_user, put_user
+from minikernel.task.futex import time_left
 from minikernel.task.task import Task, TaskState
 from minikernel.wait import Interrupted, WaitQueue
 
@@ -162,14 +163,9 @@ async def wait_for_lock(kernel: Kernel, waiter: PiWaiter, deadline: int | None, 
     Raises:
         Interrupted: a signal came first.
     """
-    clock = kernel.clock
     try:
         while not waiter.acquired:
-            left = None
-            if deadline is not None:
-                left = deadline - (clock.realtime_ns() if realtime else clock.now_ns())
-                if left <= 0:
-                    raise LinuxError(Errno.ETIMEDOUT, "futex: the time is up")
+            left = time_left(kernel, deadline, realtime=realtime)
             try:
                 await waiter.queue.wait(left)
             except Interrupted:
