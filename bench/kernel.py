@@ -7,6 +7,7 @@ memory here: the disk's time is the disk's.  Medians of several rounds.
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 from rich.console import Console
@@ -150,7 +151,7 @@ def _allocators() -> Iterator[tuple[str, float]]:
             node.put_page(held.pop())
 
     for order in (0, 3):
-        yield f"allocate 2**{order} frames", _per(count >> order, lambda order=order: take(order))  # type: ignore[misc]
+        yield f"allocate 2**{order} frames", _per(count >> order, partial(take, order))
         yield f"free 2**{order} frames", _per(count >> order, give)
 
 

@@ -17,7 +17,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from typing import IO, TYPE_CHECKING, Final, TypeVar
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 from minikernel.boot import System
 from minikernel.config import Config
@@ -76,7 +77,7 @@ def _run_all(config: Config, names: Sequence[str], shown: IO[bytes]) -> tuple[li
     differing = []
     for name in names:
         with tempfile.TemporaryFile() as output:
-            told = _in_child(lambda name=name: asdict(_run_under(replace(config, policy=name))), output)  # type: ignore[misc]
+            told = _in_child(partial(_run_under, replace(config, policy=name)), output)
             if told is None or not runs:
                 _copy(output, sys.stderr.buffer)
             if told is None:
@@ -164,8 +165,8 @@ def _load(system: System) -> None:
     gc.enable()
 
 
-def _run_under(config: Config) -> Run:
-    """Run the program of *config*, and read the figures off the machine.  Raises Failed."""
+def _run_under(config: Config) -> dict[str, Any]:
+    """Run the program of *config*, and read the figures off the machine: the fields of Run.  Raises Failed."""
     system = _boot(config)
     kernel = system.kernel
     with system:
@@ -182,7 +183,7 @@ def _run_under(config: Config) -> Run:
         start = kernel.clock.now_ns()
         status = run_to_status(system)
         events = kernel.node.vmstat
-        return Run(
+        run = Run(
             policy=config.policy,
             status=status,
             minor_faults=faults[0],
@@ -196,6 +197,7 @@ def _run_under(config: Config) -> Run:
             time_ns=kernel.clock.now_ns() - start,
             resident=peak[0],
         )
+    return asdict(run)
 
 
 def _watch_resident(node: "Node") -> list[int]:

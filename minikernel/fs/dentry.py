@@ -75,7 +75,7 @@ class Dentry:
         address = cache.alloc()
         try:
             inode = make()
-        except BaseException:
+        except BaseException:  # whatever it is goes on to the caller; the object goes back first
             cache.free(address)
             raise
         return self.instantiate(name, inode, address)

@@ -8,7 +8,7 @@ written is simply still there.  (Linux unmaps first and writes later, as others 
 
 from enum import Enum
 
-from emu.x86 import PTE_D, Pfn
+from emu.x86 import PTE_D, Pfn, VirtAddr
 from minikernel.abi.errno import LinuxError
 from minikernel.mm.filemap import PageCache
 from minikernel.mm.mm_struct import MmStruct
@@ -24,6 +24,7 @@ from minikernel.mm.page import (
 from minikernel.mm.page_alloc import Node
 from minikernel.mm.policy.base import Scan
 from minikernel.mm.rmap import rmap_entries
+from minikernel.mm.swap_entry import entry_offset
 from minikernel.mm.vma import VM_LOCKED, Vma
 
 
@@ -36,7 +37,7 @@ class Verdict(Enum):
     LOCKED = "locked"  # a VM_LOCKED mapping has it
 
 
-_Entries = list[tuple[Vma, MmStruct, int, int]]
+_Entries = list[tuple[Vma, MmStruct, VirtAddr, int]]
 
 
 def evict(scan: Scan, pfn: Pfn) -> Verdict:
@@ -48,7 +49,7 @@ def evict(scan: Scan, pfn: Pfn) -> Verdict:
     cached = bool(flags & PG_swapcache) or isinstance(owner, PageCache)
     if mem_map.refcount[pfn] != mem_map.mapcount[pfn] + cached:
         return Verdict.KEPT
-    entries: _Entries = rmap_entries(mem_map, pfn) if mem_map.mapcount[pfn] else []  # type: ignore[assignment]
+    entries: _Entries = rmap_entries(mem_map, pfn) if mem_map.mapcount[pfn] else []
     assert len(entries) == mem_map.mapcount[pfn], f"evict: frame {pfn:#x}: the reverse map misses an entry"
     if any(vma.flags & VM_LOCKED for vma, _, _, _ in entries):
         mem_map.flags[pfn] |= PG_mlocked
@@ -157,7 +158,7 @@ def _evict_anon(scan: Scan, pfn: Pfn, entries: _Entries) -> Verdict:
     shadow = node.lru.policy.evicted(pfn)
     if known:
         swap.delete_from_cache(pfn)  # and the slot too, if nobody refers to it any more
-    if shadow is not None and swap.area_of(entry).is_taken(entry >> 8):
+    if shadow is not None and swap.area_of(entry).is_taken(entry_offset(entry)):
         swap.shadows[entry] = shadow
     mem_map.flags[pfn] &= ~(PG_workingset | PG_dirty)
     return Verdict.FREED

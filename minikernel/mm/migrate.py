@@ -63,7 +63,8 @@ def migrate_page(node: Node, old: Pfn, new: Pfn) -> bool:
     ram[target : target + PAGE_SIZE] = ram[source : source + PAGE_SIZE]
     for mm, address in mapped:
         pte = mm.pgtable.get(address)
-        assert pte & PTE_P and pte_pfn(pte) == old, "migrate_page: the reverse map is wrong"  # noqa: PT018
+        assert pte & PTE_P, f"migrate_page: the reverse map leads to {address:#x}, where nothing is present"
+        assert pte_pfn(pte) == old, f"migrate_page: the reverse map leads to {address:#x}, where another frame is"
         mm.pgtable.set(address, pte ^ source ^ target)
         mm.tlb_dirty = True
     if cache is not None:

@@ -111,7 +111,8 @@ class SlabAllocator:
         if isinstance(slab, Slab):
             slab.cache.free(address)
             return
-        assert pfn in self.large and not address & PAGE_MASK, f"kfree: {address:#x} was not allocated"  # noqa: PT018
+        assert pfn in self.large, f"kfree: {address:#x} was not allocated"
+        assert not address & PAGE_MASK, f"kfree: {address:#x} lies inside an allocation"
         self.nr_unreclaimable -= 1 << self.large.pop(pfn)
         self.node.put_page(pfn)
 

@@ -57,9 +57,9 @@ def make_policy(name: str, node: "Node", seed: int = 0) -> ReclaimPolicy:
     policy = find_policy(name)
     try:
         made = policy(node)
-    except Exception as error:
+    except Exception as error:  # somebody else's class may do anything while it is made
         if name in POLICIES:
-            raise
+            raise  # our own bug
         raise ValueError(f"policy {name!r}: {type(error).__name__}: {_first_line(error)}") from None
     made.seed(seed)
     return made
