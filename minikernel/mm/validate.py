@@ -24,6 +24,7 @@ from minikernel.mm.page import (
 )
 from minikernel.mm.page_alloc import Node
 from minikernel.mm.pgtable import PTE_SPECIAL
+from minikernel.mm.references import count_references
 from minikernel.mm.rmap import PFN_MASK, rmap_walk
 from minikernel.mm.slab_validate import validate_slab
 from minikernel.mm.swap_entry import make_entry
@@ -194,40 +195,22 @@ def validate_node(
     mms = list(mms)
     node.validate()
     validate_slab(node.slab)
-    mapped: Counter[int] = Counter()
-    swapped: Counter[int] = Counter()
-    caches: dict[int, PageCache] = {id(cache): cache for cache in page_caches}
     for mm in mms:
         validate_mm(mm)
-        for vma in mm.vmas:
-            if vma.mapping is not None:
-                caches[id(vma.mapping)] = vma.mapping
-        for _, pte in mm.pgtable.entries(0, mm.layout.task_size):
-            if not pte & PTE_P:
-                swapped[pte] += 1
-            elif not pte & PTE_SPECIAL and not node.mem_map.flags[pte >> PAGE_SHIFT & PFN_MASK] & PG_tail:
-                mapped[pte >> PAGE_SHIFT & PFN_MASK] += 1
+    known = count_references(node, mms, page_caches)
     committed = sum(vma.nr_pages for mm in mms for vma in mm.vmas if vma.flags & VM_ACCOUNT)
-    committed += sum(cache.nr_committed for cache in caches.values())
+    committed += sum(cache.nr_committed for cache in known.caches)
     assert node.vm_sysctl.vm_committed_as == committed, (
         f"validate_node: vm_committed_as is {node.vm_sysctl.vm_committed_as}, {committed} pages are promised"
     )
-    cached: Counter[int] = Counter()
-    promised = 0
-    for cache in caches.values():
+    for cache in known.caches:
         validate_page_cache(cache)
-        cached.update(cache.pages.values())
-        if isinstance(cache, HugetlbCache):
-            cached.update(cache.huge.values())
-            promised += len(cache.promised)
-        swapped.update(cache.swapped.values())
-    cached.update(node.swap.cache.values())
+    promised = sum(len(cache.promised) for cache in known.caches if isinstance(cache, HugetlbCache))
     node.hugetlb.validate()
     assert promised == node.hugetlb.reserved, f"validate_node: {promised} huge pages promised, not as many reserved"
-    cached.update(node.hugetlb.free)
-    validate_swap(node, swapped)
+    validate_swap(node, known.swapped)
     node.lru.validate()
-    _validate_frames(node, mapped, cached, held or {})
+    _validate_frames(node, known.mapped, known.cached, held or {})
 
 
 def validate_swap(node: Node, swapped: Mapping[int, int]) -> None:

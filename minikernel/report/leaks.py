@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from emu.x86 import PAGE_SHIFT, PTE_P
+from emu.x86 import PAGE_SHIFT
 from minikernel.fs.validate import page_caches
 from minikernel.mm import page as pg
 from minikernel.mm.filemap import PageCache
 from minikernel.mm.kmem_cache import Slab
 from minikernel.mm.mm_struct import MmStruct, vma_name
-from minikernel.mm.pgtable import PTE_SPECIAL, PageTable, pte_pfn
+from minikernel.mm.pgtable import PageTable
+from minikernel.mm.references import count_references
 from minikernel.mm.vmalloc import VmArea
 from minikernel.report.words import plural, size_words
 from minikernel.task.task import TaskState
@@ -30,6 +31,7 @@ _OF_TASKS = frozenset(
         *("mm_struct", "vm_area_struct", "anon_vma"),
     )
 )
+_STAY = frozenset(("page cache", "shared memory", "huge pages"))  # what frames may be for when all tasks have ended
 _OWN = pg.PG_kernel | pg.PG_reserved | pg.PG_table | pg.PG_tail
 
 
@@ -61,15 +63,20 @@ def frames_by_owner(kernel: "Kernel") -> Counter[str]:
     mem_map = kernel.node.mem_map
     names = _mm_names(kernel)
     found: Counter[str] = Counter()
+    words = ""
     for pfn in range(mem_map.nr_frames):
         flags = mem_map.flags[pfn]
         if not mem_map.refcount[pfn] and not flags & pg.PG_tail:
             continue
-        found[_owner_words(mem_map.owner[pfn], flags, names)] += 1
+        if not flags & pg.PG_tail:  # the rest of a block is its first frame's
+            words = _owner_words(mem_map.owner[pfn], flags, names)
+        found[words] += 1
     return found
 
 
 def _owner_words(owner: object, flags: int, names: dict[int, str]) -> str:
+    if flags & pg.PG_huge:
+        return "huge pages"
     if flags & pg.PG_anon:
         return "anonymous memory"
     match owner:
@@ -88,13 +95,8 @@ def _owner_words(owner: object, flags: int, names: dict[int, str]) -> str:
 
 def _mm_names(kernel: "Kernel") -> dict[int, str]:
     """By page table: whose it is."""
-    names = {id(kernel.init_pgtable): "the kernel"}
-    for task in kernel.tasks.values():
-        if task.has_mm:
-            names.setdefault(
-                id(task.mm.pgtable), f"process {task.tgid} ({task.comm.decode(errors='backslashreplace')})"
-            )
-    return names
+    names = {id(mm.pgtable): name for name, mm in address_spaces(kernel).items()}
+    return {id(kernel.init_pgtable): "the kernel", **names}
 
 
 def address_spaces(kernel: "Kernel") -> dict[str, MmStruct]:
@@ -111,17 +113,10 @@ def lost(kernel: "Kernel") -> list[Lost]:
     """Frames with a reference that nothing explains."""
     node = kernel.node
     mem_map = node.mem_map
-    known: Counter[int] = Counter(node.swap.cache.values())
     tables = [task.files for task in kernel.tasks.values() if task.state is not TaskState.ZOMBIE]
-    caches = {id(cache): cache for cache in page_caches(kernel.vfs, tables)}
-    caches.update((id(segment.mapping), segment.mapping) for segment in kernel.shm.ids)
-    for mm in address_spaces(kernel).values():
-        caches.update((id(vma.mapping), vma.mapping) for vma in mm.vmas if vma.mapping is not None)
-        for _, pte in mm.pgtable.entries(0, mm.layout.task_size):
-            if pte & PTE_P and not pte & PTE_SPECIAL:
-                known[pte_pfn(pte)] += 1
-    for cache in caches.values():
-        known.update(cache.pages.values())
+    caches = [*page_caches(kernel.vfs, tables), *(segment.mapping for segment in kernel.shm.ids)]
+    references = count_references(node, kernel.address_spaces(), caches)
+    known = references.mapped + references.cached
     sites = node.page_owner.sites if node.page_owner is not None else {}
     return [
         Lost(pfn, count, known[pfn], sites.get(pfn, ""))
@@ -169,16 +164,19 @@ def lost_lines(kernel: "Kernel") -> Iterator[str]:
 def left_over(kernel: "Kernel", boot: Baseline) -> tuple[list[str], int]:
     """The report of a machine whose tasks have all ended, and how many things it has that nobody will give back.
 
-    Clean and dirty pages of files stay, as on Linux, and so do names and inodes: they are caches.
+    Clean and dirty pages of files stay, as on Linux, and so do names and inodes: they are caches.  Huge pages stay as
+    long as vm.nr_hugepages asks for them.
     """
     lines = []
     leaks = 0
     now = frames_by_owner(kernel)
     cached = now["page cache"] + now["shared memory"]
     lines.append(f"{cached:,} frames hold pages of files, which are cached")
+    if now["huge pages"]:
+        lines.append(f"{now['huge pages']:,} frames are set aside as huge pages")
     for name in sorted(now):
         more = now[name] - boot.frames[name]
-        if name not in {"page cache", "shared memory"} and not name.startswith("objects of ") and more > 0:
+        if name not in _STAY and not name.startswith("objects of ") and more > 0:
             lines.append(f"  {plural(more, 'frame')} more than at boot: {name}")
             leaks += more
     objects = kernel.node.slab.in_use()

@@ -84,6 +84,29 @@ def test_a_reference_too_many_is_found(system: System) -> None:
     assert (found.pfn, found.references - found.known) == (pfn, 1)
 
 
+def test_the_pool_of_huge_pages_is_not_lost(system: System) -> None:
+    boot = Baseline.of(system.kernel)
+    pool = system.kernel.node.hugetlb
+    pool.set_nr(2)
+    system.exec_init()
+    lines = list(usage(system.kernel))
+    assert f"  {2 << pool.order:>8,}  huge pages" in lines
+    assert lines[-1] == "lost: nothing"
+    lines, count = left_over(ended(system), boot)
+    assert f"{2 << pool.order:,} frames are set aside as huge pages" in lines
+    assert (count, lines[-1]) == (0, "lost: nothing")
+
+
+def test_a_huge_page_that_the_pool_forgot_is_found(system: System) -> None:
+    boot = Baseline.of(system.kernel)
+    pool = system.kernel.node.hugetlb
+    pool.set_nr(1)
+    pfn = pool.free.pop()
+    (found,) = lost(system.kernel)
+    assert (found.pfn, found.references, found.known) == (pfn, 1, 0)
+    assert left_over(ended(system), boot)[1] == 1
+
+
 def test_an_object_that_nobody_gave_back_is_found(system: System) -> None:
     boot = Baseline.of(system.kernel)
     system.kernel.node.objects.filp.alloc()
