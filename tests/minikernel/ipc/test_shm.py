@@ -13,7 +13,6 @@ from minikernel.abi.mman import PROT_READ
 from minikernel.abi.shm import SHM_INFO, SHM_LOCK, SHM_RDONLY, SHM_REMAP, SHMMNI
 from minikernel.ipc.shm import Shm
 from minikernel.ipc.validate import validate_shm
-from minikernel.mm.dup import dup_mm
 from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.uaccess import copy_from_user, copy_to_user
 from minikernel.mm.validate import validate_node
@@ -225,9 +224,8 @@ class ShmMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 5))
     def fork(self, which: int) -> None:
         if len(self.mms) < 4:
-            child = dup_mm(self._task(which))
+            child = self.caller.machine.fork(self._task(which))
             self.mms.append(child)
-            self.caller.machine.mms.append(child)
 
     @rule(which=st.integers(0, 5))
     def exit(self, which: int) -> None:

@@ -15,7 +15,6 @@ from minikernel.abi.mman import (
     PROT_EXEC,
     PROT_READ,
 )
-from minikernel.mm.dup import dup_mm
 from minikernel.mm.fault import BusError, OutOfMemory, Served
 from minikernel.mm.layout import KernelLayout
 from minikernel.mm.mm_struct import MmStruct
@@ -149,7 +148,7 @@ def fork(scene: Scene) -> None:
     access(scene, FAR, WRITE)
     before = (mm.rss, mm.total_vm, scene.disk.users)
     try:
-        scene.machine.mms.append(dup_mm(mm))
+        scene.machine.fork(mm)
     except LinuxError:
         assert (mm.rss, mm.total_vm, scene.disk.users) == before
         raise
@@ -256,8 +255,7 @@ def test_what_was_there_survives_a_fault_without_memory() -> None:
     mm = scene.mm
     map_fixed(mm, BASE, 1)
     poke(mm, BASE, 5)
-    child = dup_mm(mm)
-    scene.machine.mms.append(child)
+    child = scene.machine.fork(mm)
     scene.machine.node.fail_allocation(0)
 
     assert touch(child, BASE, WRITE) == OutOfMemory()

@@ -8,7 +8,6 @@ import pytest
 from emu.x86 import PAGE_SHIFT, PAGE_SIZE, Pfn
 from minikernel.abi.mman import MAP_PRIVATE, MAP_SHARED, PROT_EXEC, PROT_READ
 from minikernel.mm.compaction import ALL_OF_IT, Compaction
-from minikernel.mm.dup import dup_mm
 from minikernel.mm.fault import Served
 from minikernel.mm.fragmentation import INDEX_SUITABLE, fragmentation_index
 from minikernel.mm.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_NOWAIT
@@ -71,8 +70,7 @@ def test_an_anonymous_page_that_two_share_moves_for_both(machine: Machine) -> No
     mm = machine.mm()
     map_fixed(mm, BASE, 1)
     poke(mm, BASE, 77)
-    child = dup_mm(mm)
-    machine.mms.append(child)
+    child = machine.fork(mm)
     old, new = pfn_of(mm, BASE), a_frame(machine)
     ptes = [each.pgtable.get(BASE) for each in (mm, child)]
     mm.tlb_dirty = child.tlb_dirty = False
@@ -410,8 +408,7 @@ def test_whatever_happened_before_everything_is_as_it_was(machine: Machine, seed
         for mm in spaces:
             map_fixed(mm, hole, 24)
         if len(spaces) < 3:
-            spaces.append(dup_mm(rng.choice(spaces)))
-            machine.mms.append(spaces[-1])
+            spaces.append(machine.fork(rng.choice(spaces)))
         before = picture(spaces)
         books = [(mm.rss_anon, mm.rss_file, mm.rss_shmem) for mm in spaces]
         if rng.random() < 0.5:

@@ -44,8 +44,7 @@ def machine(request: pytest.FixtureRequest) -> Machine:
 
 
 def fork(machine: Machine, parent: MmStruct) -> MmStruct:
-    child = dup_mm(parent)
-    machine.mms.append(child)
+    child = machine.fork(parent)
     machine.validate()
     return child
 

@@ -28,7 +28,6 @@ from minikernel.abi.mman import (
     PROT_EXEC,
     PROT_READ,
 )
-from minikernel.mm.dup import dup_mm
 from minikernel.mm.fault import SEGV_MAPERR, BusError, OutOfMemory, Segv, Served
 from minikernel.mm.hugetlb import cache_of
 from minikernel.mm.layout import I386_2LEVEL_LAYOUT, I386_PAE_LAYOUT, X86_64_LAYOUT, KernelLayout
@@ -62,9 +61,7 @@ class Scene:
         return do_mmap(self.mm, at, count * self.size, prot, flags | HUGE | MAP_FIXED, None, 0)
 
     def fork(self) -> MmStruct:
-        child = dup_mm(self.mm)
-        self.machine.mms.append(child)
-        return child
+        return self.machine.fork(self.mm)
 
     @property
     def books(self) -> tuple[int, int, int, int]:
@@ -569,8 +566,7 @@ class HugetlbSpaces(RuleBasedStateMachine):
     def fork(self, which: int) -> None:
         if len(self.spaces) < 3:
             mm, model = self.space(which)
-            child = dup_mm(mm)
-            self.machine.mms.append(child)
+            child = self.machine.fork(mm)
             self.spaces.append((child, dict(model)))
 
     @rule(which=st.integers(1, 2))

@@ -17,7 +17,6 @@ from minikernel.abi.mman import (
     PROT_READ,
 )
 from minikernel.events import MmSwapOut, MmVmscan
-from minikernel.mm.dup import dup_mm
 from minikernel.mm.evict import Verdict, evict
 from minikernel.mm.gfp import GFP_HIGHUSER, GFP_KERNEL, GFP_NORETRY
 from minikernel.mm.lru import PageLru
@@ -228,8 +227,7 @@ def test_code_in_use_outlives_other_file_pages(machine: Machine) -> None:
 
 def test_a_page_used_by_two_mappings_becomes_active(machine: Machine) -> None:
     mm = anon(machine, 1)
-    child = dup_mm(mm)
-    machine.mms.append(child)
+    child = machine.fork(mm)
     for space in (mm, child):
         space.pgtable.update(BASE, set=PTE_A)
     machine.node.lru.drain()
@@ -414,8 +412,7 @@ def test_a_policy_without_memory(machine: Machine) -> None:
 
 def test_advice_about_memory_in_swap(machine: Machine) -> None:
     mm = anon(machine, 8)
-    child = dup_mm(mm)
-    machine.mms.append(child)
+    child = machine.fork(mm)
     assert machine.node.reclaim_pages is not None
     machine.node.reclaim_pages([pfn_of(mm, at(page)) for page in range(8)])
     # One page is cached and shared, one is cached and ours alone, one only in swap.
@@ -432,8 +429,7 @@ def test_advice_about_memory_in_swap(machine: Machine) -> None:
 
 def test_lazy_freeing_of_pages_that_others_have_in_swap(machine: Machine) -> None:
     mm = anon(machine, 2)
-    child = dup_mm(mm)
-    machine.mms.append(child)
+    child = machine.fork(mm)
     machine.node.swap.page_cluster = 0
     assert machine.node.reclaim_pages is not None
     machine.node.reclaim_pages([pfn_of(mm, at(page)) for page in range(2)])
@@ -483,8 +479,7 @@ def test_protection_changes_while_a_page_is_in_swap(machine: Machine) -> None:
 
 def test_a_write_to_a_cached_page_whose_slot_nobody_else_has_needs_no_copy(machine: Machine) -> None:
     mm = anon(machine, 1)
-    child = dup_mm(mm)
-    machine.mms.append(child)
+    child = machine.fork(mm)
     assert machine.node.reclaim_pages is not None
     machine.node.reclaim_pages([pfn_of(mm, BASE)])
     peek(mm, BASE)
@@ -705,8 +700,7 @@ def test_fork_of_a_mapping_in_ram_beside_one_in_swap(machine: Machine) -> None:
     poke(mm, at(4), 4)
     assert machine.node.reclaim_pages is not None
     machine.node.reclaim_pages([pfn_of(mm, at(4))])
-    child = dup_mm(mm)
-    machine.mms.append(child)
+    child = machine.fork(mm)
     assert [peek(child, at(0)), peek(child, at(4))] == [0, 4]
     machine.validate()
 

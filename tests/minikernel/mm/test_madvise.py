@@ -36,7 +36,6 @@ from minikernel.abi.mman import (
     PROT_READ,
 )
 from minikernel.abi.resource import RLIMIT_MEMLOCK
-from minikernel.mm.dup import dup_mm
 from minikernel.mm.madvise import do_madvise
 from minikernel.mm.mlock import do_mlock, do_mlockall, do_munlock, do_munlockall
 from minikernel.mm.mm_struct import MmStruct
@@ -133,7 +132,7 @@ def test_lazily_freed_pages_are_clean_until_written(machine: Machine, mm: MmStru
     assert peek(mm, BASE) == 1
     poke(mm, BASE, 2)
     assert mm.pgtable.get(BASE) & PTE_D
-    machine.mms.append(dup_mm(mm))
+    machine.fork(mm)
     do_madvise(mm, BASE, PAGE_SIZE, MADV_FREE)
     assert mm.pgtable.get(BASE) & PTE_D, "others have it too"
     machine.validate()

@@ -4,7 +4,6 @@ import pytest
 
 from emu.x86 import PAGE_SIZE
 from minikernel.abi.mman import MAP_PRIVATE, MAP_SHARED, MREMAP_FIXED, MREMAP_MAYMOVE, PROT_READ
-from minikernel.mm.dup import dup_mm
 from minikernel.mm.filemap import PageCache
 from minikernel.mm.mapped_file import CountedFile
 from minikernel.mm.mm_struct import MmStruct
@@ -77,8 +76,7 @@ def test_mmap_and_munmap_are_told(machine: Machine, mm: MmStruct, file: Told) ->
 def test_fork_opens_and_the_end_of_an_address_space_closes(machine: Machine, mm: MmStruct, file: Told) -> None:
     poke(mm, BASE, 7)
     file.news()
-    child = dup_mm(mm)
-    machine.mms.append(child)
+    child = machine.fork(mm)
     assert file.news() == "+"
     machine.destroy(mm)
     assert file.news() == "-"

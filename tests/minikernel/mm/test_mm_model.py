@@ -24,7 +24,6 @@ from minikernel.abi.mman import (
     PROT_READ,
     PROT_WRITE,
 )
-from minikernel.mm.dup import dup_mm
 from minikernel.mm.fault import BUS_ADRERR, SEGV_ACCERR, SEGV_MAPERR, BusError, Segv, Served
 from minikernel.mm.gfp import GFP_HIGHUSER
 from minikernel.mm.layout import I386_2LEVEL_LAYOUT, I386_PAE_LAYOUT, X86_64_LAYOUT, KernelLayout
@@ -246,8 +245,7 @@ class AddressSpaces(RuleBasedStateMachine):
     def fork(self, which: int) -> None:
         if len(self.spaces) < 4:
             mm, model = self.space(which)
-            child = dup_mm(mm)
-            self.machine.mms.append(child)
+            child = self.machine.fork(mm)
             self.spaces.append((child, dict(model)))
 
     @rule(which=st.integers(0, 3))

@@ -19,7 +19,6 @@ from minikernel.abi.mman import (
 )
 from minikernel.abi.resource import RLIMIT_DATA
 from minikernel.events import FaultKind
-from minikernel.mm.dup import dup_mm
 from minikernel.mm.fault import Segv, Served
 from minikernel.mm.mlock import do_mlock
 from minikernel.mm.mm_struct import MmStruct
@@ -90,7 +89,7 @@ def test_pages_others_have_too_stay_read_only(machine: Machine, mm: MmStruct) ->
     map_fixed(mm, BASE, 2)
     poke(mm, BASE, 1)
     touch(mm, BASE + PAGE_SIZE)
-    machine.mms.append(dup_mm(mm))
+    machine.fork(mm)
     do_mprotect(mm, BASE, 2 * PAGE_SIZE, PROT_READ)
     do_mprotect(mm, BASE, 2 * PAGE_SIZE, RW)
 

@@ -166,8 +166,7 @@ def test_a_fork_promises_as_much_again(machine: Machine) -> None:
     mm = machine.mm()
     do_mmap(mm, BASE, 30 * PAGE_SIZE, RW, ANON, None, 0)
     do_mmap(mm, 0, 10 * PAGE_SIZE, RW, SHARED_ANON, None, 0)
-    child = dup_mm(mm)
-    machine.mms.append(child)
+    child = machine.fork(mm)
     assert committed(machine) == 70
     refused(Errno.ENOMEM, lambda: dup_mm(child))
     assert committed(machine) == 70

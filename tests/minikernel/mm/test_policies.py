@@ -4,7 +4,6 @@ import pytest
 
 from emu.x86 import PAGE_SHIFT, PAGE_SIZE, Pfn
 from minikernel.abi.mman import MADV_COLD, MAP_NORESERVE, MAP_SHARED
-from minikernel.mm.dup import dup_mm
 from minikernel.mm.fault import OutOfMemory
 from minikernel.mm.gfp import GFP_HIGHUSER
 from minikernel.mm.layout import I386_PAE_LAYOUT, X86_64_LAYOUT, KernelLayout
@@ -150,8 +149,7 @@ def test_a_family_of_forks_larger_than_ram(machine: Machine) -> None:
         poke(parent, at(page), 1)
     family = [parent]
     for number in range(2, 5):
-        child = dup_mm(family[-1])
-        machine.mms.append(child)
+        child = machine.fork(family[-1])
         family.append(child)
         for page in range(0, pages, 3):
             poke(child, at(page), number)

@@ -9,7 +9,6 @@ import pytest
 from emu.x86 import PAGE_SIZE
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.mman import MADV_WILLNEED, MAP_SHARED
-from minikernel.mm.dup import dup_mm
 from minikernel.mm.fault import BusError, OutOfMemory
 from minikernel.mm.gfp import GFP_HIGHMEM, GFP_MEMALLOC
 from minikernel.mm.madvise import do_madvise
@@ -169,8 +168,7 @@ def test_swapoff_brings_everything_back_and_gives_the_file_back() -> None:
     map_fixed(parent, at(8), 8, RW, MAP_SHARED, shared)
     for page in range(16):
         poke(parent, at(page), page + 1)
-    child = dup_mm(parent)
-    machine.mms.append(child)
+    child = machine.fork(parent)
     assert page_out(machine, parent, *range(16)) == 16
     peek(child, at(3))  # one page is in the swap cache
     machine.validate()
@@ -359,8 +357,7 @@ def story(machine: Machine) -> list[tuple[MmStruct, int, int]]:
     frames = list(machine.node.lru.policy.pages())
     assert machine.node.reclaim_pages is not None
     machine.node.reclaim_pages(frames)
-    spaces.append(dup_mm(parent))
-    machine.mms.append(spaces[1])
+    spaces.append(machine.fork(parent))
     model.update({(1, page): model[0, page] for page in range(12)})
     for page in range(0, 12, 2):
         write(page // 2 % 2, page, 100 + page)
@@ -460,8 +457,7 @@ def test_swapoff_leaves_what_is_in_other_areas() -> None:
     map_fixed(mm, at(4), 4, RW, MAP_SHARED, shared)
     for page in range(8):
         poke(mm, at(page), page)
-    child = dup_mm(mm)
-    machine.mms.append(child)
+    child = machine.fork(mm)
     page_out(machine, mm, *range(8))
     assert [peek(child, at(page)) for page in range(4)] == [0, 1, 2, 3]  # in the swap cache
     swapoff(machine.node, machine.node.swap.order[0])

@@ -23,7 +23,6 @@ from minikernel.abi.mman import (
     PROT_READ,
 )
 from minikernel.events import FaultKind
-from minikernel.mm.dup import dup_mm
 from minikernel.mm.fault import OutOfMemory, Segv, Served
 from minikernel.mm.gfp import GFP_DIRECT_RECLAIM, GFP_KSWAPD_RECLAIM, GFP_NORETRY
 from minikernel.mm.layout import KernelLayout
@@ -76,9 +75,7 @@ class Scene:
         return bool((mm or self.mm).pgtable.get_large(address))
 
     def fork(self) -> MmStruct:
-        child = dup_mm(self.mm)
-        self.machine.mms.append(child)
-        return child
+        return self.machine.fork(self.mm)
 
     def count(self, name: str) -> int:
         return self.node.vmstat[name]
@@ -156,8 +153,7 @@ def test_the_huge_zero_page_goes_when_nobody_uses_it(scene: Scene) -> None:
     map_fixed(other, BASE, scene.pages)
     do_madvise(other, BASE, scene.size, MADV_HUGEPAGE)
     touch(other, BASE, READ)
-    third = dup_mm(other)
-    scene.machine.mms.append(third)
+    third = scene.machine.fork(other)
     scene.machine.destroy(other)
     assert scene.node.huge_zero.scan_objects(1) == scene.node.huge_zero.count_objects() == 0, "the fork may use it"
     scene.machine.destroy(third)

@@ -5,13 +5,11 @@ import pytest
 from emu.x86 import PAGE_SIZE, PTE_A
 from minikernel.abi.errno import LinuxError
 from minikernel.abi.mman import MADV_FREE, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, PROT_READ
-from minikernel.mm.dup import dup_mm
 from minikernel.mm.fault import BusError, OutOfMemory, Served
 from minikernel.mm.gfp import GFP_HIGHMEM, GFP_HIGHUSER, GFP_MEMALLOC
 from minikernel.mm.layout import KernelLayout
 from minikernel.mm.madvise import do_madvise
 from minikernel.mm.mlock import do_mlock, do_munlock
-from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.munmap import vm_munmap
 from minikernel.mm.page import PG_dirty, PG_swapcache
 from minikernel.mm.policy.base import SWAP_CLUSTER_MAX
@@ -178,13 +176,11 @@ def test_a_page_shared_by_a_family_goes_and_comes_back_for_each(machine: Machine
     parent = machine.mm()
     map_fixed(parent, BASE, 1)
     poke(parent, BASE, 1)
-    child = dup_mm(parent)
-    machine.mms.append(child)
+    child = machine.fork(parent)
     assert page_out(machine, pfn_of(parent, BASE)) == 1
     machine.validate()
     assert (parent.swapents, child.swapents) == (1, 1)
-    grandchild = dup_mm(child)
-    machine.mms.append(grandchild)
+    grandchild = machine.fork(child)
     machine.validate()
 
     assert poke(child, BASE, 2) is not None
@@ -467,8 +463,7 @@ def test_a_write_after_fork_copies_the_page_before_reclaim_can_take_it(machine: 
     mm = machine.mm()
     map_fixed(mm, BASE, 1)
     poke(mm, BASE, 5)
-    child: MmStruct = dup_mm(mm)
-    machine.mms.append(child)
+    child = machine.fork(mm)
     exhaust(machine)
     swap.fail = False
     assert touch(mm, BASE, WRITE) == OutOfMemory()

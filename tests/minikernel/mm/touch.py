@@ -21,6 +21,7 @@ from minikernel.mm.address_layout import (
     AddressLayout,
     address_layout,
 )
+from minikernel.mm.dup import dup_mm
 from minikernel.mm.fault import FaultOutcome, Served, handle_mm_fault
 from minikernel.mm.filemap import PageCache
 from minikernel.mm.kernel_half import build_kernel_half
@@ -60,6 +61,12 @@ class Machine:
         made = MmStruct(self.node, self.kernel_half, self.address_layout(), self.tracer, self.rlimits)
         self.mms.append(made)
         return made
+
+    def fork(self, mm: MmStruct) -> MmStruct:
+        """A copy of *mm*.  Errors: ENOMEM."""
+        child = dup_mm(mm)
+        self.mms.append(child)
+        return child
 
     def address_layout(self) -> AddressLayout:
         """That of a native program of the machine."""

@@ -89,7 +89,7 @@ def cow_copy_of_zero_page(stage: Stage) -> Explanation:
 def cow_copy_after_fork(stage: Stage) -> Explanation:
     map_fixed(stage.mm, BASE, 1)
     touch(stage.mm, BASE, WRITE)
-    stage.machine.mms.append(dup_mm(stage.mm))
+    stage.machine.fork(stage.mm)
     return stage.fault(BASE, WRITE)
 
 
