@@ -83,11 +83,12 @@ def _run_program(system: System, options: argparse.Namespace) -> int:
 
 def _tell_leaks(system: System, boot: "Baseline") -> None:
     """What the machine holds when all its tasks are gone."""
+    from minikernel.mm.shrinker import shrink_slab
     from minikernel.report.leaks import left_over
 
     system.power_off()
     system.kernel.stacks.free_cached()
-    system.kernel.node.shrink_slab(0)
+    shrink_slab(system.kernel.node, 0)
     lines, count = left_over(system.kernel, boot)
     verdict = f"{count} things are lost" if count else "nothing is lost"
     sys.stderr.write("\n".join(["memory after the end", *lines, verdict]) + "\n")

@@ -14,10 +14,7 @@ from minikernel.events import Tracer
 from minikernel.mm.buddy import MAX_PAGE_ORDER
 from minikernel.mm.gfp import (
     GFP_DIRECT_RECLAIM,
-    GFP_DMA,
-    GFP_DMA32,
     GFP_HIGH,
-    GFP_HIGHMEM,
     GFP_KERNEL,
     GFP_KSWAPD_RECLAIM,
     GFP_MEMALLOC,
@@ -32,16 +29,7 @@ from minikernel.mm.layout import KernelLayout
 from minikernel.mm.lru import PageLru
 from minikernel.mm.migratetype import MIGRATE_PCPTYPES, MIGRATE_TYPES, MIGRATE_UNMOVABLE, gfp_migratetype
 from minikernel.mm.overcommit import VmSysctl
-from minikernel.mm.page import (
-    PG_CHECK_AT_FREE,
-    MemMap,
-    PG_exec,
-    PG_head,
-    PG_lru,
-    PG_reserved,
-    PG_tail,
-    PG_used,
-)
+from minikernel.mm.page import PG_CHECK_AT_FREE, MemMap, PG_exec, PG_head, PG_lru, PG_reserved, PG_tail, PG_used
 from minikernel.mm.shrinker import Shrinker
 from minikernel.mm.slab import SlabAllocator
 from minikernel.mm.slab_objects import ObjectCaches
@@ -52,9 +40,10 @@ from minikernel.mm.zone import (
     WMARK_MIN,
     Pcp,
     Zone,
-    min_free_kbytes,
-    setup_per_zone_lowmem_reserve,
-    setup_per_zone_wmarks,
+    init_per_zone_wmark_min,
+    make_zones,
+    take_range,
+    zonelist,
 )
 
 _GFP_PLACE: Final = GFP_ZONEMASK | GFP_MOBILITY_MASK
@@ -159,7 +148,7 @@ class Node:
         self._block_order = block_order
         self._fail_after: int | None = None
         self.reserved: list[tuple[int, int, str]] = []  # first frame, how many, what for (Linux: memblock.reserved)
-        self.zones = self._make_zones()
+        self.zones = make_zones(self.mem_map, layout.zones)
         self._zone_of_section = [
             next(zone for zone in self.zones if pfn < zone.end_pfn)
             for pfn in range(0, physmem.nr_frames, 1 << _SECTION_SHIFT)
@@ -170,7 +159,7 @@ class Node:
         ]
         for zone in self.zones:
             zone.buddy.on_block_type = self._set_block_pcp
-        self._zonelists = tuple(self._zonelist(gfp) for gfp in range(GFP_ZONEMASK + 1))
+        self._zonelists = tuple(zonelist(self.zones, gfp) for gfp in range(GFP_ZONEMASK + 1))
         # By the zone modifiers and the mobility of a request: which type, which order-0 list.
         self._type_of = tuple(self._migratetype(gfp) for gfp in range(_GFP_PLACE + 1))
         self._pcp_of = tuple(
@@ -186,25 +175,6 @@ class Node:
         self.slab = SlabAllocator(self, debug=slab_debug)
         self.objects = ObjectCaches(self.slab)
 
-    def _make_zones(self) -> tuple[Zone, ...]:
-        """The zones of the layout, cut to the RAM there is, with all of it free."""
-        nr_frames = self.mem_map.nr_frames
-        zones: list[Zone] = []
-        start = Pfn(0)
-        for index, spec in enumerate(self.layout.zones):
-            end = Pfn(min(spec.end >> PAGE_SHIFT, nr_frames))
-            zone = Zone(self.mem_map, index, spec.name, start, end, is_highmem=spec.is_highmem)
-            zone.buddy.free_range(start, end)
-            zone.managed_pages = end - start
-            zones.append(zone)
-            start = end
-        return tuple(zones)
-
-    def _setup_watermarks(self) -> None:
-        lowmem_pages = sum(zone.managed_pages for zone in self.zones if not zone.is_highmem)
-        setup_per_zone_wmarks(self.zones, min_free_kbytes(lowmem_pages))
-        setup_per_zone_lowmem_reserve(self.zones, [spec.lowmem_reserve_ratio for spec in self.layout.zones])
-
     def _set_block_pcp(self, block: int, migratetype: int) -> None:
         """Frames of pageblock *block* are freed to another order-0 list from now on."""
         self._pcp_of_block[block] = self.zone_of(Pfn(block << self._block_order)).pcps[migratetype]
@@ -215,18 +185,6 @@ class Node:
         if not self.groups_by_mobility or migratetype >= MIGRATE_PCPTYPES:
             return MIGRATE_UNMOVABLE
         return migratetype
-
-    def _zonelist(self, gfp: int) -> tuple[Zone, ...]:
-        """The populated zones that will do for *gfp*, from the highest (Linux: gfp_zone, build_zonerefs_node)."""
-        if gfp & GFP_DMA:
-            allowed = [zone for zone in self.zones if zone.name == "DMA"]
-        elif gfp & GFP_DMA32 and any(zone.name == "DMA32" for zone in self.zones):
-            allowed = [zone for zone in self.zones if zone.name in {"DMA", "DMA32"}]
-        elif gfp & GFP_HIGHMEM:
-            allowed = list(self.zones)
-        else:
-            allowed = [zone for zone in self.zones if not zone.is_highmem]
-        return tuple(zone for zone in reversed(allowed) if zone.managed_pages)
 
     # ---- one frame
 
@@ -322,16 +280,8 @@ class Node:
         if self._injected_failure():
             return False
         self.drain_all_pages()
-        taken: list[tuple[Zone, Pfn, Pfn]] = []
-        for zone in self.zones:
-            first, last = Pfn(max(start, zone.start_pfn)), Pfn(min(end, zone.end_pfn))
-            if first >= last:
-                continue
-            if not zone.buddy.take_range(first, last):
-                for other, begin, stop in taken:
-                    other.buddy.free_range(begin, stop)
-                return False
-            taken.append((zone, first, last))
+        if not take_range(self.zones, start, end):
+            return False
         self._prepare(start, end - start, gfp)
         for pfn in range(start, end):
             self._refcount[pfn] = 1
@@ -377,7 +327,7 @@ class Node:
         for pfn in range(start, start + count):
             self._flags[pfn] |= PG_reserved
             self.zone_of(Pfn(pfn)).managed_pages -= 1
-        self._setup_watermarks()
+        init_per_zone_wmark_min(self.zones, self.layout.zones)
 
     def drain_all_pages(self) -> None:
         """Give the order-0 lists back to the buddy allocators, where the frames merge (Linux: same name)."""
@@ -403,15 +353,7 @@ class Node:
             wanted = self.zone_of(Pfn(block << self._block_order)).pcps[mem_map.block_type[block]]
             assert pcp is wanted, f"Node.validate: pageblock {block} frees to another type's list"
         for zone in self.zones:
-            zone.buddy.validate()
-            listed = [pfn for pcp in zone.pcps for pfn in pcp]
-            for pfn in listed:
-                where = f"Node.validate: frame {pfn:#x} on the order-0 list of zone {zone.name}"
-                assert zone.start_pfn <= pfn < zone.end_pfn, f"{where} is of another zone"
-                assert zone.buddy.find_block(pfn) is None, f"{where} is in a free block as well"
-                assert mem_map.refcount[pfn] == 0, f"{where} is in use"
-                assert mem_map.flags[pfn] & ~PG_used == 0, f"{where} has flags {mem_map.flags[pfn]:#x}"
-            assert len(set(listed)) == len(listed), f"Node.validate: zone {zone.name} lists a frame twice"
+            zone.validate(mem_map)
         in_use = sum(1 for pfn, count in enumerate(mem_map.refcount) if count or mem_map.flags[pfn] & PG_tail)
         lost = mem_map.nr_frames - self.nr_free - in_use
         assert lost == 0, f"Node.validate: {lost} frames are neither free nor in use"
@@ -477,16 +419,6 @@ class Node:
             return None
         pfn = self._get_page_from_freelist(order, gfp, WMARK_MIN)
         return pfn if pfn is not None else self._get_page_from_freelist(order, gfp | GFP_MEMALLOC, WMARK_MIN)
-
-    def shrink_slab(self, priority: int) -> int:
-        """Ask every shrinker for 2**-*priority* of what it has, twice; how many frames came of it (do_shrink_slab)."""
-        before = self.nr_free
-        for shrinker in self.shrinkers:
-            count = (shrinker.count_objects() >> priority) * 2 * self.vm_sysctl.vfs_cache_pressure // 100
-            if count:
-                shrinker.scan_objects(count)
-        self.slab.shrink()
-        return self.nr_free - before
 
     def _get_page_from_freelist(self, order: int, gfp: int, watermark: int) -> Pfn | None:
         """A block from the first zone that stays above its *watermark* (Linux: get_page_from_freelist)."""

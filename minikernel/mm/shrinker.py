@@ -22,6 +22,17 @@ class Shrinker(Protocol):
         ...
 
 
+def shrink_slab(node: "Node", priority: int) -> int:
+    """Ask every shrinker for 2**-*priority* of what it has, twice; how many frames came of it (do_shrink_slab)."""
+    before = node.nr_free
+    for shrinker in node.shrinkers:
+        count = (shrinker.count_objects() >> priority) * 2 * node.vm_sysctl.vfs_cache_pressure // 100
+        if count:
+            shrinker.scan_objects(count)
+    node.slab.shrink()
+    return node.nr_free - before
+
+
 def drop_slab(node: "Node") -> int:
     """Give every unused object back, and the frames of empty slabs; how many frames (Linux: same name)."""
     before = node.nr_free

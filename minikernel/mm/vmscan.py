@@ -19,6 +19,7 @@ from minikernel.mm.gfp import GFP_FS, GFP_IO, GFP_ZONEMASK
 from minikernel.mm.page import PG_lru, PG_swapbacked
 from minikernel.mm.page_alloc import Node
 from minikernel.mm.policy.base import DEF_PRIORITY, SWAP_CLUSTER_MAX, Scan
+from minikernel.mm.shrinker import shrink_slab
 from minikernel.mm.zone import WMARK_HIGH, Zone
 
 _RESCUE_PRIORITY: Final = 4  # locked pages are looked at again when it gets serious
@@ -110,7 +111,7 @@ class Vmscan:
         try:
             node.lru.drain()
             if not scan.may_swap and self._is_file_tiny():
-                scan.nr_reclaimed += node.shrink_slab(0)
+                scan.nr_reclaimed += shrink_slab(node, 0)
                 return
             for priority in range(DEF_PRIORITY, last_priority - 1, -1):
                 scan.priority = priority
@@ -122,7 +123,7 @@ class Vmscan:
                     self._take(scan, pfn)
                 if is_enough():
                     return
-                scan.nr_reclaimed += node.shrink_slab(priority)
+                scan.nr_reclaimed += shrink_slab(node, priority)
                 if is_enough():
                     return
         finally:

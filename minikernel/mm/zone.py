@@ -10,8 +10,10 @@ from typing import Final
 
 from emu.x86 import PAGE_SHIFT, Pfn
 from minikernel.mm.buddy import MAX_PAGE_ORDER, BuddyAllocator
+from minikernel.mm.gfp import GFP_DMA, GFP_DMA32, GFP_HIGHMEM
+from minikernel.mm.layout import ZoneSpec
 from minikernel.mm.migratetype import MIGRATE_PCPTYPES
-from minikernel.mm.page import MemMap
+from minikernel.mm.page import MemMap, PG_used
 
 WMARK_MIN: Final = 0  # below it, only reclaim itself and dying tasks get a frame
 WMARK_LOW: Final = 1  # below it, kswapd is woken
@@ -100,6 +102,67 @@ class Zone:
         if self.buddy.nr_free - (1 << order) + 1 <= mark + self.lowmem_reserve[highest_zone]:
             return False
         return any(free_area[order : MAX_PAGE_ORDER + 1])
+
+    def validate(self, mem_map: MemMap) -> None:
+        """Assert that the buddy allocator and the order-0 lists have different frames, all of the zone and free."""
+        self.buddy.validate()
+        listed = [pfn for pcp in self.pcps for pfn in pcp]
+        for pfn in listed:
+            where = f"Zone.validate: frame {pfn:#x} on the order-0 list of zone {self.name}"
+            assert self.start_pfn <= pfn < self.end_pfn, f"{where} is of another zone"
+            assert self.buddy.find_block(pfn) is None, f"{where} is in a free block as well"
+            assert mem_map.refcount[pfn] == 0, f"{where} is in use"
+            assert mem_map.flags[pfn] & ~PG_used == 0, f"{where} has flags {mem_map.flags[pfn]:#x}"
+        assert len(set(listed)) == len(listed), f"Zone.validate: zone {self.name} lists a frame twice"
+
+
+def make_zones(mem_map: MemMap, specs: Sequence[ZoneSpec]) -> tuple[Zone, ...]:
+    """The zones of *specs*, cut to the RAM there is, with all of it free."""
+    zones: list[Zone] = []
+    start = Pfn(0)
+    for index, spec in enumerate(specs):
+        end = Pfn(min(spec.end >> PAGE_SHIFT, mem_map.nr_frames))
+        zone = Zone(mem_map, index, spec.name, start, end, is_highmem=spec.is_highmem)
+        zone.buddy.free_range(start, end)
+        zone.managed_pages = end - start
+        zones.append(zone)
+        start = end
+    return tuple(zones)
+
+
+def zonelist(zones: Sequence[Zone], gfp: int) -> tuple[Zone, ...]:
+    """The populated ones of *zones* that will do for *gfp*, from the highest (gfp_zone, build_zonerefs_node)."""
+    if gfp & GFP_DMA:
+        allowed = [zone for zone in zones if zone.name == "DMA"]
+    elif gfp & GFP_DMA32 and any(zone.name == "DMA32" for zone in zones):
+        allowed = [zone for zone in zones if zone.name in {"DMA", "DMA32"}]
+    elif gfp & GFP_HIGHMEM:
+        allowed = list(zones)
+    else:
+        allowed = [zone for zone in zones if not zone.is_highmem]
+    return tuple(zone for zone in reversed(allowed) if zone.managed_pages)
+
+
+def take_range(zones: Sequence[Zone], start: Pfn, end: Pfn) -> bool:
+    """Take the frames [start, end) out of the buddy allocators of *zones*; False, and none, if one is not free."""
+    taken: list[tuple[Zone, Pfn, Pfn]] = []
+    for zone in zones:
+        first, last = Pfn(max(start, zone.start_pfn)), Pfn(min(end, zone.end_pfn))
+        if first >= last:
+            continue
+        if not zone.buddy.take_range(first, last):
+            for other, begin, stop in taken:
+                other.buddy.free_range(begin, stop)
+            return False
+        taken.append((zone, first, last))
+    return True
+
+
+def init_per_zone_wmark_min(zones: Sequence[Zone], specs: Sequence[ZoneSpec]) -> None:
+    """Compute watermarks and reserves anew, from what *zones*, made of *specs*, manage (Linux: same name)."""
+    lowmem_pages = sum(zone.managed_pages for zone in zones if not zone.is_highmem)
+    setup_per_zone_wmarks(zones, min_free_kbytes(lowmem_pages))
+    setup_per_zone_lowmem_reserve(zones, [spec.lowmem_reserve_ratio for spec in specs])
 
 
 def min_free_kbytes(lowmem_pages: int) -> int:

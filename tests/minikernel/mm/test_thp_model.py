@@ -27,7 +27,6 @@ from minikernel.abi.mman import (
     PROT_READ,
     PROT_WRITE,
 )
-from minikernel.mm.dup import dup_mm
 from minikernel.mm.fault import SEGV_MAPERR, Segv, Served
 from minikernel.mm.layout import I386_2LEVEL_LAYOUT, I386_PAE_LAYOUT, X86_64_LAYOUT, KernelLayout
 from minikernel.mm.madvise import do_madvise
@@ -35,6 +34,7 @@ from minikernel.mm.mm_struct import MmStruct
 from minikernel.mm.mprotect import do_mprotect
 from minikernel.mm.mremap import do_mremap
 from minikernel.mm.munmap import vm_munmap
+from minikernel.mm.shrinker import shrink_slab
 from minikernel.mm.thp import set_enabled
 from tests.minikernel.mm.touch import ANON, BASE, FETCH, READ, RW, WRITE, Machine, map_fixed, phys_of, touch
 
@@ -197,8 +197,7 @@ class HugeSpaces(RuleBasedStateMachine):
     def fork(self, which: int) -> None:
         if len(self.spaces) < 3:
             mm, model = self.space(which)
-            child = dup_mm(mm)
-            self.machine.mms.append(child)
+            child = self.machine.fork(mm)
             self.spaces.append((child, dict(model)))
 
     @rule(which=WHICH)
@@ -238,7 +237,7 @@ class HugeSpaces(RuleBasedStateMachine):
                     assert self.access(mm, model, cell, READ, PROT_READ)
         while self.spaces:
             self.machine.destroy(self.spaces.pop()[0])
-        self.machine.node.shrink_slab(0)
+        shrink_slab(self.machine.node, 0)
         self.machine.validate()
         assert self.machine.node.nr_free == self.free_at_start
 
