@@ -155,7 +155,7 @@ def at_breakpoint(session: "Session") -> bool:
     if task is None or not task.has_mm:
         return False
     pc = session.kernel.cpu.regs[RIP] & task.abi.mask
-    here = [b for b in session.breakpoints if b.enabled and b.address == pc and b.applies_to(task.mm)]
+    here = [b for b in session.breakpoints if b.enabled and b.address == pc and b.applies_to(task.tgid, task.mm)]
     wanted = [point for point in here if _counts(session, point)]
     for point in wanted:
         kind = "Temporary breakpoint" if point.temporary else "Breakpoint"
@@ -215,7 +215,8 @@ def _watch_hit(session: "Session", watched: list[p.Watchpoint]) -> bool:
     """Whether a watched value has changed and its point wants to stop; says so."""
     stop = False
     for point in watched:
-        new = peek(point.mm, point.address, point.size)
+        mm = p.memory_of(session.kernel, point.tgid)
+        new = peek(mm, point.address, point.size) if mm is not None else b""
         if new == point.old:
             continue
         old, point.old = point.old, new

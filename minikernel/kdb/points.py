@@ -1,7 +1,11 @@
-"""What stops a program: breakpoints, catchpoints, watchpoints, as values, and when each applies."""
+"""What stops a program: breakpoints, catchpoints, watchpoints, as values, and when each applies.
+
+They are the user's, not the machine's: they travel to other copies of the machine, back and forth in time.  So they
+hold no object of a machine, but names for it: a process by its number, a page by its file's device and inode.
+"""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from minikernel.abi.signal import signal_name
 from minikernel.events import (
@@ -18,8 +22,9 @@ from minikernel.events import (
 from minikernel.syscalls.table import TABLES
 
 if TYPE_CHECKING:
-    from minikernel.mm.filemap import PageCache
+    from minikernel.kernel import Kernel
     from minikernel.mm.mm_struct import MmStruct
+    from minikernel.mm.vma import Vma
     from minikernel.report.explanation import Explanation
 
 CATCHES: Final = ("syscall", "signal", "fault", "exec", "fork", "exit", "event")
@@ -28,6 +33,26 @@ NO_STOP: Final = frozenset(
     {"SIGALRM", "SIGCHLD", "SIGURG", "SIGIO", "SIGVTALRM", "SIGPROF", "SIGWINCH", "SIGCONT", "SIGKILL"}
 )
 """Signals that do not stop a program by themselves: gdb's list, as far as Linux has them (SIGKILL cannot wait)."""
+
+
+class FilePage(NamedTuple):
+    """A page of a file, whoever maps it."""
+
+    dev: int
+    ino: int
+    pgoff: int  # in pages
+
+
+def file_page(vma: "Vma | None", address: int) -> FilePage | None:
+    """The page of a file that *vma* shows at *address*; None: it is memory of a process."""
+    if vma is None or vma.file is None or vma.mapping is None:
+        return None
+    return FilePage(vma.file.dev, vma.file.ino, vma.index(address))
+
+
+def memory_of(kernel: "Kernel", tgid: int) -> "MmStruct | None":
+    """The memory of process *tgid*; None: it has ended, or has not begun."""
+    return next((task.mm for task in kernel.tasks.values() if task.tgid == tgid and task.has_mm), None)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,32 +73,28 @@ class Breakpoint(Point):
     """Stops in front of an address, wherever the same page of the same file is mapped there."""
 
     address: int | None  # None: pending, nothing is called that yet
-    mm: "MmStruct | None" = None
-    mapping: "PageCache | None" = None
-    index: int = 0  # page of the file
+    tgid: int = 0  # the process where it was set
+    page: FilePage | None = None  # None: memory of that process alone
 
-    def place_in(self, mm: "MmStruct", address: int) -> None:
-        """It is at *address* of *mm*."""
-        vma = mm.vmas.find(address)
-        self.address, self.mm = address, mm
-        self.mapping = vma.mapping if vma is not None else None
-        self.index = vma.index(address) if vma is not None else 0
+    def place_in(self, tgid: int, mm: "MmStruct", address: int) -> None:
+        """It is at *address* of *mm*, which is process *tgid*'s."""
+        self.address, self.tgid = address, tgid
+        self.page = file_page(mm.vmas.find(address), address)
 
-    def applies_to(self, mm: "MmStruct") -> bool:
-        """Whether the code at our address in *mm* is the code that was meant."""
+    def applies_to(self, tgid: int, mm: "MmStruct") -> bool:
+        """Whether the code at our address in *mm*, of process *tgid*, is the code that was meant."""
         if self.address is None:
             return False
-        if self.mapping is None:
-            return mm is self.mm
-        vma = mm.vmas.find(self.address)
-        return vma is not None and vma.mapping is self.mapping and vma.index(self.address) == self.index
+        if self.page is None:
+            return tgid == self.tgid
+        return file_page(mm.vmas.find(self.address), self.address) == self.page
 
 
 @dataclass(slots=True, kw_only=True)
 class Watchpoint(Point):
-    """Stops behind the instruction that changed *size* bytes at *address* of *mm*."""
+    """Stops behind the instruction that changed *size* bytes at *address* of process *tgid*."""
 
-    mm: "MmStruct"
+    tgid: int
     address: int
     size: int
     old: bytes

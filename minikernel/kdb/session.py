@@ -259,11 +259,11 @@ class Session:
         if task is None or not task.has_mm:
             return
         for point in self.breakpoints:
-            if point.what.startswith("*") or (point.address is not None and point.applies_to(task.mm)):
+            if point.what.startswith("*") or (point.address is not None and point.applies_to(task.tgid, task.mm)):
                 continue
             address = next(iter(self._addresses(task.mm, point.what)), None)
             if address is not None:
-                point.place_in(task.mm, address)
+                point.place_in(task.tgid, task.mm, address)
 
     def _addresses(self, mm: "MmStruct", location: str) -> list[int]:
         file, colon, line = location.rpartition(":")

@@ -28,7 +28,7 @@ def _break(session: "Session", arguments: str, *, temporary: bool) -> None:
     if address is None:
         session.print(f'Function "{location}" not defined.  {kind} {number} waits for it to be mapped.')
     else:
-        point.place_in(session.mm, address)
+        point.place_in(session.task.tgid, session.mm, address)
         session.print(f"{kind} {number} at {address:#x} {session.name_of(address)}".rstrip())
     session.add(point)
 
@@ -84,8 +84,8 @@ def watch(session: "Session", arguments: str) -> None:
     if len(old) < size:
         raise CommandError(f"Cannot access memory at address {address:#x}")
     point = p.Watchpoint(
-        number=session.next_number, what=text, condition=_checked(session, condition), mm=session.mm,
-        address=address, size=size, old=old,
+        number=session.next_number, what=text, condition=_checked(session, condition),
+        tgid=session.task.tgid, address=address, size=size, old=old,
     )  # fmt: skip
     session.add(point)
     session.print(f"Watchpoint {point.number}: {text} ({size} bytes at {address:#x})")
@@ -151,7 +151,8 @@ def enable(session: "Session", arguments: str) -> None:
         point = session.points[number]
         point.enabled = True
         if isinstance(point, p.Watchpoint):
-            point.old = peek(point.mm, point.address, point.size)
+            mm = p.memory_of(session.kernel, point.tgid)
+            point.old = peek(mm, point.address, point.size) if mm is not None else b""
 
 
 @command("disable [N...]", "dis", group=_GROUP)
