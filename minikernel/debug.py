@@ -1,6 +1,7 @@
 """``minikernel debug``: the program in front of its first instruction, and a prompt."""
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -12,62 +13,80 @@ from minikernel.abi.errno import LinuxError
 from minikernel.boot import System
 from minikernel.config import Config
 from minikernel.events import Sink, Tracer
+from minikernel.kdb.front import Front, MachineGoneError
 from minikernel.kdb.session import Session
 from minikernel.kdb.shell import Interrupts, interact, run_script
+from minikernel.kdb.wire import CannotStartError
 from minikernel.report.paint import Paint
-from minikernel.report.panic import panic_report
 from minikernel.runner import EXIT_FAILURE, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, find_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from minikernel.kdb.server import Console
     from minikernel.kernel import Kernel
 
 
 def debug_command(config: Config, options: argparse.Namespace) -> int:
     """Debug the program of *config*; the exit status of the process: 0, or 1 if a command of a batch failed."""
-    interrupts = Interrupts()
+    front = Front(_write)
+    interrupts = Interrupts(front)
     old = signal.signal(signal.SIGINT, interrupts)
+    try:
+        front.start(session_maker(config))
+        return _serve(front, interrupts, options)
+    except CannotStartError as error:
+        return _complain(error.message, error.status)
+    except MachineGoneError as error:
+        sys.stderr.write(str(error))
+        return EXIT_FAILURE
+    finally:
+        front.close()
+        signal.signal(signal.SIGINT, old)
+
+
+def session_maker(config: Config) -> "Callable[[Console], Session]":
+    """What boots *config* for ``Front.start``, with the program loaded."""
 
     def launch(listen: "Callable[[Kernel], Sink]") -> System:
         system = System(config, Tracer())
         system.kernel.tracer.sink = listen(system.kernel)
+        ours = signal.getsignal(signal.SIGINT)
         system.__enter__()
-        signal.signal(signal.SIGINT, interrupts)  # Ctrl-C is for us, not for the guest
+        signal.signal(signal.SIGINT, ours)  # Ctrl-C is for the debugger, not for the guest
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         system.exec_init(find_program(system, config.argv[0]))
         return system
 
-    try:
-        session = Session(launch, _write, Paint(sys.stdout))
-    except (ValueError, MachineError, NativeMissingError) as error:
-        return _complain(str(error), EXIT_FAILURE)
-    except OSError as error:
-        return _complain(f"{error.filename!r}: {error.strerror}", EXIT_FAILURE)
-    except LinuxError as error:
-        status = EXIT_NOT_FOUND if error.errno.name in {"ENOENT", "ENOTDIR"} else EXIT_NOT_EXECUTABLE
-        return _complain(f"{os.fsdecode(config.argv[0])}: {os.strerror(error.errno)}", status)
-    interrupts.session = session
-    try:
-        return _serve(session, interrupts, options)
-    except Exception as error:  # noqa: BLE001 - our own bugs end here: a panic, not a traceback
-        sys.stderr.write(panic_report(session.kernel, error))
-        return EXIT_FAILURE
-    finally:
-        session.close()
-        signal.signal(signal.SIGINT, old)
+    def make(console: "Console") -> Session:
+        try:
+            session = Session(launch, console.write, Paint(sys.stdout))
+        except (ValueError, MachineError, NativeMissingError) as error:
+            raise CannotStartError(str(error), EXIT_FAILURE) from None
+        except OSError as error:
+            raise CannotStartError(f"{error.filename!r}: {error.strerror}", EXIT_FAILURE) from None
+        except LinuxError as error:
+            status = EXIT_NOT_FOUND if error.errno.name in {"ENOENT", "ENOTDIR"} else EXIT_NOT_EXECUTABLE
+            message = f"{os.fsdecode(config.argv[0])}: {os.strerror(error.errno)}"
+            raise CannotStartError(message, status) from None
+        gc.freeze()  # what is there by now stays: looking through it would only unshare it from the copies
+        gc.enable()
+        return session
+
+    return make
 
 
-def _serve(session: Session, interrupts: Interrupts, options: argparse.Namespace) -> int:
+def _serve(front: Front, interrupts: Interrupts, options: argparse.Namespace) -> int:
     good = True
     for kind, text in options.commands:
         try:
             lines = [text] if kind == "command" else _lines(text)
         except OSError as error:
             return _complain(f"{text}: {error.strerror}", EXIT_FAILURE)
-        good = run_script(session, lines) and good
-    if not options.batch and not session.done:
-        session.execute("x/i $pc")
-        interact(session, interrupts)
+        good = run_script(front, lines) and good
+    if not options.batch and not front.done:
+        front.execute("x/i $pc")
+        interact(front, interrupts)
     return 0 if good else 1
 
 

@@ -116,6 +116,7 @@ def tell_end(session: "Session", pause: Pause) -> None:
 
 def _arm(session: "Session", goals: tuple[Goal, ...]) -> set[int]:
     """Have the machine stop at the goals and breakpoints; where they are."""
+    session.flush()
     session.selected = None
     addresses = {goal.address for goal in goals}
     addresses |= {point.address for point in session.breakpoints if point.enabled and point.address is not None}

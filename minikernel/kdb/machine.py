@@ -8,6 +8,7 @@ the CPU's (``Cpu.set_break``), kernel events come from the tracer: ``ask_stop`` 
 Checkpoints can be put behind this class: nothing above it drives the CPU.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, assert_never
@@ -62,8 +63,10 @@ class Pause:
 class Machine:
     """Drives one booted *system*, whose first program is loaded."""
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, on_turn: Callable[[], None] | None = None) -> None:
+        """*on_turn* is called whenever a slice is about to begin."""
         self.system = system
+        self._on_turn = on_turn
         self.kernel = system.kernel
         self._turns = Turns(self.kernel)
         self._task: Task | None = None  # whose slice goes on
@@ -180,6 +183,8 @@ class Machine:
 
     def _begin_slice(self) -> None:
         """One turn of the outer loop."""
+        if self._on_turn is not None:
+            self._on_turn()
         self._task = self._turns.next_task()
         if self._task is not None:
             self._end = slice_end(self.kernel, self._task)

@@ -45,6 +45,10 @@ Launch = Callable[[Callable[["Kernel"], "Sink"]], System]
 """Boots a machine, attaches the listener that is made for its kernel, and loads the program."""
 
 
+def _nothing() -> None:
+    pass
+
+
 class Session:
     """Everything that a command may ask about or change."""
 
@@ -56,6 +60,8 @@ class Session:
         """
         self._launch = launch
         self._write = write
+        self.flush: Callable[[], None] = _nothing  # show what was printed: the program is about to write, too
+        self.on_turn: Callable[[], None] = _nothing  # called while the program runs, once in a slice at least
         self.paint = paint
         self.points: dict[int, p.Point] = {}
         self.last_number = 0
@@ -63,7 +69,6 @@ class Session:
         self.stopping = dict.fromkeys(p.NO_STOP, False)  # signal -> whether it stops the program
         self.done = False  # the user has had enough
         self.x_format = "x", 0  # of the last x: letter, bytes
-        self.repeat = ""  # what an empty line means
         self.machine: Machine
         self.start()
 
@@ -79,7 +84,7 @@ class Session:
         self.explainer: Explainer
         self._loaded = False
         system = self._launch(self._listen)
-        self.machine = Machine(system)
+        self.machine = Machine(system, self._turn)
         self._loaded = True
         self.resolve()
 
@@ -114,6 +119,9 @@ class Session:
             self.maps_changed = True
         if len(self.caught) > before or self.maps_changed:
             self.machine.ask_stop()
+
+    def _turn(self) -> None:
+        self.on_turn()
 
     # ---- the machine
 

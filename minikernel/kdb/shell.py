@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 # The commands announce themselves.
 from minikernel.kdb import control, helping, inside, lines, look, memory, pressure, stops
@@ -24,12 +24,34 @@ _HISTORY: Final = "~/.minikernel_history"
 _MAX_COMPLETIONS: Final = 500
 
 
-def run_script(session: "Session", lines: Iterable[str]) -> bool:
+class Debugger(Protocol):
+    """Who executes commands: a session, or the front end of one in another process."""
+
+    done: bool
+
+    def execute(self, line: str) -> bool:
+        """Run the command *line*; False if it could not be done, which one line has said."""
+        ...
+
+
+class FrontEnd(Debugger, Protocol):
+    """What the prompt needs."""
+
+    def complete(self, text: str) -> tuple[int, list[str]]:
+        """What may follow *text*: how many of its last characters are replaced, and by which words."""
+        ...
+
+    def interrupt(self) -> None:
+        """Stop what is being executed."""
+        ...
+
+
+def run_script(debugger: Debugger, lines: Iterable[str]) -> bool:
     """Execute *lines* until one fails or leaves the debugger; whether all could be done."""
     for line in lines:
-        if session.done:
+        if debugger.done:
             break
-        if not session.execute(line):
+        if not debugger.execute(line):
             return False
     return True
 
@@ -37,60 +59,59 @@ def run_script(session: "Session", lines: Iterable[str]) -> bool:
 class Interrupts:
     """What Ctrl-C does: at the prompt the line is given up, otherwise the machine pauses.  A handler of SIGINT."""
 
-    def __init__(self) -> None:
-        self.session: Session | None = None
+    def __init__(self, front: FrontEnd) -> None:
+        self._front = front
         self.at_prompt = False
 
     def __call__(self, _number: int, _frame: FrameType | None) -> None:
         """Ctrl-C was pressed."""
-        if self.session is None or self.at_prompt:
+        if self.at_prompt:
             raise KeyboardInterrupt
-        self.session.machine.interrupt()
+        self._front.interrupt()
 
 
-def interact(session: "Session", interrupts: Interrupts) -> None:
+def interact(front: FrontEnd, interrupts: Interrupts) -> None:
     """Read and execute commands until ``quit`` or the end of the input."""
-    read = _reader(session)
-    while not session.done:
+    read = _reader(front)
+    repeat = ""
+    while not front.done:
         interrupts.at_prompt = True
         try:
             line = read()
         except KeyboardInterrupt:
-            session.print("Quit")
+            print("Quit", flush=True)
             continue
         except EOFError:
-            session.print()
+            print(flush=True)
             break
         finally:
             interrupts.at_prompt = False
-        _execute(session, line)
+        repeat = _execute(front, line.strip() or repeat)
 
 
-def _execute(session: "Session", line: str) -> None:
-    """One line of a person; an empty one repeats the last, where that makes sense."""
-    line = line.strip() or session.repeat
-    session.repeat = ""
-    session.machine.forget_interrupt()
-    session.execute(line)
+def _execute(front: FrontEnd, line: str) -> str:
+    """One line of a person; what an empty one means next."""
+    front.execute(line)
     try:
         found, _ = find(line)
     except CommandError:
-        return
-    if found.name in _REPEATS:
-        session.repeat = "x" if found.name == "x" else line
+        return ""
+    if found.name not in _REPEATS:
+        return ""
+    return "x" if found.name == "x" else line
 
 
-def _reader(session: "Session") -> Callable[[], str]:
+def _reader(front: FrontEnd) -> Callable[[], str]:
     """How to get a line: prompt_toolkit's editor if it is installed and a terminal is there."""
     if sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
         try:
-            return _line_editor(session)
+            return _line_editor(front)
         except ModuleNotFoundError:
             pass
     return lambda: input(_PROMPT if sys.stdin.isatty() else "")
 
 
-def _line_editor(session: "Session") -> Callable[[], str]:
+def _line_editor(front: FrontEnd) -> Callable[[], str]:
     """The editor, with history and completion.
 
     Raises:
@@ -105,7 +126,7 @@ def _line_editor(session: "Session") -> Callable[[], str]:
 
         def get_completions(self, document: Any, complete_event: Any) -> Iterable[Completion]:
             del complete_event
-            start, words = complete(session, document.text_before_cursor)
+            start, words = front.complete(document.text_before_cursor)
             return [Completion(word, start_position=-start) for word in words]
 
     editor: PromptSession[str] = PromptSession(
@@ -113,13 +134,11 @@ def _line_editor(session: "Session") -> Callable[[], str]:
     )
 
     def read() -> str:
-        # The editor's event loop takes SIGINT and the wakeup descriptor, which tells the machine of the host's signals.
-        wakeup, handler = signal.set_wakeup_fd(-1), signal.getsignal(signal.SIGINT)
+        handler = signal.getsignal(signal.SIGINT)  # the editor's event loop takes it
         try:
             return editor.prompt(_PROMPT, handle_sigint=False)
         finally:
             signal.signal(signal.SIGINT, handler)
-            signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
 
     return read
 

@@ -27,6 +27,15 @@ def build(arch: str, name: str) -> Path:
     return out
 
 
+def build_bare(folder: Path, source: str, arch: str = "x86-64") -> str:
+    """An assembly *source* without a library, as a program in *folder*."""
+    (folder / "it.S").write_text(source)
+    flags = ("-static", "-nostdlib", "-nostartfiles", "-no-pie")
+    command = [*compiler_for(arch).command, *flags, "-o", str(folder / "it"), str(folder / "it.S")]
+    subprocess.run(command, check=True, capture_output=True)
+    return str(folder / "it")
+
+
 @pytest.fixture(params=ARCHES)
 def arch(request: pytest.FixtureRequest) -> str:
     """Both architectures."""
