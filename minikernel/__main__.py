@@ -225,6 +225,7 @@ def _add_debug(debug: argparse.ArgumentParser) -> None:
     what.add_argument("-ex", metavar="CMD", dest="commands", type=lambda word: ("command", word), action="append",
                       help="execute CMD")  # fmt: skip
     what.add_argument("--batch", action="store_true", help="leave after them; status 1 if one failed")
+    what.add_argument("--json", action="store_true", help="answer every command with one JSON object on a line")
     debug.add_argument("argv", metavar="PROGRAM [ARGS...]", nargs=argparse.REMAINDER)
 
 

@@ -14,8 +14,10 @@ from minikernel.boot import System
 from minikernel.config import Config
 from minikernel.events import Sink, Tracer
 from minikernel.kdb.front import Front, MachineGoneError
+from minikernel.kdb.pager import Pager, plain_pager
 from minikernel.kdb.session import Session
-from minikernel.kdb.shell import Interrupts, interact, run_script
+from minikernel.kdb.settings import Settings
+from minikernel.kdb.shell import Interrupts, ask, interact, run_script
 from minikernel.kdb.wire import CannotStartError
 from minikernel.report.paint import Paint
 from minikernel.runner import EXIT_FAILURE, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, find_program
@@ -29,12 +31,13 @@ if TYPE_CHECKING:
 
 def debug_command(config: Config, options: argparse.Namespace) -> int:
     """Debug the program of *config*; the exit status of the process: 0, or 1 if a command of a batch failed."""
-    front = Front(_write)
+    pager = _json_pager() if options.json else plain_pager(Settings(), ask)
+    front = Front(pager.write)
     interrupts = Interrupts(front)
     old = signal.signal(signal.SIGINT, interrupts)
     try:
-        front.start(session_maker(config))
-        return _serve(front, interrupts, options)
+        front.start(session_maker(config, json=options.json))
+        return _serve(front, interrupts, pager, options)
     except CannotStartError as error:
         return _complain(error.message, error.status)
     except MachineGoneError as error:
@@ -45,8 +48,8 @@ def debug_command(config: Config, options: argparse.Namespace) -> int:
         signal.signal(signal.SIGINT, old)
 
 
-def session_maker(config: Config) -> "Callable[[Console], Session]":
-    """What boots *config* for ``Front.start``, with the program loaded."""
+def session_maker(config: Config, *, json: bool = False) -> "Callable[[Console], Session]":
+    """What boots *config* for ``Front.start``, with the program loaded; *json*: it answers with objects."""
 
     def launch(listen: "Callable[[Kernel], Sink]") -> System:
         system = System(config, Tracer())
@@ -69,6 +72,7 @@ def session_maker(config: Config) -> "Callable[[Console], Session]":
             status = EXIT_NOT_FOUND if error.errno.name in {"ENOENT", "ENOTDIR"} else EXIT_NOT_EXECUTABLE
             message = f"{os.fsdecode(config.argv[0])}: {os.strerror(error.errno)}"
             raise CannotStartError(message, status) from None
+        session.settings.json = json
         gc.freeze()  # what is there by now stays: looking through it would only unshare it from the copies
         gc.enable()
         return session
@@ -76,7 +80,7 @@ def session_maker(config: Config) -> "Callable[[Console], Session]":
     return make
 
 
-def _serve(front: Front, interrupts: Interrupts, options: argparse.Namespace) -> int:
+def _serve(front: Front, interrupts: Interrupts, pager: Pager, options: argparse.Namespace) -> int:
     good = True
     for kind, text in options.commands:
         try:
@@ -86,7 +90,7 @@ def _serve(front: Front, interrupts: Interrupts, options: argparse.Namespace) ->
         good = run_script(front, lines) and good
     if not options.batch and not front.done:
         front.execute("x/i $pc")
-        interact(front, interrupts)
+        interact(front, interrupts, pager)
     return 0 if good else 1
 
 
@@ -95,9 +99,16 @@ def _lines(name: str) -> list[str]:
         return file.read().splitlines()
 
 
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+def _json_pager() -> Pager:
+    """Standard output for our objects alone; what the program writes there goes to standard error."""
+    ours = os.fdopen(os.dup(1), "w", encoding="ascii")
+    os.dup2(2, 1)
+
+    def write(text: str) -> None:
+        ours.write(text)
+        ours.flush()
+
+    return Pager(Settings(pagination=False), write, ask)
 
 
 def _complain(message: str, status: int) -> int:

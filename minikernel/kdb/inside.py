@@ -272,9 +272,9 @@ def _show_rmap(session: "Session", pfn: int) -> int:
     return len(found)
 
 
-@command("zone [NAME]", group=_GROUP)
+@command("zone [ZONE]", group=_GROUP)
 def zone_(session: "Session", arguments: str) -> None:
-    """The zones: free and managed frames, watermarks.  With NAME, as /proc/zoneinfo shows it."""
+    """The zones: free and managed frames, watermarks.  With ZONE, as /proc/zoneinfo shows it."""
     zones = session.kernel.node.zones
     if not arguments:
         session.print(f"{'ZONE':<8} {'FRAMES':<21} {'MANAGED':>9} {'FREE':>9} {'MIN':>6} {'LOW':>6} {'HIGH':>6}")

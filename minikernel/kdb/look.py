@@ -164,7 +164,7 @@ def _show_strings(session: "Session", address: int, count: int) -> int:
     return address
 
 
-@command("info registers [NAMES]", "info r", "info all-registers", group=_GROUP)
+@command("info registers [REGISTER...]", "info r", "info all-registers", group=_GROUP)
 def info_registers(session: "Session", arguments: str) -> None:
     """The integer registers, flags and segments; with names, only those.
 

@@ -103,9 +103,7 @@ class Server:
         return wire.Executed(ok, self._session.done)
 
     def _complete(self, text: str) -> tuple[int, list[str]]:
-        from minikernel.kdb.shell import complete
-
-        return complete(self._session, text)
+        return self._session.complete(text)
 
 
 def serve(

@@ -4,8 +4,8 @@ Commands are in control.py, stops.py, look.py and inside.py; they print through 
 """
 
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from emu.cpu import GPR_NAMES, RIP, RSP
 from emu.paging import walk_steps
@@ -17,6 +17,7 @@ from minikernel.kdb import points as p
 from minikernel.kdb.command import CommandError, find
 from minikernel.kdb.expr import ExprError, evaluate
 from minikernel.kdb.machine import Machine
+from minikernel.kdb.settings import Settings
 from minikernel.kdb.unwind import Frame, unwind
 from minikernel.report.crash import saved_registers
 from minikernel.report.explain import Explainer
@@ -24,6 +25,7 @@ from minikernel.report.paint import PLAIN, Paint
 from minikernel.report.peek import peek
 from minikernel.report.place import locate
 from minikernel.report.strace import CurrentMemory
+from minikernel.report.table import Column, table_lines
 from minikernel.syscalls.strace import Strace
 
 if TYPE_CHECKING:
@@ -69,6 +71,10 @@ class Session:
         self.stopping = dict.fromkeys(p.NO_STOP, False)  # signal -> whether it stops the program
         self.done = False  # the user has had enough
         self.x_format = "x", 0  # of the last x: letter, bytes
+        self.settings = Settings()
+        self.data: dict[str, Any] = {}  # what the command says, as values
+        self.depth = 0  # scripts that execute scripts
+        self._answering = False  # a command's output is collected
         self.machine: Machine
         self.start()
 
@@ -286,6 +292,27 @@ class Session:
         """Show a line, or several."""
         self._write(text + "\n")
 
+    def tell(self, **values: object) -> None:
+        """Say the same as values, for ``--json``."""
+        self.data.update(values)
+
+    def tell_more(self, key: str, values: Iterable[object]) -> None:
+        """Add to a list of values."""
+        self.data.setdefault(key, []).extend(values)
+
+    def pairs(self, rows: Mapping[str, object]) -> None:
+        """Show labels and words, and tell them."""
+        width = max(map(len, rows), default=0) + 2
+        for label, words in rows.items():
+            self.print(f"{label:<{width}}{words}".rstrip())
+        self.tell(**{label.replace(" ", "_"): words for label, words in rows.items()})
+
+    def table(self, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], key: str = "rows") -> None:
+        """Show a table, and tell its rows."""
+        for line in table_lines(columns, rows, self.paint):
+            self.print(line)
+        self.tell(**{key: list(rows)})
+
     def name_of(self, address: int) -> str:
         """``<main+4>``, or whatever else is known about the place; may be empty."""
         place = locate(self.mm, self.explainer.symbols, address)
@@ -317,13 +344,42 @@ class Session:
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
             return True
+        if self.settings.json and not self._answering:
+            return self._execute_quietly(stripped)
+        error = self._run(stripped)
+        if error is not None:
+            self.print(error)
+        return error is None
+
+    def _run(self, line: str) -> str | None:
+        """Run a command; what is wrong with it."""
         try:
-            found, arguments = find(stripped)
+            found, arguments = find(line)
             found.run(self, arguments)
         except CommandError as error:
-            self.print(str(error))
-            return False
-        return True
+            return str(error)
+        return None
+
+    def _execute_quietly(self, line: str) -> bool:
+        """As ``execute``, with one JSON object for all that is said."""
+        from minikernel.kdb.machine_readable import answer
+
+        lines: list[str] = []
+        write, self._write = self._write, lines.append
+        paint, self.paint = self.paint, PLAIN
+        self._answering, self.data = True, {}
+        try:
+            error = self._run(line)
+        finally:
+            self._write, self.paint, self._answering = write, paint, False
+        self._write(answer(self, line, error is None, error, lines))
+        return error is None
+
+    def complete(self, text: str) -> tuple[int, list[str]]:
+        """What may follow *text*: how many of its last characters are replaced, and by which words."""
+        from minikernel.kdb.completing import complete
+
+        return complete(self, text)
 
     def close(self) -> None:
         """Switch the machine off."""

@@ -1,27 +1,28 @@
-"""The prompt: a line editor where a person sits at a terminal, plain lines everywhere else."""
+"""The prompt: a line editor where a person sits at a terminal, plain lines everywhere else.
+
+It knows the machine as a ``FrontEnd`` only, which is in another process.
+"""
 
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 # The commands announce themselves.
-from minikernel.kdb import control, helping, inside, lines, look, memory, pressure, stops
-from minikernel.kdb.command import COMMANDS, CommandError, find
+from minikernel.kdb import control, helping, inside, lines, look, memory, pressure, scripting, settings, stops
+from minikernel.kdb.command import CommandError, find
 
 if TYPE_CHECKING:
-    from minikernel.kdb.session import Session
+    from minikernel.kdb.pager import Pager
 
-__all__ = ["ROOMS", "Interrupts", "complete", "interact", "run_script"]
+__all__ = ["ROOMS", "Interrupts", "interact", "run_script"]
 
-ROOMS: Final = (control, lines, stops, look, inside, memory, pressure, helping)
+ROOMS: Final = (control, lines, stops, look, inside, memory, pressure, settings, scripting, helping)
 _PROMPT: Final = "(kdb) "
-_REPEATS: Final = frozenset({"stepi", "nexti", "step", "next", "continue", "x", "until"})
-_HISTORY: Final = "~/.minikernel_history"
-_MAX_COMPLETIONS: Final = 500
+_REPEATS: Final = frozenset({"stepi", "nexti", "step", "next", "continue", "x", "until", "hexdump", "telescope"})
+_GOES_ON: Final = frozenset({"x", "hexdump", "telescope"})  # without arguments: where the last one ended
 
 
 class Debugger(Protocol):
@@ -70,14 +71,14 @@ class Interrupts:
         self._front.interrupt()
 
 
-def interact(front: FrontEnd, interrupts: Interrupts) -> None:
+def interact(front: FrontEnd, interrupts: Interrupts, pager: "Pager") -> None:
     """Read and execute commands until ``quit`` or the end of the input."""
     read = _reader(front)
     repeat = ""
     while not front.done:
         interrupts.at_prompt = True
         try:
-            line = read()
+            line = read().strip() or repeat
         except KeyboardInterrupt:
             print("Quit", flush=True)
             continue
@@ -86,74 +87,41 @@ def interact(front: FrontEnd, interrupts: Interrupts) -> None:
             break
         finally:
             interrupts.at_prompt = False
-        repeat = _execute(front, line.strip() or repeat)
+        pager.begin()
+        pager.settings.heed(line)
+        front.execute(line)
+        repeat = repeated(line)
 
 
-def _execute(front: FrontEnd, line: str) -> str:
-    """One line of a person; what an empty one means next."""
-    front.execute(line)
+def repeated(line: str) -> str:
+    """What an empty line means after *line*: the same again, or nothing."""
     try:
         found, _ = find(line)
     except CommandError:
         return ""
     if found.name not in _REPEATS:
         return ""
-    return "x" if found.name == "x" else line
+    return found.name if found.name in _GOES_ON else line
 
 
 def _reader(front: FrontEnd) -> Callable[[], str]:
-    """How to get a line: prompt_toolkit's editor if it is installed and a terminal is there."""
+    """How to get a line: the editor where somebody sits at a terminal that can move its cursor."""
     if sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
-        try:
-            return _line_editor(front)
-        except ModuleNotFoundError:
-            pass
-    return lambda: input(_PROMPT if sys.stdin.isatty() else "")
+        from minikernel.kdb.editor import line_editor
+
+        read = line_editor(front.complete)
+        return lambda: read(_PROMPT)
+    return lambda: ask(_PROMPT) if sys.stdin.isatty() else input()
 
 
-def _line_editor(front: FrontEnd) -> Callable[[], str]:
-    """The editor, with history and completion.
+def ask(prompt: str) -> str:
+    """A line from a terminal, without any help.  While it waits, Ctrl-C gives the line up.
 
     Raises:
-        ModuleNotFoundError: prompt_toolkit is not installed.
+        KeyboardInterrupt.  EOFError.
     """
-    from prompt_toolkit import PromptSession
-    from prompt_toolkit.completion import Completer, Completion
-    from prompt_toolkit.history import FileHistory
-
-    class Words(Completer):
-        """Commands, then symbols."""
-
-        def get_completions(self, document: Any, complete_event: Any) -> Iterable[Completion]:
-            del complete_event
-            start, words = front.complete(document.text_before_cursor)
-            return [Completion(word, start_position=-start) for word in words]
-
-    editor: PromptSession[str] = PromptSession(
-        history=FileHistory(str(Path(_HISTORY).expanduser())), completer=Words(), complete_while_typing=False
-    )
-
-    def read() -> str:
-        handler = signal.getsignal(signal.SIGINT)  # the editor's event loop takes it
-        try:
-            return editor.prompt(_PROMPT, handle_sigint=False)
-        finally:
-            signal.signal(signal.SIGINT, handler)
-
-    return read
-
-
-def complete(session: "Session", text: str) -> tuple[int, list[str]]:
-    """What may follow *text*: how many of its last characters are replaced, and by which words."""
-    stripped = text.lstrip()
-    names = [name for name in COMMANDS if name.startswith(stripped)]
-    if names and stripped != "info":
-        return len(stripped), sorted(names)
-    word = stripped.replace("*", " ").replace("(", " ").replace("+", " ").split(" ")[-1]
-    if not word or word.startswith("$"):
-        return 0, []
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        symbols = session.explainer.symbols.names(session.mm)
-    except CommandError:
-        return 0, []
-    return len(word), sorted(name for name in symbols if name.startswith(word))[:_MAX_COMPLETIONS]
+        return input(prompt)
+    finally:
+        signal.signal(signal.SIGINT, handler)

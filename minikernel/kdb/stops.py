@@ -107,7 +107,7 @@ def _watched(session: "Session", text: str) -> tuple[int, str]:
     return session.word, place
 
 
-@command("catch WHAT [NAMES]", group=_GROUP)
+@command("catch WHAT [SYSCALL|SIGNAL|KIND|EVENT...]", group=_GROUP)
 def catch(session: "Session", arguments: str) -> None:
     """Stop when the kernel does something: catch syscall|signal|fault|exec|fork|exit|event [NAMES...].
 
@@ -137,14 +137,14 @@ def catch(session: "Session", arguments: str) -> None:
     session.print(f"Catchpoint {point.number} ({arguments})")
 
 
-@command("delete [N...]", "d", group=_GROUP)
+@command("delete [POINT...]", "d", group=_GROUP)
 def delete(session: "Session", arguments: str) -> None:
     """Delete breakpoints, watchpoints and catchpoints by their numbers; without numbers, all."""
     for number in _numbers(session, arguments):
         del session.points[number]
 
 
-@command("enable [N...]", "en", group=_GROUP)
+@command("enable [POINT...]", "en", group=_GROUP)
 def enable(session: "Session", arguments: str) -> None:
     """Let points stop the program again."""
     for number in _numbers(session, arguments):
@@ -155,14 +155,14 @@ def enable(session: "Session", arguments: str) -> None:
             point.old = peek(mm, point.address, point.size) if mm is not None else b""
 
 
-@command("disable [N...]", "dis", group=_GROUP)
+@command("disable [POINT...]", "dis", group=_GROUP)
 def disable(session: "Session", arguments: str) -> None:
     """Keep points, but let them stop nothing."""
     for number in _numbers(session, arguments):
         session.points[number].enabled = False
 
 
-@command("condition N [EXPR]", "cond", group=_GROUP)
+@command("condition POINT [EXPR]", "cond", group=_GROUP)
 def condition(session: "Session", arguments: str) -> None:
     """Stop at point N only where EXPR is not 0; without EXPR, always."""
     word, _, text = arguments.partition(" ")
@@ -172,7 +172,7 @@ def condition(session: "Session", arguments: str) -> None:
         session.print(f"Breakpoint {point.number} now unconditional.")
 
 
-@command("ignore N COUNT", group=_GROUP)
+@command("ignore POINT COUNT", group=_GROUP)
 def ignore(session: "Session", arguments: str) -> None:
     """Go by point N the next COUNT times."""
     word, _, text = arguments.partition(" ")

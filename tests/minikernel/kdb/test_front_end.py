@@ -1,22 +1,17 @@
 """``minikernel debug`` as a person or a script meets it: a command line, a pipe, a terminal."""
 
-import contextlib
+import json
 import os
-import pty
-import select
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from guest.toolchain import compiler_for
+from tests.minikernel.kdb.terminal import COMMAND, Terminal
 
-COMMAND = [sys.executable, "-m", "minikernel", "debug", "--ram", "16M"]
 BARE = ("-static", "-nostdlib", "-nostartfiles", "-no-pie")
-PATIENCE = 20.0  # seconds
 
 
 def build(folder: Path, source: str) -> str:
@@ -79,44 +74,6 @@ def test_what_is_not_there_is_not_debugged(leave: str, tmp_path: Path) -> None:
     assert debug().returncode == 125
 
 
-class Terminal:
-    """The debugger in a terminal of its own."""
-
-    def __init__(self, program: str, home: Path) -> None:
-        self.pid, self.fd = pty.fork()
-        if not self.pid:
-            os.environ.update(TERM="xterm", HOME=str(home), NO_COLOR="1")
-            os.execv(sys.executable, [*COMMAND, program])
-        self.seen = ""
-
-    def expect(self, text: str, *, press: str = "") -> None:
-        """Wait until *text* has been printed, behind what was waited for before; until then *press*, now and again.
-
-        What is typed while the editor gives the terminal back is lost, for a person as for us.
-        """
-        end = time.monotonic() + PATIENCE
-        while text not in self.seen:
-            assert time.monotonic() < end, f"{text!r} is not in {self.seen!r}"
-            if not select.select([self.fd], [], [], 0.5)[0]:
-                self.type(press)
-                continue
-            data = os.read(self.fd, 1 << 16)
-            if b"\x1b[6n" in data:  # the editor asks where the cursor is
-                os.write(self.fd, b"\x1b[1;1R")
-            self.seen += data.decode(errors="replace")
-        self.seen = self.seen.partition(text)[2]
-
-    def type(self, text: str) -> None:
-        os.write(self.fd, text.encode())
-
-    def close(self) -> int:
-        with contextlib.suppress(OSError):  # EIO: the other end is closed
-            while os.read(self.fd, 1 << 16):
-                pass
-        os.close(self.fd)
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-
 @pytest.mark.slow
 def test_ctrl_c_stops_a_running_program_and_the_line_editor_completes(loop: str, tmp_path: Path) -> None:
     terminal = Terminal(loop, tmp_path)
@@ -169,3 +126,14 @@ def test_ctrl_c_stops_a_program_that_waits_for_input(tmp_path: Path) -> None:
     finally:
         code = terminal.close()
     assert code == 0
+
+
+@pytest.mark.slow
+def test_answers_for_programs_are_not_mixed_with_the_output_of_the_guest(tmp_path: Path) -> None:
+    done = debug("--json", "--batch", "-ex", "run", "-ex", "nonsense", "--", "/bin/echo", "guest")
+
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["ok"] for answer in answers] == [True, False]
+    assert answers[0]["position"] is None
+    assert done.stderr == "guest\n"
+    assert done.returncode == 1

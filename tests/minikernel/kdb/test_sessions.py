@@ -15,7 +15,7 @@ from minikernel.config import Config
 from minikernel.events import Sink, Tracer
 from minikernel.kdb.command import COMMANDS, find
 from minikernel.kdb.session import Session
-from minikernel.kdb.shell import ROOMS, complete, run_script
+from minikernel.kdb.shell import ROOMS, run_script
 from minikernel.kernel import Kernel
 from tests.minikernel.kdb.test_machine import nowhere
 
@@ -93,6 +93,7 @@ def test_every_command_is_in_a_session_or_in_this_file() -> None:
     tried = {"step", "next", "help", "quit"}  # step and next: test_lines.py
     tried |= {"buddyinfo", "zone", "pagecache", "phys", "vmalloc"}
     tried |= {"lru", "swap", "pressure", "leaks"}  # test_pressure.py, test_leaks.py
+    tried |= {"apropos", "echo", "set json", "set width", "set height", "set pagination", "show", "source"}  # prompt
     for name in NAMES:
         for line in commands(name):
             try:
@@ -168,14 +169,6 @@ def test_quit_ends_a_script(bare: tuple[str, Path]) -> None:
         text = "".join(printed)
         assert "$1" not in text
         assert all(name in text for name in COMMANDS)
-
-
-def test_words_are_completed(bare: tuple[str, Path]) -> None:
-    with session(bare[1]) as (it, _):
-        assert complete(it, "pa") == (2, ["page", "pagecache", "pagewalk"])
-        assert complete(it, "break st") == (2, ["store"])
-        assert complete(it, "print *cou") == (3, ["counter"])
-        assert complete(it, "print ") == (0, [])
 
 
 def test_ctrl_c_stops_a_program_that_never_ends(bare: tuple[str, Path]) -> None:
