@@ -6,8 +6,9 @@ The general registers and RIP are read and written where the engine keeps them, 
 """
 
 import ctypes
+from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from emu import cpuid, native
 from emu.exits import BudgetSpent, CpuException, CpuExit, PageFault, Syscall, SyscallInsn
@@ -39,6 +40,9 @@ from emu.x86 import (
     PhysAddr,
     VirtAddr,
 )
+
+if TYPE_CHECKING:
+    from emu.trace import CpuTrace
 
 Context: TypeAlias = bytes
 """A saved CPU state: everything user code can see or change, in the engine's own layout."""
@@ -80,6 +84,7 @@ _EXIT_SYSCALL: Final = 2
 _EXIT_SYSENTER: Final = 3
 _EXIT_EXCEPTION: Final = 4
 _EXIT_BREAK: Final = 6
+_EXIT_TRACE: Final = 7
 
 # enum uc_x86_reg of unicorn 2 (unicorn/x86.h).
 _REG_CS: Final = 11
@@ -170,6 +175,7 @@ class Cpu:
         self._image = ctypes.create_string_buffer(512)  # an FXSAVE image on its way
         self._flags = _REG_RFLAGS if self.long_mode else _REG_EFLAGS
         self.root = PhysAddr(0)
+        self.trace: CpuTrace | None = None  # what notes the blocks that run: see start_trace
         self.at_break = False  # the last run ended in front of a breakpoint: see set_break
         self._load_cpuid()
 
@@ -199,6 +205,8 @@ class Cpu:
         if kind == _EXIT_BREAK:
             self.at_break = True
             return _BUDGET_SPENT
+        if kind == _EXIT_TRACE:
+            return self._run_on(budget)
         raise self._host_error()
 
     def set_break(self, address: VirtAddr, *, on: bool) -> None:
@@ -241,7 +249,32 @@ class Cpu:
 
     @icount.setter
     def icount(self, value: int) -> None:
+        if self.trace is not None and value == self.icount + 1:
+            self.trace.note_emulated()
         self._words[_ICOUNT] = value
+
+    def start_trace(self, on_full: "Callable[[CpuTrace], None]", *, limit: int = 1 << 20) -> "CpuTrace":
+        """Note every block that runs from now on, until ``CpuTrace.stop``.
+
+        *on_full* is called in the middle of a run, with about *limit* packed bytes to be fetched.  It must fetch them
+        and leave the machine alone.  A traced run retires the same instructions as any other and stops at the same
+        places; blocks are translated anew.
+        """
+        from emu.trace import CpuTrace
+
+        assert self.trace is None, "Cpu.start_trace: there is a trace already"
+        self.trace = CpuTrace(self._native, self._handle, on_full, limit, self._forget_trace)
+        return self.trace
+
+    def _forget_trace(self) -> None:
+        self.trace = None
+
+    def _run_on(self, budget: int) -> CpuExit:
+        """The trace was full before the run could go on; nothing of *budget* is spent that ``icount`` does not show."""
+        trace = self.trace
+        assert trace is not None, "Cpu._run_on: there is no trace"
+        trace.on_full(trace)
+        return self.run(budget - trace.ran)
 
     def set_inlining(self, *, on: bool) -> None:
         """Whether blocks count themselves instead of calling a hook; on from the start, off for comparison."""

@@ -6,9 +6,14 @@ a run returns to Python at every budget.
 
 import ctypes
 import os
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final, TypeAlias
 
 LIBRARY: Final = os.path.join(os.path.dirname(__file__), "libemunative.so")  # noqa: PTH118, PTH120 - pathlib costs 7 ms
+
+
+Prototype: TypeAlias = tuple[str, Any, tuple[Any, ...]]
+"""A function of the library: name, type of the result, types of the arguments."""
 
 
 class NativeMissingError(RuntimeError):
@@ -28,7 +33,7 @@ def load() -> ctypes.PyDLL:
             f"the native part of emu cannot be loaded ({error}); build it with `pip install .`"
         ) from None
     pointer, word, number = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int
-    for name, result, arguments in (
+    rows: tuple[Prototype, ...] = (
         ("machine_last_error", ctypes.c_char_p, ()),
         ("machine_load", number, (ctypes.c_char_p,)),
         ("machine_open", pointer, (number, pointer, word)),
@@ -49,8 +54,14 @@ def load() -> ctypes.PyDLL:
         ("machine_fxsave", None, (pointer, pointer)),
         ("machine_fxrstor", None, (pointer, pointer)),
         ("insn_length", ctypes.c_uint, (ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint)),
-    ):
+    )
+    declare(library, rows)
+    return library
+
+
+def declare(library: ctypes.PyDLL, rows: Iterable[Prototype]) -> None:
+    """Give the functions of *library* their types."""
+    for name, result, arguments in rows:
         function = getattr(library, name)
         function.restype = result
         function.argtypes = arguments
-    return library

@@ -21,6 +21,7 @@
  */
 #define _GNU_SOURCE
 #include "machine.h"
+#include "trace.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -113,8 +114,29 @@ static bool store_code(struct machine *m, uint8_t *where, const uint8_t *code, s
     return m->code_is_writable;
 }
 
-/* Replace the call of the block hook that returns to `back`. */
-void inline_block(struct machine *m, uint8_t *back, uint64_t pc, uint32_t size, unsigned icount)
+/* Take the block off the budget, note it, and go on behind the check. */
+static void put_count(uint8_t *code, uint32_t site, unsigned icount, const struct call *at)
+{
+    memcpy(code, "\x48\x83\x29", 3);
+    code[3] = (uint8_t)icount;
+    memcpy(code + 4, "\xc7\x41\x40", 3);
+    memcpy(code + 7, &site, 4);
+    code[11] = 0xeb;
+    code[12] = (uint8_t)(at->end - at->start - NEW_LENGTH);
+}
+
+/* The same in a stub, which also notes the block in the trace; false: there is no room for one. */
+static bool put_stub(struct machine *m, uint8_t *code, uint32_t site, unsigned icount, uint32_t traced, const uint8_t *end)
+{
+    const uint8_t *stub = stub_make(m, icount, site, traced, end);
+    memcpy(code, "\x48\xba", 2); /* movabs rdx, stub; jmp rdx */
+    memcpy(code + 2, &stub, 8);
+    memcpy(code + 10, "\xff\xe2", 2);
+    return stub;
+}
+
+/* Replace the call of the block hook that returns to `back`; the trace, if there is one, knows it as `traced`. */
+void inline_block(struct machine *m, uint8_t *back, uint64_t pc, uint32_t size, unsigned icount, uint32_t traced)
 {
     struct call at;
     uint32_t site;
@@ -129,11 +151,7 @@ void inline_block(struct machine *m, uint8_t *back, uint64_t pc, uint32_t size, 
     memcpy(code + 2, &budget, 8);
     memcpy(code + 10, "\x48\x83\x39\x00\x7e", 5);
     code[15] = (uint8_t)(length - JLE_END);
-    memcpy(code + 16, "\x48\x83\x29", 3);
-    code[19] = (uint8_t)icount;
-    memcpy(code + 20, "\xc7\x41\x40", 3);
-    memcpy(code + 23, &site, 4);
-    code[27] = 0xeb;
-    code[28] = (uint8_t)(at.end - at.start - NEW_LENGTH);
+    if (!m->trace) put_count(code + JLE_END, site, icount, &at);
+    else if (!put_stub(m, code + JLE_END, site, icount, traced, at.end)) return;
     store_code(m, at.start, code, length);
 }

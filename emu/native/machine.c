@@ -1,6 +1,7 @@
 /* Opening, running and stopping the engine.  See machine.h. */
 #define _GNU_SOURCE
 #include "machine.h"
+#include "trace.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
@@ -61,7 +62,9 @@ static void uncount_from(struct machine *m, uint64_t rip)
     if (m->last_site != NO_SITE) settle_last_site(m);
     uint64_t offset = rip - m->block_pc;
     if (!m->block_size || offset >= m->block_size) return;
-    m->budget += m->block_icount - count_instructions(m, m->block_pc, rip);
+    unsigned retired = count_instructions(m, m->block_pc, rip);
+    m->budget += m->block_icount - retired;
+    if (m->trace) trace_cut(m, retired);
 }
 
 /* May the call for this block be inlined?  A block of one instruction must be looked at: see blocks_restarted(). */
@@ -98,8 +101,10 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *user)
         settle_last_site(m);
     } else if (pc == m->block_pc && size == m->block_size && rcx != m->block_rcx && m->budget > 0) {
         /* A loop of one block that does not count itself: above all REP, once for each element. */
-        m->budget -= m->block_icount;
-        if (m->inlining && m->block_icount == 1 && m->budget > 0) m->budget -= (int64_t)rep_many(m, pc, (uint64_t)m->budget);
+        uint64_t times = 1;
+        if (m->inlining && m->block_icount == 1 && m->budget > 1) times += rep_many(m, pc, (uint64_t)m->budget - 1);
+        m->budget -= (int64_t)(times * m->block_icount);
+        if (m->trace) trace_again(m, pc, size, m->block_icount, times);
         m->block_rcx = ((const uint64_t *)m->env)[REG_RCX];
         return;
     }
@@ -124,7 +129,8 @@ static void on_block(uc_engine *uc, uint64_t pc, uint32_t size, void *user)
     m->block_rcx = rcx;
     m->block_rcx_known = true;
     m->budget -= n;
-    if (may_inline(m, pc, size, n)) inline_block(m, __builtin_return_address(0), pc, size, n);
+    uint32_t traced = m->trace ? trace_enter(m, pc, size, n) : NO_BLOCK;
+    if (may_inline(m, pc, size, n)) inline_block(m, __builtin_return_address(0), pc, size, n, traced);
 }
 
 static void on_edge(uc_engine *uc, uc_tb *current, uc_tb *previous, void *user)
@@ -134,7 +140,10 @@ static void on_edge(uc_engine *uc, uc_tb *current, uc_tb *previous, void *user)
     struct machine *m = user;
     if (m->last_site != NO_SITE) settle_last_site(m);
     /* The block entered last is translated anew: its instructions may be others now. */
-    if (current->pc == m->block_pc && current->size == m->block_size) m->block_icount = current->icount;
+    if (current->pc == m->block_pc && current->size == m->block_size) {
+        m->block_icount = current->icount;
+        if (m->trace) m->trace->last_is_other = true;
+    }
     m->kinds[current->pc % KIND_SLOTS].run = 0;
     blocks_add(m, current->pc, current->size, current->icount);
 }
@@ -263,6 +272,7 @@ void machine_close(struct machine *m)
 {
     if (!m) return;
     if (m->uc) m->api->close(m->uc);
+    trace_free(m);
     blocks_free(&m->blocks);
     breaks_free(m);
     free(m->cpuid);
@@ -410,17 +420,29 @@ static void run_up_to_fault(struct machine *m)
             m->exit_kind = EXIT_BREAK;
             return;
         }
-        if (machine_step(m) != EXIT_NONE) return;
+        if (machine_step_one(m) != EXIT_NONE) return;
     }
     m->exit_kind = EXIT_BUDGET; /* not in a straight line after all: go on as after any stop */
+}
+
+void machine_run_stretch(struct machine *m, int64_t budget)
+{
+    machine_go_counted(m, budget);
+    if (m->exit_kind == EXIT_EXCEPTION && m->vector == 14 && !m->is_software) run_up_to_fault(m);
 }
 
 /* Run until something happens; an exit_kind. */
 int machine_run(struct machine *m, int64_t budget)
 {
-    machine_go_counted(m, budget);
-    if (m->exit_kind == EXIT_EXCEPTION && m->vector == 14 && !m->is_software) run_up_to_fault(m);
+    if (m->trace) return trace_run(m, budget);
+    machine_run_stretch(m, budget);
     return (int)m->exit_kind;
+}
+
+/* Run one instruction; EXIT_NONE if it retired and nothing happened. */
+int machine_step(struct machine *m)
+{
+    return m->trace ? trace_run_step(m) : machine_step_one(m);
 }
 
 /* Whether calls of the block hook are replaced; the results are the same, only slower without. */
@@ -437,6 +459,7 @@ uint64_t machine_nr_sites(struct machine *m)
 
 int machine_flush_code(struct machine *m)
 {
+    if (m->trace) stub_forget(m->trace);
     return (int)m->api->ctl(m->uc, UC_CTL_WRITE(UC_CTL_TB_FLUSH, 0));
 }
 

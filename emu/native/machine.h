@@ -21,6 +21,7 @@ enum exit_kind {
     EXIT_EXCEPTION = 4,
     EXIT_HOST_ERROR = 5,
     EXIT_BREAK = 6,
+    EXIT_TRACE = 7,
 };
 
 /* Offsets into the engine's CPUX86State.  Found or verified by machine_calibrate(). */
@@ -106,6 +107,7 @@ struct kind_slot {
 };
 
 struct api; /* the engine's functions, see machine.c */
+struct trace; /* trace.h */
 
 struct machine {
     /* Seen from Python as 64-bit words, in this order: emu/cpu.py names the indices. */
@@ -120,6 +122,7 @@ struct machine {
     uint64_t env_address;
     /* From here on private. */
     uint64_t last_site;  /* what inlined code noted: the block entered last; NO_SITE: see block_pc */
+    uint32_t *trace_cursor; /* where the block hook notes the next block while there is a trace */
     uint64_t exit_kind;
     uint64_t block_pc;   /* the block entered last in this run, size 0: none */
     uint32_t block_size;
@@ -147,6 +150,7 @@ struct machine {
     size_t nr_cpuid;
     struct machine_break *breaks;
     bool stepping;       /* a single step goes over breakpoints */
+    struct trace *trace; /* NULL: nothing is noted */
 };
 
 struct api {
@@ -173,6 +177,10 @@ void machine_go(struct machine *m);
 
 /* The same with a budget, and count; the blocks' boundaries are where it stops. */
 void machine_go_counted(struct machine *m, int64_t budget);
+
+/* The same, up to an instruction that a fault keeps from being translated. */
+void machine_run_stretch(struct machine *m, int64_t budget);
+int machine_flush_code(struct machine *m);
 int machine_flush_tlb(struct machine *m);
 
 /* insn_length.c: bytes of the x86 instruction at code (size bytes readable); 0: truncated. */
@@ -189,11 +197,11 @@ struct insn insn_classify(const uint8_t *code, size_t size, unsigned bits);
 uint64_t rep_many(struct machine *m, uint64_t pc, uint64_t limit);
 
 /* inline.c */
-void inline_block(struct machine *m, uint8_t *back, uint64_t pc, uint32_t size, unsigned icount);
+void inline_block(struct machine *m, uint8_t *back, uint64_t pc, uint32_t size, unsigned icount, uint32_t traced);
 void settle_last_site(struct machine *m);
 
 /* step.c */
-int machine_step(struct machine *m);
+int machine_step_one(struct machine *m);
 
 /* breaks.c */
 int machine_set_break(struct machine *m, uint64_t address, int on);

@@ -4,6 +4,7 @@
  * The flag is ours, not the guest's: it is hidden again wherever the guest could see it.
  */
 #include "machine.h"
+#include "trace.h"
 
 #include <string.h>
 
@@ -50,15 +51,23 @@ static void hide_flag(struct machine *m)
     if (image) *image &= 0xfe;
 }
 
+/* Our own trap flag has done its work, or none of it: count and note what retired. */
+static void retire(struct machine *m, unsigned count, uint64_t rip, const uint8_t *code, size_t have)
+{
+    m->icount += count;
+    if (m->trace) trace_step(m, rip, code, have, count);
+}
+
 /* Run one instruction; EXIT_NONE if it retired and nothing happened. */
-int machine_step(struct machine *m)
+int machine_step_one(struct machine *m)
 {
     uint64_t rip;
     uint8_t code[16];
     uint32_t hflags;
     memcpy(&rip, m->env + EIP_OFFSET, 8);
     memcpy(&hflags, m->env + m->at.hflags, 4);
-    struct insn insn = insn_classify(code, machine_fetch(m, rip, code, sizeof code), machine_code_bits(m));
+    size_t have = machine_fetch(m, rip, code, sizeof code);
+    struct insn insn = insn_classify(code, have, machine_code_bits(m));
     if (insn.special == ENDS_BLOCK) return step_block(m);
     uint64_t counter = rep_counter(m, &insn), flags = machine_flags(m);
     uint64_t guest_tf = flags & TF;
@@ -67,9 +76,11 @@ int machine_step(struct machine *m)
     machine_set_flags(m, flags | TF);
 
     m->budget = INT64_MAX; /* the block hook counts on it; the step counts by itself */
+    uint32_t *cursor = m->trace_cursor;
     m->stepping = true;
     machine_go(m);
     m->stepping = false;
+    m->trace_cursor = cursor; /* what the block hook noted is noted by retire() */
 
     bool trapped = m->exit_kind == EXIT_EXCEPTION && m->vector == 1 && !m->is_software;
     flags = machine_flags(m);
@@ -80,9 +91,9 @@ int machine_step(struct machine *m)
     if (m->exit_kind == EXIT_SYSCALL) ((uint64_t *)m->env)[11] = flags;
     if (m->exit_kind == EXIT_SYSCALL || m->exit_kind == EXIT_SYSENTER ||
         (m->exit_kind == EXIT_EXCEPTION && m->is_software))
-        m->icount++;
+        retire(m, 1, rip, code, have);
     if (!trapped) return (int)m->exit_kind;
-    m->icount += leaves_at_once ? 1 : retired(&insn, counter, rep_counter(m, &insn), flags);
+    retire(m, leaves_at_once ? 1 : retired(&insn, counter, rep_counter(m, &insn), flags), rip, code, have);
     /* A trap that the guest asked for is the guest's; what POPF makes of the flag counts from the next instruction. */
     if (guest_traps) return EXIT_EXCEPTION;
     m->exit_kind = EXIT_NONE;
