@@ -335,6 +335,8 @@ def exit_to_user_mode(kernel: Kernel, task: Task) -> None:
     """Deliver what is pending, or arrange for the interrupted call to run again (arch_do_signal_or_restart)."""
     if task.blocked_call is not None:
         return
+    if kernel.signal_gate is not None and kernel.signal_gate(task):
+        return
     chosen = get_signal(task)
     if task.state is not TaskState.RUNNING:
         return

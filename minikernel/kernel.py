@@ -79,6 +79,7 @@ class Kernel:
         self.exit_code: int | None = None  # of the first task, in wait(2)'s form
         self.fatal: tuple[Task, Siginfo] | None = None  # the last signal that killed a task
         self.on_fatal: Callable[[Task, Siginfo], None] | None = None  # the crash reporter
+        self.signal_gate: Callable[[Task], bool] | None = None  # a debugger: is what is pending to wait? (ptrace_stop)
         self.vdso: dict[Abi, tuple[Vdso, Pfn]] = {}  # the object, and the frame that holds it
         self.need_resched = False  # the running task's slice ends at the next chance
         # fork_init's rule of thumb: an eighth of memory in stacks.

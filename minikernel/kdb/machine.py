@@ -11,7 +11,7 @@ Checkpoints can be put behind this class: nothing above it drives the CPU.
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, assert_never
+from typing import Final, Protocol, assert_never
 
 from emu.cpu import RIP
 from emu.exits import BudgetSpent, CpuException, CpuExit, PageFault, Syscall
@@ -60,6 +60,21 @@ class Pause:
     text: str = ""  # of STUCK
 
 
+class Gate(Protocol):
+    """Who may keep a task from what it is about to do: the machine pauses then."""
+
+    def holds_call(self, task: Task) -> bool:
+        """Before *task*, behind its system call instruction, enters the kernel.  Asked once for each call."""
+        ...
+
+    def holds_signal(self, task: Task) -> bool:
+        """Before *task* takes the next pending signal (``next_signal``).
+
+        Asked more than once: about the same signal the answer stays the same until the machine has paused.
+        """
+        ...
+
+
 class Machine:
     """Drives one booted *system*, whose first program is loaded."""
 
@@ -77,6 +92,9 @@ class Machine:
         self._asked = False
         self._interrupted = False
         self._dead: Pause | None = None
+        self._gate: Gate | None = None
+        self._calls: dict[Task, Syscall] = {}  # made, and held by the gate
+        self._unbegun = False  # the slice of ``_task`` begins when the gate has let it into user mode
 
     # ---- what may be asked for
 
@@ -84,6 +102,15 @@ class Machine:
     def icount(self) -> int:
         """Instructions retired since boot."""
         return self.kernel.cpu.icount
+
+    def set_gate(self, gate: Gate) -> None:
+        """Ask *gate* from now on."""
+        self._gate = gate
+        self.kernel.signal_gate = self._holds
+
+    def held_call(self, task: Task) -> bool:
+        """Whether *task* stands at the entry of a system call."""
+        return task in self._calls
 
     def arm(self, addresses: set[int]) -> None:
         """Pause in front of each of *addresses*, in any address space, and of no other."""
@@ -133,6 +160,8 @@ class Machine:
             try:
                 return self._loop(single=single, until=until, back_to=back_to)
             except (Deadlock, InstructionLimit, TimeLimit) as error:
+                if self.kernel.scheduler.held and isinstance(error, Deadlock):
+                    return Pause(Why.STUCK, "every task that may run waits for one that is held")
                 self._dead = Pause(Why.STUCK, str(error))
         return self._dead
 
@@ -143,6 +172,10 @@ class Machine:
         while True:
             if (pause := self._pause()) is not None:
                 return pause
+            if self._task is not None and self._task in self.kernel.scheduler.held:
+                self._way_out = False
+                self._end_slice(self._task)
+                continue
             if self._way_out:
                 self._leave_kernel()
                 continue
@@ -154,6 +187,11 @@ class Machine:
                 return Pause(Why.COUNTED)
             if self._task is None:
                 self._begin_slice()
+                continue
+            if self._task in self._calls:
+                do_syscall(self.kernel, self._task, self._calls.pop(self._task).insn)
+                self._way_out = True
+                start = -1  # that was the step
                 continue
             here = self._position()
             if single:
@@ -187,8 +225,21 @@ class Machine:
             self._on_turn()
         self._task = self._turns.next_task()
         if self._task is not None:
-            self._end = slice_end(self.kernel, self._task)
             self._inside = False
+            self._unbegun = self._way_out = self._task not in self._calls and self._kept(self._task)
+            if not self._unbegun:
+                self._end = slice_end(self.kernel, self._task)
+
+    def _holds(self, task: Task) -> bool:
+        """Whether *task* may not take a signal now: a stop comes first, it stands at a call, or the gate says so."""
+        return self._gate is not None and (self._asked or task in self._calls or self._gate.holds_signal(task))
+
+    def _kept(self, task: Task) -> bool:
+        """Whether *task* was not let into user mode because of a signal; the machine pauses for that."""
+        ready = task.sigpending and task.state is TaskState.RUNNING and task.blocked_call is None
+        kept = ready and self._holds(task)
+        self._asked = self._asked or kept
+        return kept
 
     def _end_slice(self, task: Task) -> None:
         self._task = None
@@ -226,6 +277,10 @@ class Machine:
     def _serve(self, task: Task, cpu_exit: CpuExit) -> None:
         match cpu_exit:
             case Syscall(insn):
+                if self._gate is not None and self._gate.holds_call(task):
+                    self._calls[task] = cpu_exit
+                    self._asked = True
+                    return
                 do_syscall(self.kernel, task, insn)
             case PageFault():
                 exc_page_fault(self.kernel, task, cpu_exit)
@@ -244,9 +299,15 @@ class Machine:
         self._way_out = False
         if task.sigpending:
             exit_to_user_mode(kernel, task)
+            self._way_out = self._kept(task)
+            if self._way_out:
+                return
+        unbegun, self._unbegun = self._unbegun, False
         if task.state is not TaskState.RUNNING or task.blocked_call is not None or kernel.exit_code is not None:
             kernel.update_curr()
             self._task = None
+        elif unbegun:
+            self._end = slice_end(kernel, task)
         elif self.icount >= self._end or kernel.need_resched:
             self._end_slice(task)
 

@@ -29,13 +29,14 @@ class Scheduler:
     """Tasks that can run.
 
     Invariant: a task is in ``queue`` if and only if its state is RUNNING.  The queue is in the order of arrival,
-    which decides between equals.
+    which decides between equals.  Tasks in ``held`` are not picked, whatever their state: a debugger keeps them.
     """
 
-    __slots__ = ("_arrivals", "_min_vruntime", "_noise", "exec_start", "queue")
+    __slots__ = ("_arrivals", "_min_vruntime", "_noise", "exec_start", "held", "queue")
 
     def __init__(self, seed: int | None = None) -> None:
         self.queue: dict[Task, int] = {}  # task -> when it came, a running number
+        self.held: frozenset[Task] = frozenset()
         self.exec_start = 0  # instruction count up to which the running task has been charged
         self._arrivals = 0
         self._min_vruntime = 0
@@ -66,6 +67,8 @@ class Scheduler:
     def pick_next(self) -> Task | None:
         """Choose the task that runs now; None if all sleep."""
         queue = self.queue
+        if self.held:
+            queue = {task: arrival for task, arrival in queue.items() if task not in self.held}
         if len(queue) <= 1:
             return next(iter(queue), None)
         best = min(queue, key=self._rank)

@@ -212,13 +212,27 @@ def dequeue_signal(task: Task, allowed: int) -> Siginfo | None:
         return info
 
 
-def _collect(pending: Sigpending, allowed: int) -> Siginfo | None:
+def next_signal(task: Task) -> tuple[Sigpending, Siginfo] | None:
+    """The signal that *task* would take now, and the queue that it stays in."""
+    for pending in (task.pending, task.process.shared_pending):
+        sig = _choose(pending, ~task.blocked)
+        if sig:
+            return pending, next(info for info in pending.queue if info.signo == sig)
+    return None
+
+
+def _choose(pending: Sigpending, allowed: int) -> int:
+    """Whose turn it is among the pending signals in *allowed*; 0: none."""
     ready = pending.mask & allowed
-    if not ready:
-        return None
     if ready & s.SYNCHRONOUS:
         ready &= s.SYNCHRONOUS
-    sig = (ready & -ready).bit_length()
+    return (ready & -ready).bit_length()
+
+
+def _collect(pending: Sigpending, allowed: int) -> Siginfo | None:
+    sig = _choose(pending, allowed)
+    if not sig:
+        return None
     queue = pending.queue
     for index, info in enumerate(queue):
         if info.signo == sig:
@@ -248,6 +262,8 @@ def get_signal(task: Task) -> tuple[Siginfo, Sigaction] | None:
             join_group_stop(task)
             task.kernel.scheduler.stop(task)
             return None
+        if task.kernel.signal_gate is not None and task.kernel.signal_gate(task):
+            return None  # and it stays pending: a debugger decides first
         info = dequeue_signal(task, ~task.blocked)
         if info is None:
             recalc_sigpending(task)
