@@ -6,7 +6,7 @@ The general registers and RIP are read and written where the engine keeps them, 
 """
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -43,6 +43,7 @@ from emu.x86 import (
 
 if TYPE_CHECKING:
     from emu.trace import CpuTrace
+    from emu.watch import Hit, Watch
 
 Context: TypeAlias = bytes
 """A saved CPU state: everything user code can see or change, in the engine's own layout."""
@@ -76,7 +77,9 @@ _CR2: Final = 5
 _HOST_ERROR: Final = 6
 _ENV_SIZE: Final = 7
 _ENV_ADDRESS: Final = 8
-_NR_WORDS: Final = 9
+_NR_HITS: Final = 12
+_HITS_ADDRESS: Final = 13
+_NR_WORDS: Final = 14
 
 # enum exit_kind (native/machine.h).
 _EXIT_BUDGET: Final = 1
@@ -85,6 +88,7 @@ _EXIT_SYSENTER: Final = 3
 _EXIT_EXCEPTION: Final = 4
 _EXIT_BREAK: Final = 6
 _EXIT_TRACE: Final = 7
+_EXIT_WATCH: Final = 8
 
 # enum uc_x86_reg of unicorn 2 (unicorn/x86.h).
 _REG_CS: Final = 11
@@ -176,6 +180,7 @@ class Cpu:
         self._flags = _REG_RFLAGS if self.long_mode else _REG_EFLAGS
         self.root = PhysAddr(0)
         self.trace: CpuTrace | None = None  # what notes the blocks that run: see start_trace
+        self._watches: tuple[Watch, ...] = ()
         self.at_break = False  # the last run ended in front of a breakpoint: see set_break
         self._load_cpuid()
 
@@ -207,7 +212,34 @@ class Cpu:
             return _BUDGET_SPENT
         if kind == _EXIT_TRACE:
             return self._run_on(budget)
+        if kind == _EXIT_WATCH:
+            return _BUDGET_SPENT
         raise self._host_error()
+
+    def set_watches(self, watches: "Sequence[Watch]") -> None:
+        """Make ``run`` stop behind instructions that access the memory of *watches*; all others are forgotten.
+
+        Such a stop is ``BudgetSpent``, and ``hits`` says what was accessed; a ``step`` says it, too.
+
+        Raises:
+            MachineError: this engine cannot, or has no memory for so many.
+        """
+        from emu.watch import pack
+
+        array = pack(watches)
+        if self._native.machine_set_watches(self._handle, array, len(watches)):
+            raise MachineError("this engine takes no watchpoints")
+        self._watches = tuple(watches)
+
+    @property
+    def hits(self) -> "list[Hit]":
+        """What the last run or step did to watched memory; its last instruction did it."""
+        number = self._words[_NR_HITS]
+        if not number:
+            return []
+        from emu.watch import unpack
+
+        return unpack(self._words[_HITS_ADDRESS], number, self._watches)
 
     def set_break(self, address: VirtAddr, *, on: bool) -> None:
         """Make ``run`` stop in front of the instruction at *address*, in any address space, or no longer.

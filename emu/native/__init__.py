@@ -42,6 +42,7 @@ def load() -> ctypes.PyDLL:
         ("machine_run", number, (pointer, ctypes.c_int64)),
         ("machine_step", number, (pointer,)),
         ("machine_set_break", number, (pointer, word, number)),
+        ("machine_set_watches", number, (pointer, pointer, ctypes.c_size_t)),
         ("machine_flush_tlb", number, (pointer,)),
         ("machine_flush_code", number, (pointer,)),
         ("machine_remove_code", number, (pointer, word, word)),

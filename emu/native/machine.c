@@ -275,6 +275,7 @@ void machine_close(struct machine *m)
     trace_free(m);
     blocks_free(&m->blocks);
     breaks_free(m);
+    watches_free(m);
     free(m->cpuid);
     free(m->sites);
     free(m->saved);
@@ -319,6 +320,7 @@ struct machine *machine_open(int is64, void *ram, uint64_t ram_size)
         return NULL;
     }
     m->env_address = (uint64_t)(uintptr_t)m->env;
+    m->hits_address = (uint64_t)(uintptr_t)m->hits;
     m->inlining = true;
     return m;
 }
@@ -395,9 +397,11 @@ void machine_go(struct machine *m)
 void machine_go_counted(struct machine *m, int64_t budget)
 {
     m->budget = budget;
+    m->held_budget = 0;
     machine_go(m);
-    /* A fault leaves its instruction undone; a trap (#DB, int n) comes after it; a breakpoint, in front of it. */
-    if (m->exit_kind == EXIT_BREAK || (m->exit_kind == EXIT_EXCEPTION && m->vector != 1 && !m->is_software)) {
+    m->budget += m->held_budget;
+    /* A fault leaves its instruction undone; a trap (#DB, int n) comes after it; other stops, in front of one. */
+    if (m->exit_kind == EXIT_BREAK || m->exit_kind == EXIT_WATCH || (m->exit_kind == EXIT_EXCEPTION && m->vector != 1 && !m->is_software)) {
         uint64_t rip;
         memcpy(&rip, m->env + EIP_OFFSET, 8);
         uncount_from(m, rip);
@@ -421,14 +425,21 @@ static void run_up_to_fault(struct machine *m)
             return;
         }
         if (machine_step_one(m) != EXIT_NONE) return;
+        if (m->nr_hits) {
+            m->exit_kind = EXIT_WATCH;
+            return;
+        }
     }
     m->exit_kind = EXIT_BUDGET; /* not in a straight line after all: go on as after any stop */
 }
 
 void machine_run_stretch(struct machine *m, int64_t budget)
 {
+    watches_begin(m);
     machine_go_counted(m, budget);
     if (m->exit_kind == EXIT_EXCEPTION && m->vector == 14 && !m->is_software) run_up_to_fault(m);
+    else if (m->exit_kind == EXIT_WATCH) watches_step(m);
+    else if (m->exit_kind == EXIT_BUDGET && m->nr_hits) m->exit_kind = EXIT_WATCH;
 }
 
 /* Run until something happens; an exit_kind. */

@@ -22,6 +22,7 @@ enum exit_kind {
     EXIT_HOST_ERROR = 5,
     EXIT_BREAK = 6,
     EXIT_TRACE = 7,
+    EXIT_WATCH = 8,
 };
 
 /* Offsets into the engine's CPUX86State.  Found or verified by machine_calibrate(). */
@@ -75,6 +76,35 @@ struct machine_break {
     bool on;
 };
 
+/* Memory whose accesses stop the CPU; watch.c. */
+enum watch_kind {
+    WATCH_LINEAR,   /* linear addresses under one root of page tables */
+    WATCH_PHYSICAL,
+    WATCH_ENTRY,    /* the physical address of an entry of a page table that the walk may write */
+};
+#define WATCH_READ 1u
+#define WATCH_WRITE 2u
+
+struct machine_watch {
+    uint32_t kind;
+    uint32_t access;
+    uint64_t root;
+    uint64_t address;
+    uint64_t size;
+    uint64_t old; /* of WATCH_ENTRY: its value when last looked at */
+};
+
+#define MAX_HITS 32
+
+/* An access that touched a watch. */
+struct watch_hit {
+    uint32_t watch;   /* its index */
+    uint32_t access;
+    uint64_t address; /* linear, also of the page whose walk wrote an entry */
+    uint64_t size;
+    uint64_t old;     /* what was there, up to eight bytes */
+};
+
 /* What is special about an instruction, for stepping and counting. */
 enum special {
     ORDINARY,
@@ -120,10 +150,13 @@ struct machine {
     uint64_t host_error; /* uc_err */
     uint64_t env_size;   /* bytes of CPU state that a context holds */
     uint64_t env_address;
-    /* From here on private. */
+    /* The next three are private: inlined code wants them here. */
     uint64_t last_site;  /* what inlined code noted: the block entered last; NO_SITE: see block_pc */
     uint32_t *trace_cursor; /* where the block hook notes the next block while there is a trace */
     uint64_t exit_kind;
+    uint64_t nr_hits;    /* of watches, by the last instruction */
+    uint64_t hits_address;
+    /* From here on private. */
     uint64_t block_pc;   /* the block entered last in this run, size 0: none */
     uint32_t block_size;
     uint32_t block_icount;
@@ -151,6 +184,13 @@ struct machine {
     struct machine_break *breaks;
     bool stepping;       /* a single step goes over breakpoints */
     struct trace *trace; /* NULL: nothing is noted */
+    struct machine *next_watching;
+    struct machine_watch *watches;
+    size_t nr_watches;
+    bool watches_entries;
+    int64_t held_budget; /* taken away to stop in front of the next block */
+    uint64_t half_address, half_size; /* of a store that is asked about in two parts */
+    struct watch_hit hits[MAX_HITS];
 };
 
 struct api {
@@ -202,11 +242,20 @@ void settle_last_site(struct machine *m);
 
 /* step.c */
 int machine_step_one(struct machine *m);
+int step_once(struct machine *m);
 
 /* breaks.c */
 int machine_set_break(struct machine *m, uint64_t address, int on);
 bool breaks_at(const struct machine *m, uint64_t address);
 void breaks_free(struct machine *m);
+
+/* watch.c */
+int machine_set_watches(struct machine *m, const struct machine_watch *watches, size_t count);
+void watches_begin(struct machine *m);
+void watches_undone(struct machine *m);
+void watches_step(struct machine *m);
+bool watches_page(struct machine *m, uint64_t address);
+void watches_free(struct machine *m);
 
 /* blocks.c */
 int blocks_init(struct block_table *t);

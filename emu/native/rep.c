@@ -88,7 +88,7 @@ uint64_t rep_many(struct machine *m, uint64_t pc, uint64_t limit)
     uint64_t count = least(limit, (regs[REG_RCX] & mask) - 1);
     count = least(count, (PAGE - to % PAGE) / insn.width);
     if (insn.moves) count = least(count, (PAGE - from % PAGE) / insn.width);
-    if (count < WORTH_IT) return 0;
+    if (count < WORTH_IT || watches_page(m, to) || (insn.moves && watches_page(m, from))) return 0;
     uint8_t *target = page_with(m, to, PTE_P | PTE_RW | PTE_US | PTE_A | PTE_D | PTE_XD);
     if (!target) return 0;
     target += to % PAGE;

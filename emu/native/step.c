@@ -58,8 +58,8 @@ static void retire(struct machine *m, unsigned count, uint64_t rip, const uint8_
     if (m->trace) trace_step(m, rip, code, have, count);
 }
 
-/* Run one instruction; EXIT_NONE if it retired and nothing happened. */
-int machine_step_one(struct machine *m)
+/* Run one instruction; EXIT_NONE if it retired and nothing happened.  What it touches is noted, behind earlier hits. */
+int step_once(struct machine *m)
 {
     uint64_t rip;
     uint8_t code[16];
@@ -98,4 +98,12 @@ int machine_step_one(struct machine *m)
     if (guest_traps) return EXIT_EXCEPTION;
     m->exit_kind = EXIT_NONE;
     return EXIT_NONE;
+}
+
+int machine_step_one(struct machine *m)
+{
+    watches_begin(m);
+    int kind = step_once(m);
+    if (kind != EXIT_NONE) watches_undone(m);
+    return kind;
 }

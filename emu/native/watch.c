@@ -1,0 +1,292 @@
+/*
+ * Watchpoints: the CPU stops behind the instruction that read or wrote watched memory.
+ *
+ * The engine is QEMU, whose TLB marks pages that hold watchpoints and asks about every access to them; other pages
+ * keep the fast way.  The engine's build has left all of it in place, except the three functions that know the
+ * watchpoints: those are empty.  Its calls of them go through its procedure linkage table, so we fill in our own.
+ *
+ * - At the fill of a TLB entry: does the page hold watched bytes?  A watch is of linear addresses under one root,
+ *   or of physical addresses, whichever way they are reached.
+ * - At an access to such a page: does it touch watched bytes?  In a free run the access is given up then, as for a
+ *   page fault, and the instruction is run once more as a step, which only notes what it touches.
+ *
+ * The walk itself writes accessed and dirty bits.  That happens at fills only, so a watched entry of a page table is
+ * compared there.
+ */
+#define _GNU_SOURCE
+#include "machine.h"
+
+#include <dlfcn.h>
+#include <link.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define CPU_REACH (64 * 1024) /* the registers lie so far behind the beginning of the CPU's state at most */
+#define PAGE_BYTES 0x1000u
+#define NO_PHYS (~0ull)
+
+typedef void exit_restore(void *cpu, uintptr_t host_pc);
+
+static struct machine *watching; /* those that have watches, linked by next_watching */
+static exit_restore *loop_exit_restore;
+static bool tried, filled_in;
+
+static struct machine *machine_of(const void *cpu)
+{
+    for (struct machine *m = watching; m; m = m->next_watching)
+        if ((uintptr_t)m->env - (uintptr_t)cpu < CPU_REACH) return m;
+    return NULL;
+}
+
+static uint64_t physical(struct machine *m, uint64_t address)
+{
+    const uint8_t *host = machine_translate(m, address);
+    return host ? (uint64_t)(host - m->ram) : NO_PHYS;
+}
+
+/* Do the bytes [address, address + size), which lie in one page, belong to the watch? */
+static bool touches(struct machine *m, const struct machine_watch *w, uint64_t address, uint64_t size)
+{
+    if (w->kind == WATCH_LINEAR && w->root != m->cr[3]) return false;
+    uint64_t at = w->kind == WATCH_LINEAR ? address : physical(m, address);
+    return at != NO_PHYS && at < w->address + w->size && w->address < at + size;
+}
+
+static uint64_t word_at(const struct machine *m, uint64_t phys, uint64_t size)
+{
+    uint64_t word = 0;
+    if (phys + size <= m->ram_size) memcpy(&word, m->ram + phys, size < 8 ? size : 8);
+    return word;
+}
+
+static void note(struct machine *m, size_t watch, uint32_t access, uint64_t address, uint64_t size, uint64_t old)
+{
+    for (size_t i = 0; i < m->nr_hits; i++) {
+        const struct watch_hit *h = &m->hits[i];
+        /* A store that is not aligned is asked about as a whole, and then done byte by byte. */
+        if (h->watch == watch && h->access == access && address - h->address < h->size) return;
+    }
+    if (m->nr_hits == MAX_HITS) return;
+    m->hits[m->nr_hits++] =
+        (struct watch_hit){.watch = (uint32_t)watch, .access = access, .address = address, .size = size, .old = old};
+}
+
+/* Has the walk that just ended written a watched entry of a table?  Then the run stops, at the latest in front of the next block. */
+static bool walk_wrote(struct machine *m, uint64_t page)
+{
+    bool wrote = false;
+    for (size_t i = 0; i < m->nr_watches; i++) {
+        struct machine_watch *w = &m->watches[i];
+        if (w->kind != WATCH_ENTRY) continue;
+        uint64_t now = word_at(m, w->address, w->size);
+        if (now == w->old) continue;
+        note(m, i, WATCH_WRITE, page, w->size, w->old);
+        w->old = now;
+        wrote = true;
+    }
+    if (wrote && !m->stepping && m->budget > 0) {
+        m->held_budget += m->budget;
+        m->budget = 0;
+    }
+    return wrote;
+}
+
+/* Which accesses to the page [page, page + size) are to be asked about?  Called at each fill of a TLB entry. */
+static int address_matches(void *cpu, uint64_t page, uint64_t size)
+{
+    struct machine *m = machine_of(cpu);
+    uint32_t asked = 0;
+    if (!m) return 0;
+    if (m->watches_entries && walk_wrote(m, page)) asked = WATCH_READ | WATCH_WRITE;
+    for (size_t i = 0; i < m->nr_watches; i++)
+        if (m->watches[i].kind != WATCH_ENTRY && touches(m, &m->watches[i], page, size)) asked |= m->watches[i].access;
+    return (int)asked;
+}
+
+/* Give the access up, with the state as it was in front of its instruction. */
+static void give_up(struct machine *m, void *cpu, uintptr_t host_pc)
+{
+    m->exit_kind = EXIT_WATCH;
+    m->api->emu_stop(m->uc);
+    loop_exit_restore(cpu, host_pc);
+}
+
+/*
+ * A store that is not aligned is asked about in two parts, as if it always crossed into another page: the bytes up to
+ * the border, and those from the border on.  Where it does not, the "border" is the beginning of its own page: the
+ * first part has a negative size, the second reaches from there to the end of the store.  Put them together.
+ */
+static bool is_half(struct machine *m, uint64_t *address, uint64_t *size)
+{
+    if ((int64_t)*size <= 0) {
+        m->half_address = *address;
+        m->half_size = *size;
+        return true;
+    }
+    if (m->half_size) {
+        *address = m->half_address;
+        *size += m->half_size;
+        m->half_size = 0;
+    }
+    return false;
+}
+
+/* The bytes [address, address + size) are about to be accessed. */
+static void check_access(void *cpu, uint64_t address, uint64_t size, uint32_t attrs, int access, uintptr_t host_pc)
+{
+    (void)attrs;
+    struct machine *m = machine_of(cpu);
+    if (!m || m->exit_kind != EXIT_NONE || is_half(m, &address, &size)) return;
+    bool hit = m->held_budget != 0;
+    for (size_t i = 0; i < m->nr_watches; i++) {
+        const struct machine_watch *w = &m->watches[i];
+        if (w->kind == WATCH_ENTRY || !(w->access & (uint32_t)access) || !touches(m, w, address, size)) continue;
+        hit = true;
+        uint64_t phys = physical(m, address);
+        if (m->stepping) note(m, i, (uint32_t)access, address, size, phys == NO_PHYS ? 0 : word_at(m, phys, size));
+    }
+    if (hit && !m->stepping) give_up(m, cpu, host_pc);
+}
+
+/* ---- the engine's procedure linkage table */
+
+/* The tables of a loaded library that say through which slots it calls. */
+struct linkage {
+    const char *names;
+    const ElfW(Sym) *symbols;
+    const ElfW(Rela) *slots;
+    size_t size; /* of slots, in bytes */
+};
+
+static struct linkage find_linkage(const struct link_map *map)
+{
+    struct linkage found = {0};
+    for (const ElfW(Dyn) *d = map->l_ld; d->d_tag != DT_NULL; d++) {
+        if (d->d_tag == DT_STRTAB) found.names = (const char *)d->d_un.d_ptr;
+        if (d->d_tag == DT_SYMTAB) found.symbols = (const ElfW(Sym) *)d->d_un.d_ptr;
+        if (d->d_tag == DT_JMPREL) found.slots = (const ElfW(Rela) *)d->d_un.d_ptr;
+        if (d->d_tag == DT_PLTRELSZ) found.size = d->d_un.d_val;
+    }
+    return found;
+}
+
+static bool store_slot(void **slot, void *function)
+{
+    uintptr_t page = (uintptr_t)slot & ~(uintptr_t)(PAGE_BYTES - 1);
+    if (mprotect((void *)page, PAGE_BYTES, PROT_READ | PROT_WRITE)) return false;
+    *slot = function;
+    return true;
+}
+
+/* Have the library call `function` where it calls `name`. */
+static bool fill_in(const struct link_map *map, const struct linkage *from, const char *name, void *function)
+{
+    for (size_t i = 0; i < from->size / sizeof *from->slots; i++) {
+        const ElfW(Rela) *r = &from->slots[i];
+        const char *called = from->names + from->symbols[ELF64_R_SYM(r->r_info)].st_name;
+        if (ELF64_R_TYPE(r->r_info) == R_X86_64_JUMP_SLOT && !strcmp(called, name))
+            return store_slot((void **)(map->l_addr + r->r_offset), function);
+    }
+    return false;
+}
+
+/* Put our functions where the engine's are empty; once for all machines. */
+static bool fill_in_all(const struct machine *m)
+{
+    if (tried) return filled_in;
+    tried = true;
+    Dl_info info;
+    struct link_map *map = NULL;
+    if (!dladdr1((void *)(uintptr_t)m->api->open, &info, (void **)&map, RTLD_DL_LINKMAP) || !map) return false;
+    void *library = dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_LOCAL);
+    void *exit_function = library ? dlsym(library, "cpu_loop_exit_restore_x86_64") : NULL;
+    struct linkage from = find_linkage(map);
+    if (!exit_function || !from.names || !from.symbols || !from.slots) return false;
+    memcpy(&loop_exit_restore, &exit_function, sizeof exit_function);
+    filled_in = fill_in(map, &from, "cpu_check_watchpoint_x86_64", (void *)(uintptr_t)check_access) &&
+                fill_in(map, &from, "cpu_watchpoint_address_matches_x86_64", (void *)(uintptr_t)address_matches);
+    return filled_in;
+}
+
+/* ---- for Python */
+
+static void leave_list(struct machine *m)
+{
+    for (struct machine **at = &watching; *at; at = &(*at)->next_watching)
+        if (*at == m) {
+            *at = m->next_watching;
+            return;
+        }
+}
+
+/* Watch these, and nothing else; 0, or -1: this engine cannot. */
+int machine_set_watches(struct machine *m, const struct machine_watch *watches, size_t count)
+{
+    struct machine_watch *copy = NULL;
+    if (count) {
+        if (!fill_in_all(m)) return -1;
+        copy = malloc(count * sizeof *copy);
+        if (!copy) return -1;
+        memcpy(copy, watches, count * sizeof *copy);
+    }
+    leave_list(m);
+    free(m->watches);
+    m->watches = copy;
+    m->nr_watches = count;
+    m->watches_entries = false;
+    m->nr_hits = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (copy[i].kind != WATCH_ENTRY) continue;
+        copy[i].old = word_at(m, copy[i].address, copy[i].size);
+        m->watches_entries = true;
+    }
+    if (count) {
+        m->next_watching = watching;
+        watching = m;
+    }
+    return machine_flush_tlb(m); /* its entries know of the old set */
+}
+
+/* A run or a step begins; what the kernel did to watched entries of tables is not the walk's doing. */
+void watches_begin(struct machine *m)
+{
+    m->nr_hits = 0;
+    if (!m->watches_entries) return;
+    for (size_t i = 0; i < m->nr_watches; i++)
+        if (m->watches[i].kind == WATCH_ENTRY)
+            m->watches[i].old = word_at(m, m->watches[i].address, m->watches[i].size);
+}
+
+/* The instruction has not retired, and will be tried again: forget what it touched.  What the walk wrote is written. */
+void watches_undone(struct machine *m)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < m->nr_hits; i++)
+        if (m->watches[m->hits[i].watch].kind == WATCH_ENTRY) m->hits[kept++] = m->hits[i];
+    m->nr_hits = kept;
+}
+
+/* A free run has stopped in front of an instruction that touches something: run that. */
+void watches_step(struct machine *m)
+{
+    if (step_once(m) == EXIT_NONE) m->exit_kind = EXIT_WATCH;
+    else watches_undone(m);
+}
+
+/* Might an access to the page of address be asked about? */
+bool watches_page(struct machine *m, uint64_t address)
+{
+    if (!m->nr_watches) return false;
+    uint64_t page = address & ~(uint64_t)(PAGE_BYTES - 1);
+    for (size_t i = 0; i < m->nr_watches; i++)
+        if (touches(m, &m->watches[i], page, PAGE_BYTES)) return true;
+    return false;
+}
+
+void watches_free(struct machine *m)
+{
+    leave_list(m);
+    free(m->watches);
+}
