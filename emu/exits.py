@@ -5,8 +5,9 @@ Syscall and budget exits carry nothing but their kind (the arguments are in the 
 instance of each serves the whole run: a null system call allocates nothing here.
 """
 
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from emu.x86 import PF_I, PF_P, PF_U, PF_W, VirtAddr
 
@@ -19,15 +20,13 @@ class SyscallInsn(Enum):
     SYSENTER = "sysenter"  # RIP points behind the instruction; the ABI says where to return to
 
 
-@dataclass(frozen=True, slots=True)
-class Syscall:
+class Syscall(Struct, frozen=True):
     """The guest executed a system call instruction."""
 
     insn: SyscallInsn
 
 
-@dataclass(slots=True)
-class PageFault:
+class PageFault(Struct):
     """Vector 14.  *address* is CR2; *error_code* is the word the hardware pushes (SDM vol. 3A, 4.7)."""
 
     address: VirtAddr
@@ -54,8 +53,7 @@ class PageFault:
         return bool(self.error_code & PF_I)
 
 
-@dataclass(frozen=True, slots=True)
-class CpuException:
+class CpuException(Struct, frozen=True):
     """Any other exception.  RIP is at the instruction for faults, behind it for #BP, #OF and ``int n``."""
 
     vector: int
@@ -63,8 +61,7 @@ class CpuException:
     software: bool = False  # raised by ``int n``, ``int3`` or ``into``
 
 
-@dataclass(frozen=True, slots=True)
-class BudgetSpent:
+class BudgetSpent(Struct, frozen=True):
     """The instruction budget ran out at a block boundary."""
 
 

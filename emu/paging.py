@@ -5,8 +5,10 @@ One loop serves every mode; a mode is a row of levels from the root to the page.
 compares the two on thousands of random tables, and `emu/README.md` lists the differences.
 """
 
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from emu.exits import CpuException, PageFault
 from emu.physmem import PhysMem
@@ -43,8 +45,7 @@ PSE36_SHIFT: Final = 32 - 13
 _ALL_RIGHTS: Final = PTE_RW | PTE_US | PTE_XD  # XD inverted: execution allowed
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
+class Level(Struct, frozen=True):
     """One level of paging structures.  Masks are of entry bits."""
 
     name: str  # of its entries, as in the SDM
@@ -60,8 +61,7 @@ class Level:
 _Plan = tuple[int, int, int, int, int, bool, bool]
 
 
-@dataclass(frozen=True, slots=True)
-class PagingMode:
+class PagingMode(Struct, frozen=True):
     """A paging mode: how a linear address becomes a physical one."""
 
     name: str
@@ -70,7 +70,7 @@ class PagingMode:
     va_bits: int  # of a linear address; above 32, the bits beyond must repeat the highest (canonical)
     has_nx: bool  # XD exists, if EFER.NXE = 1
     root_mask: int  # address bits of CR3
-    plan: tuple[_Plan, ...] = field(init=False, repr=False, compare=False)  # the levels, unpacked for the walk
+    plan: tuple[_Plan, ...] = ()  # the levels, unpacked for the walk; made here
 
     def __post_init__(self) -> None:
         plan = tuple(
@@ -85,7 +85,7 @@ class PagingMode:
             )
             for level in self.levels
         )
-        object.__setattr__(self, "plan", plan)
+        force_setattr(self, "plan", plan)
 
     def is_canonical(self, address: int) -> bool:
         """Whether *address* can be translated at all; SDM vol. 1, 3.3.7.1."""
@@ -147,8 +147,7 @@ FIVE_LEVEL: Final = PagingMode(
 MODES: Final = (TWO_LEVEL, PAE, FOUR_LEVEL, FIVE_LEVEL)
 
 
-@dataclass(slots=True)
-class Translation:
+class Translation(Struct):
     """Where an address leads."""
 
     phys: PhysAddr
@@ -156,8 +155,7 @@ class Translation:
     entry: int  # the entry that maps the page, with A and D as the walk left them
 
 
-@dataclass(frozen=True, slots=True)
-class WalkStep:
+class WalkStep(Struct, frozen=True):
     """One entry that a walk looked at; for explanations."""
 
     level: Level

@@ -16,9 +16,11 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
+
+from msgspec.structs import replace
 
 from minikernel.boot import System
 from minikernel.config import Config

@@ -1,16 +1,16 @@
 """What a machine is asked to be.  Everything that can change a run is in here, so equal configs run equally."""
 
 import os
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 DEFAULT_RAM: Final = 256 << 20
 DEFAULT_SLICE: Final = 2_000_000
 """Instructions a task runs before others, timers and Ctrl-C get a chance: some milliseconds of host time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bind:
+class Bind(Struct, frozen=True, kw_only=True):
     """A host directory or file shown at a guest path; *writable*: changes reach the host."""
 
     host: bytes
@@ -18,8 +18,7 @@ class Bind:
     writable: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Swap:
+class Swap(Struct, frozen=True, kw_only=True):
     """A swap area from the start on: a host file that mkswap(8) prepared, or *size* bytes of a temporary one."""
 
     path: bytes | None = None
@@ -27,8 +26,7 @@ class Swap:
     priority: int | None = None  # None: below all that were given before
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(Struct, frozen=True, kw_only=True):
     """One boot of the machine."""
 
     argv: tuple[bytes, ...]

@@ -6,15 +6,18 @@ One event is one line of ``key=value``; names are Linux's tracepoints where Linu
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from enum import Enum
-from typing import ClassVar, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
+
+from msgspec import Struct
 
 from emu.x86 import Pfn, VirtAddr
 
 
 class FaultKind(Enum):
     """Which branch of the fault path decided (mm/memory.c, the do_* functions)."""
+
+    __hash__ = object.__hash__  # Enum's own is a call of Python, and every fault looks its outcome up
 
     ZERO_PAGE = "zero_page"  # read of anonymous memory: the shared zero page
     ANON = "anon"  # write to anonymous memory: a new page
@@ -31,8 +34,7 @@ class FaultKind(Enum):
     HUGE_ZERO_PAGE = "huge_zero_page"  # read of anonymous memory: the huge zero page
 
 
-@dataclass(slots=True)
-class Event:
+class Event(Struct):
     """Something the kernel did.  Instruction count and task are added by the tracer."""
 
     name: ClassVar[str] = "event"
@@ -40,18 +42,23 @@ class Event:
     def text(self) -> str:
         """The event as ``name key=value ...``, fields in their declared order."""
         parts = [self.name]
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
             if isinstance(value, Enum):
                 shown = str(value.value)
             elif isinstance(value, bool):
                 shown = str(int(value))
-            elif isinstance(value, int) and field.metadata.get("hex", field.type in ("VirtAddr", "Pfn", VirtAddr, Pfn)):
+            elif isinstance(value, int) and self.__annotations__[name] in {VirtAddr, Pfn}:
                 shown = hex(value)
             else:
                 shown = str(value)
-            parts.append(f"{field.name}={shown}")
+            parts.append(f"{name}={shown}")
         return " ".join(parts)
+
+
+def field_types(cls: type[Event]) -> dict[str, Any]:
+    """The fields of an event and their types, in order."""
+    return {name: cls.__annotations__[name] for name in cls.__struct_fields__}
 
 
 def call_name(abi: str, nr: int) -> str:
@@ -68,7 +75,6 @@ _CALL_NAMES: dict[str, dict[int, str]] = {}  # filled when the first is asked fo
 _SMALL_RESULT: Final = 1 << 16
 
 
-@dataclass(slots=True)
 class PageFaultUser(Event):
     """A fault reached the kernel: exceptions:page_fault_user.  *ip* is the faulting instruction."""
 
@@ -78,7 +84,6 @@ class PageFaultUser(Event):
     error_code: int
 
 
-@dataclass(slots=True)
 class MmFaultResolved(Event):
     """A fault was served: *pfn* is the frame now mapped at *address*; *major*: it needed I/O."""
 
@@ -89,7 +94,6 @@ class MmFaultResolved(Event):
     major: bool = False
 
 
-@dataclass(slots=True)
 class MmFaultFailed(Event):
     """A fault could not be served: *signal* (SIGSEGV, SIGBUS) with *code* follows, or the OOM path (signal 0)."""
 
@@ -100,7 +104,6 @@ class MmFaultFailed(Event):
     reason: str
 
 
-@dataclass(slots=True)
 class SysEnter(Event):
     """raw_syscalls:sys_enter.  *args* are the raw register values; *abi* is the calling task's Abi name."""
 
@@ -115,7 +118,6 @@ class SysEnter(Event):
         return f"sys_enter {call_name(self.abi, self.nr)}({args}) abi={self.abi} nr={self.nr}"
 
 
-@dataclass(slots=True)
 class SysExit(Event):
     """raw_syscalls:sys_exit.  *ret* is signed: -errno on error."""
 
@@ -130,7 +132,6 @@ class SysExit(Event):
         return f"sys_exit {call_name(self.abi, self.nr)} ret={ret} abi={self.abi} nr={self.nr}"
 
 
-@dataclass(slots=True)
 class SignalGenerate(Event):
     """signal:signal_generate: a signal was sent.  *address* is si_addr for faults, otherwise 0."""
 
@@ -140,7 +141,6 @@ class SignalGenerate(Event):
     address: VirtAddr
 
 
-@dataclass(slots=True)
 class SignalDeliver(Event):
     """signal:signal_deliver: a handler frame was built, or the default action taken (*handler* 0)."""
 
@@ -150,7 +150,6 @@ class SignalDeliver(Event):
     handler: VirtAddr
 
 
-@dataclass(slots=True)
 class SchedSwitch(Event):
     """sched:sched_switch."""
 
@@ -159,7 +158,6 @@ class SchedSwitch(Event):
     next_pid: int
 
 
-@dataclass(slots=True)
 class SchedProcessFork(Event):
     """sched:sched_process_fork: a new task, process or thread."""
 
@@ -168,7 +166,6 @@ class SchedProcessFork(Event):
     child_pid: int
 
 
-@dataclass(slots=True)
 class SchedProcessExec(Event):
     """sched:sched_process_exec."""
 
@@ -177,7 +174,6 @@ class SchedProcessExec(Event):
     entry: VirtAddr
 
 
-@dataclass(slots=True)
 class SchedProcessExit(Event):
     """sched:sched_process_exit.  *code* is in wait(2)'s form: status << 8, or the signal."""
 
@@ -185,7 +181,6 @@ class SchedProcessExit(Event):
     code: int
 
 
-@dataclass(slots=True)
 class MmapRegion(Event):
     """A mapping was made, changed or removed: *op* is mmap, munmap, mprotect, mremap, brk or stack."""
 
@@ -197,7 +192,6 @@ class MmapRegion(Event):
     flags: int
 
 
-@dataclass(slots=True)
 class MmVmscan(Event):
     """vmscan:mm_vmscan_*_end: reclaim is over.  *by* is kswapd or direct; *nr_reclaimed* pages of *nr_scanned*."""
 
@@ -208,7 +202,6 @@ class MmVmscan(Event):
     nr_reclaimed: int
 
 
-@dataclass(slots=True)
 class MmSwapOut(Event):
     """vmscan:mm_vmscan_write_folio: a page goes to swap."""
 
@@ -217,7 +210,6 @@ class MmSwapOut(Event):
     entry: int
 
 
-@dataclass(slots=True)
 class OomKill(Event):
     """oom:mark_victim: *victim* is killed for its *rss* pages and *swapents* pages in swap."""
 

@@ -1,7 +1,8 @@
 """Segment selectors of Linux.  Source: arch/x86/include/asm/segment.h; descriptors: SDM vol. 3A, 3.4.5."""
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 # Descriptors: base 0, limit 4 GiB.
 _KERNEL32_CODE: Final = 0x00CF_9B00_0000_FFFF
@@ -14,8 +15,7 @@ _USER_DATA: Final = 0x00CF_F300_0000_FFFF
 NR_TLS: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
-class GdtLayout:
+class GdtLayout(Struct, frozen=True):
     """One machine's GDT: the fixed descriptors by index, and where the TLS ones go."""
 
     entries: tuple[tuple[int, int], ...]  # (index, descriptor)

@@ -1,9 +1,10 @@
 """Keys, ids and permissions, which the three kinds of System V objects share.  Linux: ipc/util.c."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain
 from typing import Final, Generic, Protocol, TypeVar
+
+from msgspec import Struct
 
 from minikernel.abi.capability import CAP_IPC_OWNER, CAP_SYS_ADMIN
 from minikernel.abi.errno import Errno, LinuxError
@@ -22,8 +23,7 @@ _MIN_CYCLE: Final = 64  # ipc_min_cycle: indices that are gone through before th
 _INVALID_ID: Final = 0xFFFF_FFFF  # no user and no group
 
 
-@dataclass(slots=True, kw_only=True)
-class IpcPerm:
+class IpcPerm(Struct, kw_only=True):
     """Who owns an object and who may do what: struct kern_ipc_perm."""
 
     key: int

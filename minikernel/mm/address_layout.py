@@ -8,8 +8,9 @@ gap for the stack        RLIMIT_STACK, at least 128 MiB
 stack_top                the stack, downwards
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from emu.x86 import PAGE_SHIFT, PAGE_SIZE, VirtAddr, page_align
 from minikernel.mm.vma import STACK_GUARD_GAP
@@ -23,8 +24,7 @@ _RND_BITS_64: Final = 28  # mmap_rnd_bits
 _RND_BITS_32: Final = 8  # mmap_rnd_compat_bits
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddressLayout:
+class AddressLayout(Struct, frozen=True, kw_only=True):
     """The fixed points of one address space; all page-aligned."""
 
     task_size: VirtAddr  # one past the last user address

@@ -1,5 +1,7 @@
 """A copy of an address space for fork: private pages shared until written to.  Linux: kernel/fork.c, dup_mmap."""
 
+from msgspec.structs import replace
+
 from emu.x86 import PTE_P
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.mm.hugetlb import copy_hugetlb_page_range
@@ -69,8 +71,7 @@ def _dup_mmap(mm: MmStruct, child: MmStruct) -> None:
         if vma.flags & VM_ACCOUNT:
             mm.charge(vma.nr_pages)
         copy = _dup_vma(vma, owners)
-        at = len(child.vmas)
-        child.replace(at, at, [copy], merge=False)
+        child.append(copy)
         if vma.anon_vma is not None and not vma.flags & VM_WIPEONFORK:
             _copy_page_range(mm, child, vma)
 
@@ -82,18 +83,7 @@ def _dup_vma(vma: Vma, owners: dict[AnonVma, AnonVma]) -> Vma:
         owner = owners.get(vma.anon_vma)
         if owner is None:
             owner = owners[vma.anon_vma] = anon_vma_fork(vma.anon_vma)
-    # dataclasses.replace() takes four times as long, and a shell has twenty mappings to copy at each fork.
-    return Vma(
-        start=vma.start,
-        end=vma.end,
-        flags=vma.flags & ~VM_LOCKED_MASK,
-        pgoff=vma.pgoff,
-        file=vma.file,
-        mapping=vma.mapping,
-        anon_vma=owner,
-        special=vma.special,
-        name=vma.name,
-    )
+    return replace(vma, flags=vma.flags & ~VM_LOCKED_MASK, anon_vma=owner)
 
 
 def _copy_swap_entries(child: MmStruct, vma: Vma) -> None:

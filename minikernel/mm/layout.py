@@ -10,8 +10,9 @@ With five levels of paging the user has 64 PiB, the direct map starts at 0xff11_
 0xffa0_0000_0000_0000.
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from emu.paging import FIVE_LEVEL, FOUR_LEVEL, PAE, TWO_LEVEL, PagingMode
 from emu.x86 import PAGE_SIZE, PhysAddr, VirtAddr
@@ -20,8 +21,7 @@ _MIB: Final = 1 << 20
 _GIB: Final = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class ZoneSpec:
+class ZoneSpec(Struct, frozen=True):
     """A zone's name, as in /proc/zoneinfo, and the physical address behind its last byte."""
 
     name: str
@@ -30,8 +30,7 @@ class ZoneSpec:
     is_highmem: bool = False  # not in the direct map
 
 
-@dataclass(frozen=True, slots=True)
-class KernelLayout:
+class KernelLayout(Struct, frozen=True):
     """One machine's memory map."""
 
     name: str

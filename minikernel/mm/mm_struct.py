@@ -5,8 +5,9 @@ files' use counts in step; every operation of the room is "compute the new mappi
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from emu.x86 import PAGE_SHIFT, PTE_P, PTE_US, PTE_XD, VirtAddr
 from minikernel.abi.errno import LinuxError
@@ -212,6 +213,14 @@ class MmStruct:
             above = low + len(new)
             ceiling = items[above].start if above < len(items) else self.layout.task_size
             self.hole_ceiling = max(self.hole_ceiling, ceiling)
+
+    def append(self, vma: Vma) -> None:
+        """Put *vma* behind all others, as fork does with every mapping: replace() without what cannot happen there."""
+        self._link(vma)
+        at = len(self.vmas.items)
+        self.vmas.splice(at, at, [vma])
+        if vma.flags & VM_COUNTED:
+            _tell_counted([], [vma])
 
     def reserve_vmas(self, count: int) -> None:
         """Take the objects for *count* more mappings, so that replace() need not (vm_area_alloc).

@@ -1,6 +1,6 @@
 """mremap(2).  Linux: mm/mremap.c."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from emu.x86 import PAGE_MASK, PAGE_SHIFT, VirtAddr, page_align
 from minikernel.abi.errno import Errno, LinuxError

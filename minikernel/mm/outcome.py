@@ -1,7 +1,8 @@
 """How a page fault may end, and telling it.  Linux: vm_fault_t, include/linux/mm_types.h."""
 
-from dataclasses import dataclass
 from typing import Final, TypeAlias
+
+from msgspec import Struct
 
 from emu.x86 import Pfn, VirtAddr
 from minikernel.abi.errno import Errno, LinuxError
@@ -15,32 +16,28 @@ SEGV_ACCERR: Final = 2  # mapped, but not for this access
 BUS_ADRERR: Final = 2  # beyond the end of the file
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(Struct, frozen=True):
     """The access may be tried again.  *major*: it needed I/O."""
 
     kind: FaultKind
     major: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Segv:
+class Segv(Struct, frozen=True):
     """SIGSEGV with si_code *code*; *reason* names the rule for a human."""
 
     code: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class BusError:
+class BusError(Struct, frozen=True):
     """SIGBUS with si_code *code*."""
 
     code: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class OutOfMemory:
+class OutOfMemory(Struct, frozen=True):
     """No frame: someone has to be killed, then the access is tried again."""
 
 

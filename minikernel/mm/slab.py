@@ -47,11 +47,9 @@ class SlabAllocator:
         classes = [
             self.create(f"kmalloc-{_size_name(size)}", size, align=_kmalloc_align(size)) for size in KMALLOC_SIZES
         ]
-        # By (size + 7) / 8.
-        self._kmalloc = [
-            next(cache for cache in classes if 8 * units <= cache.layout.object_size)
-            for units in range(KMALLOC_MAX_CACHE_SIZE // 8 + 1)
-        ]
+        self._kmalloc: list[KmemCache] = []  # by (size + 7) / 8: the smallest that fits
+        for cache in classes:
+            self._kmalloc += [cache] * (cache.layout.object_size // 8 + 1 - len(self._kmalloc))
 
     # ---- caches
 

@@ -3,8 +3,9 @@
 Numbers only, so that objperslab and pagesperslab of /proc/slabinfo are those of a Linux machine with one CPU.
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from emu.x86 import PAGE_SHIFT, PAGE_SIZE
 from minikernel.mm.buddy import MAX_PAGE_ORDER
@@ -28,8 +29,7 @@ KMALLOC_MAX_CACHE_SIZE: Final = 2 * PAGE_SIZE
 KMALLOC_SIZES: Final = (8, 16, 32, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096, 8192)
 
 
-@dataclass(frozen=True, slots=True)
-class SlabLayout:
+class SlabLayout(Struct, frozen=True):
     """One cache's figures, in bytes but for the last three.
 
     An object at *address* has its left red zone in the *red_left* bytes before it, *object_size* bytes of its own, a

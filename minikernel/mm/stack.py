@@ -1,6 +1,6 @@
 """Mappings that grow downwards when touched below their start.  Linux: mm/vma.c, expand_downwards."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from emu.x86 import PAGE_MASK, PAGE_SHIFT, VirtAddr
 from minikernel.abi.errno import LinuxError

@@ -6,8 +6,10 @@ mm/vma.c.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from emu.x86 import PAGE_SHIFT, Pfn, VirtAddr
 
@@ -55,8 +57,7 @@ VM_DATA_DEFAULT_FLAGS: Final = VM_READ | VM_WRITE | VM_MAYREAD | VM_MAYWRITE | V
 STACK_GUARD_GAP: Final = 256 << PAGE_SHIFT  # bytes kept free below a stack: mm/util.c, stack_guard_gap
 
 
-@dataclass(frozen=True, slots=True)
-class SpecialMapping:
+class SpecialMapping(Struct, frozen=True):
     """Kernel-owned pages shown to user space (the vDSO): struct vm_special_mapping.
 
     The kernel holds a reference to each of *pages* for as long as the mapping may exist.
@@ -66,8 +67,7 @@ class SpecialMapping:
     pages: tuple[Pfn, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Vma:
+class Vma(Struct, frozen=True, kw_only=True, eq=False):
     """A run of pages with one protection and one backing.
 
     Immutable: changing a mapping replaces the Vma in its MmStruct, so no caller ever holds one that is half
@@ -117,18 +117,8 @@ class Vma:
         assert start < end, "Vma.clip: nothing left"
         if start == self.start and end == self.end:
             return self
-        # Spelled out: dataclasses.replace() takes three times as long, and every split comes through here.
-        return Vma(
-            start=VirtAddr(start),
-            end=VirtAddr(end),
-            flags=self.flags,
-            pgoff=self.pgoff + ((start - self.start) >> PAGE_SHIFT),
-            file=self.file,
-            mapping=self.mapping,
-            anon_vma=self.anon_vma,
-            special=self.special,
-            name=self.name,
-        )
+        pgoff = self.pgoff + ((start - self.start) >> PAGE_SHIFT)
+        return replace(self, start=VirtAddr(start), end=VirtAddr(end), pgoff=pgoff)
 
 
 def can_merge(left: Vma, right: Vma) -> bool:

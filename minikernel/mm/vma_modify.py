@@ -3,7 +3,7 @@
 Linux: mm/vma.c, vma_modify.
 """
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.mm.hugetlb import may_split

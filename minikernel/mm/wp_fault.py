@@ -80,9 +80,9 @@ def _wp_page_copy(mm: MmStruct, vma: Vma, address: int, pte: int, old: Pfn) -> F
     if prepared is not None:
         vma = prepared
         new = node.alloc_page(GFP_HIGHUSER_MOVABLE | GFP_ZERO if special else GFP_HIGHUSER_MOVABLE)
-    if not special:
-        refcount[old] -= 1  # it is mapped still: this is never the last
     if new is None:
+        if not special:
+            refcount[old] -= 1  # it is mapped still: this is never the last
         return oom(mm, address)
     kind = FaultKind.COW_COPY
     if not special:
@@ -101,7 +101,12 @@ def _wp_page_copy(mm: MmStruct, vma: Vma, address: int, pte: int, old: Pfn) -> F
             else:
                 mm.rss_file -= 1
         mem_map.mapcount[old] -= 1
-        node.put_page(old)
+        # Ours and the entry's; as a rule others have it, too, and a call is saved.
+        if refcount[old] > 2:
+            refcount[old] -= 2
+        else:
+            refcount[old] = 1
+            node.put_page(old)
         if flags & PG_swapcache and old in node.swap.entry_of:
             node.swap.free_unused(old)
     mm.min_flt += 1

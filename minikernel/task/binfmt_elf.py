@@ -4,8 +4,9 @@ Linux: fs/binfmt_elf.c (load_elf_binary, elf_load, load_elf_interp, create_elf_t
 address space of its own, so a load that fails leaves the caller as it was.
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from emu.cpuid import FEATURES_EDX
 from emu.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, Pfn, VirtAddr, page_align
@@ -46,8 +47,7 @@ _ET_DYN_BASE_I386: Final = 0x0040_0000
 _BRK_RANDOM: Final = {X86_64: 1 << 30, I386: 32 << 20}
 
 
-@dataclass(slots=True)
-class Loaded:
+class Loaded(Struct):
     """Where a program went: what the registers and the auxiliary vector need."""
 
     bias: int

@@ -3,8 +3,9 @@
 Linux: fs/exec.c (copy_strings, setup_arg_pages), include/linux/binfmts.h.
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from emu.x86 import PAGE_SHIFT, PAGE_SIZE, VirtAddr, page_align
 from minikernel.abi.abi import Abi
@@ -24,8 +25,7 @@ _ARG_MIN: Final = 32 * PAGE_SIZE  # ARG_MAX: always allowed
 _STACK_EXPAND: Final = 128 << 10  # mapped below the strings from the start
 
 
-@dataclass(slots=True)
-class BinPrm:
+class BinPrm(Struct):
     """What execve was asked for.  Scripts change *path*, *file* and *argv*; *filename* is what the caller said."""
 
     filename: bytes  # AT_EXECFN; its last part names the task
@@ -40,8 +40,7 @@ class BinPrm:
     path_inaccessible: bool = False  # *path* leads through a descriptor that the new program does not have
 
 
-@dataclass(slots=True)
-class ArgStrings:
+class ArgStrings(Struct):
     """Where the strings are; *sp* is below them."""
 
     sp: int

@@ -3,8 +3,9 @@
 Linux: fs/binfmt_elf.c (load_elf_binary, load_elf_phdrs, elf_read).
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from emu.x86 import PAGE_MASK
 from minikernel.abi.abi import I386, X86_64, Abi
@@ -34,8 +35,7 @@ _PHDRS_MAX: Final = 65536  # bytes of program headers
 _MACHINES: Final = {EM_X86_64: X86_64, EM_386: I386, EM_486: I386}
 
 
-@dataclass(frozen=True, slots=True)
-class ElfFile:
+class ElfFile(Struct, frozen=True):
     """The headers of one file.  *exec_stack*: True, False, or None where PT_GNU_STACK says nothing."""
 
     file: OpenFile

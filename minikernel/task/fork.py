@@ -1,7 +1,8 @@
 """New tasks: fork, vfork, clone.  Linux: kernel/fork.c (kernel_clone, copy_process)."""
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from emu.cpu import RAX, RSP
 from emu.x86 import VirtAddr
@@ -45,8 +46,7 @@ _UNSHARE_FLAGS: Final = (
 )
 
 
-@dataclass(slots=True, kw_only=True)
-class CloneArgs:
+class CloneArgs(Struct, kw_only=True):
     """What the calls of the family ask for: struct kernel_clone_args.  *stack*: a stack pointer, 0: the same."""
 
     flags: int

@@ -1,6 +1,6 @@
 """What both kinds of signal frame are built from."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from emu.x86 import VirtAddr
 from minikernel.abi.errno import Errno, LinuxError
@@ -9,8 +9,7 @@ from minikernel.abi.signal import Sigaction
 from minikernel.task.task import Task
 
 
-@dataclass(slots=True)
-class FrameRequest:
+class FrameRequest(Struct):
     """A frame to build: below *sp*, for *info*, to enter *action*; *mask* is what sigreturn blocks again.
 
     *on_altstack*: all of it must lie on the task's alternate stack.

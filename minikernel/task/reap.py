@@ -1,6 +1,6 @@
 """Waiting for children.  Linux: kernel/exit.c (do_wait, wait_consider_task, wait_task_zombie)."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from minikernel.abi import signal as s
 from minikernel.abi.errno import Errno, LinuxError
@@ -11,8 +11,7 @@ from minikernel.task.exit import child_siginfo, release_process
 from minikernel.task.task import Process, Task
 
 
-@dataclass(frozen=True, slots=True)
-class Reaped:
+class Reaped(Struct, frozen=True):
     """A child that had something to tell.  *status* is in wait(2)'s form; *usage* includes the child's children."""
 
     pid: int
@@ -44,8 +43,7 @@ async def do_wait(task: Task, selected: "Selector", options: int) -> Reaped | No
         await process.wait_chldexit.wait()
 
 
-@dataclass(frozen=True, slots=True)
-class Selector:
+class Selector(Struct, frozen=True):
     """Which children: *pid* or *pgrp* (None: any)."""
 
     pid: int | None = None

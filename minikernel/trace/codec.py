@@ -8,7 +8,6 @@ allocated stays within the limits below.
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import fields
 from enum import Enum
 from itertools import accumulate, chain, islice
 from operator import attrgetter, sub
@@ -16,7 +15,7 @@ from struct import Struct
 from typing import Any, Final, TypeAlias, get_origin
 
 from minikernel import events as ev
-from minikernel.events import Event
+from minikernel.events import Event, field_types
 
 MAX_EVENTS: Final = 1 << 20
 """Events of one chunk, at most."""
@@ -58,7 +57,7 @@ class EventType:
     def __init__(self, cls: type[Event]) -> None:
         self.cls = cls
         self.name = cls.name
-        self.fields = [(field.name, _kind(field.type)) for field in fields(cls)]
+        self.fields = [(name, _kind(annotation)) for name, annotation in field_types(cls).items()]
         names = [name for name, _ in self.fields]
         getter = attrgetter(*names)
         self.get: Callable[[Event], tuple[Any, ...]] = getter if len(names) > 1 else lambda event: (getter(event),)
@@ -265,7 +264,7 @@ def _values(source: _Bytes, form: str, cls: type[Event], name: str, count: int) 
     if form == "str":
         return source.strings(count)
     if form == "enum":
-        enum = next(field.type for field in fields(cls) if field.name == name)
+        enum = field_types(cls)[name]
         assert isinstance(enum, type), "decode_events: an enum field without its type"
         try:
             return [enum(text) for text in source.strings(count)]

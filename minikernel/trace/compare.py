@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -68,10 +68,10 @@ def differing(first: Told | None, second: Told | None) -> list[str]:
         words.append(f"process {first[1]} and {second[1]}")
     if type(first[2]) is not type(second[2]):
         return [*words, f"event {first[2].name} and {second[2].name}"]
-    for field in fields(first[2]):
-        ours, theirs = getattr(first[2], field.name), getattr(second[2], field.name)
+    for name in first[2].__struct_fields__:
+        ours, theirs = getattr(first[2], name), getattr(second[2], name)
         if ours != theirs:
-            words += _field_words(field.name, ours, theirs)
+            words += _field_words(name, ours, theirs)
     return words
 
 

@@ -2,8 +2,10 @@
 
 import os
 import stat
-from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from minikernel import __version__
 from minikernel.abi.errno import LinuxError
@@ -65,8 +67,8 @@ def config_to_json(config: Config) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return os.fsdecode(value)
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Struct):
+        return {name: _plain(item) for name, item in asdict(value).items()}
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
 
 
@@ -83,7 +85,7 @@ def config_from_json(value: Any) -> Config:
     Raises:
         TraceError: it is not one.
     """
-    if not isinstance(value, dict) or set(value) != {field.name for field in fields(Config)}:
+    if not isinstance(value, dict) or set(value) != set(Config.__struct_fields__):
         raise TraceError("the header's configuration is not one of this version's")
     read: dict[str, Any] = dict(value)
     try:

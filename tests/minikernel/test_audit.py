@@ -1,9 +1,9 @@
 """After every run the books balance: no frame, file, task or wait queue is left of programs of many processes."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from guest.builder import Target, build_all, programs, targets
 from minikernel.config import Config

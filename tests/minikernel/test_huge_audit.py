@@ -1,9 +1,9 @@
 """Programs on huge pages, in this process: the books balance at their end, also on a machine with little memory."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from guest.builder import build_all, programs, targets
 from minikernel.config import Config, Swap
@@ -22,7 +22,7 @@ def config_of(name: str, machine: str, cwd: Path, **changes: object) -> Config:
     arch, config = MACHINES[machine]
     target = next(one for one in targets(programs()) if one.arch == arch and one.program.source.name == name)
     build_all([target])
-    return replace(config, argv=(bytes(target.path),), cwd=bytes(cwd), **changes)  # type: ignore[arg-type]
+    return replace(config, argv=(bytes(target.path),), cwd=bytes(cwd), **changes)
 
 
 @pytest.mark.parametrize("machine", MACHINES)

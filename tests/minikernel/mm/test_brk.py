@@ -184,7 +184,7 @@ def test_a_locked_stack_counts_against_the_lock_limit(machine: Machine, mm: MmSt
 
 
 def test_a_stack_whose_offset_ran_out_does_not_grow(mm: MmStruct) -> None:
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     stack(mm)
     mm.replace(0, 1, [replace(mm.vmas.items[0], pgoff=1)])

@@ -14,6 +14,7 @@ from minikernel.abi.mman import (
 from minikernel.events import FaultKind
 from minikernel.mm.dup import dup_mm
 from minikernel.mm.fault import Served
+from minikernel.mm.gfp import GFP_HIGHUSER
 from minikernel.mm.layout import KernelLayout
 from minikernel.mm.madvise import do_madvise
 from minikernel.mm.mlock import do_mlock
@@ -61,6 +62,30 @@ def test_the_first_write_after_fork_copies_and_the_last_owner_reuses(machine: Ma
     assert poke(parent, BASE, 3) == Served(FaultKind.COW_REUSE)
     assert (peek(child, BASE), peek(parent, BASE)) == (2, 3)
     assert (child.rss_anon, parent.rss_anon) == (1, 1)
+    machine.validate()
+
+
+def test_the_page_goes_if_its_other_owner_ends_while_a_copy_is_made(machine: Machine) -> None:
+    parent, node = machine.mm(), machine.node
+    map_fixed(parent, BASE, 65)
+    poke(parent, BASE, 1)
+    child = fork(machine, parent)
+    shared = pfn_of(parent, BASE)
+    for page in range(1, 65):
+        poke(parent, BASE + page * PAGE_SIZE, 1)  # what its end gives back
+    while (pfn := node.alloc_page(GFP_HIGHUSER)) is not None:
+        machine.held[pfn] = 1
+
+    def kill(_order: int, _gfp: int) -> int:
+        machine.destroy(parent)
+        node.drain_all_pages()
+        return 1
+
+    node.reclaim = kill
+    assert poke(child, BASE, 2) == Served(FaultKind.COW_COPY)
+    assert peek(child, BASE) == 2
+    assert parent not in machine.mms
+    assert not node.mem_map.refcount[shared]
     machine.validate()
 
 

@@ -88,7 +88,7 @@ def vdso(machine: Machine, mm: MmStruct, at: int = BASE) -> None:
 
 def device(mm: MmStruct, flags: int) -> None:
     """Make the first mapping one of a device."""
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     vma: Vma = mm.vmas.items[0]
     mm.replace(0, 1, [replace(vma, flags=vma.flags | flags)])

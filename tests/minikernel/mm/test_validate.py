@@ -1,9 +1,9 @@
 """The validators find what they are there to find."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from emu.x86 import PAGE_SIZE, PTE_P, PTE_RW, PTE_US, PTE_XD, Pfn, VirtAddr
 from minikernel.abi.mman import MAP_SHARED, PROT_EXEC, PROT_READ
@@ -46,7 +46,7 @@ class Story(Machine):
 
     def vma(self, index: int, **changes: object) -> None:
         """Forge mapping number *index*, books and all."""
-        forged = replace(self.space.vmas.items[index], **changes)  # type: ignore[arg-type]
+        forged = replace(self.space.vmas.items[index], **changes)
         self.space.replace(index, index + 1, [forged], merge=False)
 
     @property

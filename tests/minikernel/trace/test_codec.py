@@ -1,7 +1,6 @@
 """Events as columns: every event comes back as it was, and no bytes make the decoder do anything but refuse."""
 
 import tomllib
-from dataclasses import fields
 from enum import Enum
 from pathlib import Path
 from typing import Any, get_origin
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minikernel import __version__
-from minikernel.events import Event, FaultKind, MmFaultResolved, SchedProcessExec, SysEnter, SysExit
+from minikernel.events import Event, FaultKind, MmFaultResolved, SchedProcessExec, SysEnter, SysExit, field_types
 from minikernel.trace.codec import OUR_TYPES, Told, TraceError, decode_events, encode_events, schema, types_of
 
 NUMBERS = st.one_of(
@@ -40,7 +39,7 @@ def _values(annotation: Any) -> st.SearchStrategy[Any]:
 
 
 EVENTS: st.SearchStrategy[Event] = st.one_of(
-    [st.builds(kind.cls, *(_values(field.type) for field in fields(kind.cls))) for kind in OUR_TYPES]
+    [st.builds(kind.cls, *map(_values, field_types(kind.cls).values())) for kind in OUR_TYPES]
 )
 TOLD: st.SearchStrategy[Told] = st.tuples(st.integers(0, 1 << 60), st.integers(0, 32768), EVENTS)
 

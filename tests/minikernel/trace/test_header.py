@@ -1,12 +1,13 @@
 """What a header says comes back; what it should not say is refused."""
 
-from dataclasses import replace
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from minikernel.config import Bind, Config
 from minikernel.trace.codec import TraceError
@@ -81,7 +82,7 @@ def test_what_stat_said_comes_back() -> None:
 
 def test_the_differences_of_two_digests_are_named() -> None:
     first = Digest(1, 10, 2, (0,) * len(REGISTERS), "aa", "bb", 7)
-    second = replace(first, registers=(5, *(0,) * (len(REGISTERS) - 1)), tables="ab", frames=8)
+    second = dataclasses.replace(first, registers=(5, *(0,) * (len(REGISTERS) - 1)), tables="ab", frames=8)
 
     assert first.differences(first) == []
     assert Digest.from_json(first.as_json()) == first
