@@ -90,7 +90,7 @@ class System:
         """Run until the first task ends; its exit code in wait(2)'s form.
 
         Raises:
-            Deadlock, InstructionLimit, TimeLimit.
+            Deadlock, InstructionLimit, KernelPanic, TimeLimit.
         """
         return entry.run(self.kernel, run_cpu)
 

@@ -16,6 +16,7 @@ from minikernel.config import Config
 from minikernel.entry import Deadlock, InstructionLimit, RunCpu, TimeLimit
 from minikernel.events import Sink, Tracer
 from minikernel.fs.open import open_exec
+from minikernel.task.oom import KernelPanic
 from minikernel.task.task import Task
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def run_to_status(system: System, run_cpu: RunCpu | None = None) -> int:
         code = system.run(run_cpu)
     except Deadlock as error:
         return _complain(str(error), EXIT_FAILURE)
-    except InstructionLimit as error:
+    except (InstructionLimit, KernelPanic) as error:
         return _complain(str(error), EXIT_FAILURE)
     except TimeLimit:
         return _complain(f"timed out after {system.kernel.config.timeout:g} s", EXIT_TIMED_OUT)

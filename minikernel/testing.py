@@ -114,7 +114,7 @@ class Guest:
 
         Raises:
             LinuxError: it cannot be executed.
-            Deadlock, InstructionLimit, TimeLimit: it did not end by itself.
+            Deadlock, InstructionLimit, KernelPanic, TimeLimit: it did not end by itself.
         """
         from minikernel.config import Config
 

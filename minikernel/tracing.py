@@ -12,6 +12,7 @@ from minikernel.boot import System
 from minikernel.entry import Deadlock, InstructionLimit, TimeLimit
 from minikernel.events import Tracer
 from minikernel.runner import EXIT_FAILURE, EXIT_TIMED_OUT, find_program
+from minikernel.task.oom import KernelPanic
 from minikernel.trace.codec import TraceError
 from minikernel.trace.compare import Comparer, Diverged, TraceOver, compare_events
 from minikernel.trace.header import config_from_json, host_files
@@ -138,7 +139,7 @@ def verify_trace(trace: Trace) -> Verification:
 def _run(system: System) -> int:
     try:
         code = system.run()
-    except (Deadlock, InstructionLimit):
+    except (Deadlock, InstructionLimit, KernelPanic):
         return EXIT_FAILURE
     except TimeLimit:
         return EXIT_TIMED_OUT

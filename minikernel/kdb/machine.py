@@ -31,6 +31,7 @@ from minikernel.entry import (
     slice_over,
 )
 from minikernel.report.peek import peek
+from minikernel.task.oom import KernelPanic
 from minikernel.task.task import Task, TaskState
 
 _MAX_BLOCK: Final = 1024  # instructions: a block that has begun is run to its end, and has at most 512
@@ -159,7 +160,7 @@ class Machine:
         if self._dead is None:
             try:
                 return self._loop(single=single, until=until, back_to=back_to)
-            except (Deadlock, InstructionLimit, TimeLimit) as error:
+            except (Deadlock, InstructionLimit, KernelPanic, TimeLimit) as error:
                 if self.kernel.scheduler.held and isinstance(error, Deadlock):
                     return Pause(Why.STUCK, "every task that may run waits for one that is held")
                 self._dead = Pause(Why.STUCK, str(error))

@@ -44,6 +44,7 @@ class VmSysctl:
         "overcommit_kbytes",
         "overcommit_memory",
         "overcommit_ratio",
+        "panic_on_oom",
         "swappiness",
         "thp",
         "total_swap_pages",
@@ -62,6 +63,7 @@ class VmSysctl:
         self.swappiness = 60  # 0-200: how readily anonymous pages go, compared with file pages
         self.oom_kill_allocating_task = 0  # the task that asks dies, whoever it is
         self.oom_dump_tasks = 1  # the report lists the candidates
+        self.panic_on_oom = 0  # nobody is killed: the machine stops
         self.vfs_cache_pressure = 100  # how readily dentries and inodes go, in percent
         self.thp = ThpKnobs()
         self.debug_vm = 0  # ours: check the lists, the slots and the free frames after every reclaim (CONFIG_DEBUG_VM)

@@ -204,7 +204,7 @@ def _tree(kernel: Kernel) -> _Tree:
             "page-cluster": _number(
                 lambda: swap.page_cluster, lambda value: setattr(swap, "page_cluster", value), 0, 31
             ),
-            "panic_on_oom": _remembered(0, 0, 2),
+            "panic_on_oom": knob("panic_on_oom", 0, 2),
             "swappiness": knob("swappiness", 0, 200),
             "vfs_cache_pressure": knob("vfs_cache_pressure", 0, _INT_MAX),
             "overcommit_kbytes": _number(lambda: vm.overcommit_kbytes, set_kbytes, 0, ulong_max),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from minikernel.task.task import Process, Task
 
 OOM_SCORE_ADJ_MIN: Final = -1000
+_PANIC_ALWAYS: Final = 2  # of vm.panic_on_oom: also when it is the memory of a cpuset or a mempolicy that is short
 
 
 def oom_badness(task: Task, total_pages: int) -> int | None:
@@ -42,6 +43,10 @@ def total_pages(kernel: Kernel) -> int:
     return kernel.node.totalram_pages + kernel.node.swap.total_pages
 
 
+class KernelPanic(RuntimeError):  # noqa: N818 - Linux's word for it, and not an error of ours
+    """The machine stops for good, as its administrator asked for: panic()."""
+
+
 class OomKiller:
     """``Node.out_of_memory``.
 
@@ -58,7 +63,11 @@ class OomKiller:
         self.origin: Task | None = None
 
     def __call__(self, order: int, gfp: int) -> bool:
-        """Make memory free for a request; whether it may have what is left below the watermarks (out_of_memory)."""
+        """Make memory free for a request; whether it may have what is left below the watermarks (out_of_memory).
+
+        Raises:
+            KernelPanic: vm.panic_on_oom.
+        """
         kernel = self._kernel
         current = kernel.current
         if current is None or not current.has_mm:
@@ -66,16 +75,28 @@ class OomKiller:
         if current.mm in self.victims or is_dying(current):
             self.victims[current.mm] = None
             return True
+        self._check_panic(current, order, gfp)
         chosen = current if kernel.node.vm_sysctl.oom_kill_allocating_task else self._select_bad_process()
         if chosen is None or oom_badness(chosen, 0) is None:
             return False
-        from minikernel.task.oom_report import dump_header
-
+        self._dump(current, order, gfp)
         kernel.node.vmstat["oom_kill"] += 1
-        for line in dump_header(kernel, current, order, gfp):
-            kernel.log(line)
         self._kill(chosen)
         return True
+
+    def _check_panic(self, current: Task, order: int, gfp: int) -> None:
+        """Stop the machine, if that is wanted (check_panic_on_oom)."""
+        how = self._kernel.node.vm_sysctl.panic_on_oom
+        if how:
+            self._dump(current, order, gfp)
+            words = "compulsory" if how == _PANIC_ALWAYS else "system-wide"
+            raise KernelPanic(f"Kernel panic - not syncing: Out of memory: {words} panic_on_oom is enabled")
+
+    def _dump(self, current: Task, order: int, gfp: int) -> None:
+        from minikernel.task.oom_report import dump_header
+
+        for line in dump_header(self._kernel, current, order, gfp):
+            self._kernel.log(line)
 
     def _select_bad_process(self) -> Task | None:
         """The thread-group leader whose memory, adjusted by its wish, is largest; the first one of equals.

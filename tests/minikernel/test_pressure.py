@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from guest.builder import GUEST, Target, build_all, read_program
+from guest.builder import GUEST, ROOT, Target, build_all, read_program
 from guest.toolchain import ARCHES
 from minikernel.boot import System
 from minikernel.config import Config, Swap
@@ -89,6 +89,15 @@ def test_when_memory_runs_out_the_right_process_dies(
     assert sum(line.startswith("Out of memory: Killed process") for line in log) == 2
     assert sum("invoked oom-killer: gfp_mask=0x" in line for line in log) == 2
     assert any(line.startswith("oom_reaper: reaped process") for line in log), "a sleeper's memory is taken at once"
+
+
+@pytest.mark.parametrize(("how", "words"), [(1, "system-wide"), (2, "compulsory")])
+def test_the_machine_stops_instead_if_it_is_told_to(how: int, words: str) -> None:
+    command = [sys.executable, "-m", "minikernel", "run", "--ram", "8M", "--sysctl", f"vm.panic_on_oom={how}", "--"]
+    done = subprocess.run([*command, program("oomchain", "x86-64")], capture_output=True, check=False, cwd=ROOT)
+    panic = f"Kernel panic - not syncing: Out of memory: {words} panic_on_oom is enabled"
+    assert done.returncode == 125
+    assert done.stderr.decode().splitlines()[-1] == f"minikernel: {panic}"
 
 
 @pytest.mark.slow
