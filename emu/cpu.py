@@ -389,6 +389,13 @@ class Cpu:
         self._image.raw = image
         self._native.machine_fxrstor(self._handle, self._image)
 
+    def control_registers(self) -> dict[str, int]:
+        """CR0, CR2, CR3, CR4 and EFER (0 on a machine without long mode), by their names in lower case."""
+        found = {name: self._read(register) for name, register in _CONTROL.items()}
+        msr = _Msr(_MSR_EFER, 0)
+        self._check(self._native.machine_reg_read(self._handle, _REG_MSR, ctypes.byref(msr)))
+        return {**found, "efer": msr.value}
+
     # -- paging and translations -----------------------------------------------------------------------------
 
     def set_root(self, root: PhysAddr) -> None:
@@ -483,4 +490,5 @@ class Cpu:
         self._check(self._native.machine_reg_write(self._handle, _REG_MSR, ctypes.byref(msr)))
 
 
+_CONTROL: Final = {"cr0": _REG_CR0, "cr2": _REG_CR2, "cr3": _REG_CR3, "cr4": _REG_CR4}
 _SEGMENTS: Final = {"cs": _REG_CS, "ss": _REG_SS, "ds": _REG_DS, "es": _REG_ES, "fs": _REG_FS, "gs": _REG_GS}

@@ -106,7 +106,7 @@ def task_(session: "Session", arguments: str) -> None:
         session.print(f"{label:<10}{words}")
 
 
-@command("files", "info files", group=_GROUP)
+@command("files", group=_GROUP)
 def files(session: "Session", arguments: str) -> None:
     """The open files of the task: descriptor, position, flags, references, path."""
     del arguments

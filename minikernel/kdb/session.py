@@ -74,6 +74,7 @@ class Session:
         self.settings = Settings()
         self.data: dict[str, Any] = {}  # what the command says, as values
         self.depth = 0  # scripts that execute scripts
+        self.shown_registers: dict[str, int] = {}  # by the last ``context``
         self._answering = False  # a command's output is collected
         self.machine: Machine
         self.start()
@@ -206,7 +207,10 @@ class Session:
             return cpu.segment(name)
         if name in {"fs_base", "gs_base"} and cpu.long_mode:
             return cpu.fs_base if name == "fs_base" else cpu.gs_base
-        return None
+        from minikernel.kdb.registers import wide_register
+
+        found = wide_register(self, name)
+        return found[0] if found is not None else None
 
     def symbol(self, name: str) -> int | None:
         """The address of a symbol."""
@@ -331,7 +335,12 @@ class Session:
         return words if place.vma is None or place.symbol is not None else f"{words} from {place.name}"
 
     def show_position(self) -> None:
-        """The next instruction of the task."""
+        """The next instruction of the task, or what the user wants to see at every stop."""
+        if self.settings.stop_context:
+            from minikernel.kdb.context import context
+
+            context(self, "")
+            return
         pc = self.registers()[RIP]
         insns = self.disassemble(pc, 1)
         text = insns[0].text if insns else "cannot be read"

@@ -5,7 +5,7 @@ Both sides of the prompt heed the same lines: the machine's lays tables out, the
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from minikernel.kdb.command import CommandError, command
@@ -28,6 +28,8 @@ class Settings:
     height: int | None = None
     pagination: bool = True
     json: bool = False
+    panes: list[str] = field(default_factory=lambda: ["regs", "code", "stack", "trace"])
+    stop_context: bool = False
 
     def heed(self, line: str) -> None:
         """Follow *line* if it is one of the commands below, and a good one; whoever executes it complains."""
@@ -120,13 +122,15 @@ def _shown_size(size: int | None, now: int) -> str:
 
 @command("show [SETTING]", group=_GROUP)
 def show(session: "Session", arguments: str) -> None:
-    """The settings: width, height, pagination, json; with SETTING, that one."""
+    """The settings: width, height, pagination, json, context, stop-context; with SETTING, that one."""
     it = session.settings
     rows = {
         "width": _shown_size(it.width, it.columns()),
         "height": _shown_size(it.height, it.lines()),
         "pagination": "on" if it.pagination else "off",
         "json": "on" if it.json else "off",
+        "context": " ".join(it.panes),
+        "stop-context": "on" if it.stop_context else "off",
     }
     if arguments and arguments not in rows:
         raise CommandError(f"No setting {arguments}: there are {', '.join(rows)}.")

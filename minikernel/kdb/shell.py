@@ -11,7 +11,24 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final, Protocol
 
 # The commands announce themselves.
-from minikernel.kdb import control, helping, inside, lines, look, memory, pressure, scripting, settings, stops
+from minikernel.kdb import (
+    code,
+    context,
+    control,
+    examine,
+    helping,
+    inside,
+    lines,
+    look,
+    memory,
+    pressure,
+    process_info,
+    registers,
+    scripting,
+    searching,
+    settings,
+    stops,
+)
 from minikernel.kdb.command import CommandError, find
 
 if TYPE_CHECKING:
@@ -19,7 +36,24 @@ if TYPE_CHECKING:
 
 __all__ = ["ROOMS", "Interrupts", "interact", "run_script"]
 
-ROOMS: Final = (control, lines, stops, look, inside, memory, pressure, settings, scripting, helping)
+ROOMS: Final = (
+    control,
+    lines,
+    stops,
+    look,
+    registers,
+    examine,
+    code,
+    context,
+    searching,
+    process_info,
+    inside,
+    memory,
+    pressure,
+    settings,
+    scripting,
+    helping,
+)
 _PROMPT: Final = "(kdb) "
 _REPEATS: Final = frozenset({"stepi", "nexti", "step", "next", "continue", "x", "until", "hexdump", "telescope"})
 _GOES_ON: Final = frozenset({"x", "hexdump", "telescope"})  # without arguments: where the last one ended

@@ -2,15 +2,20 @@
 
 from typing import TYPE_CHECKING, Final
 
-from emu.x86 import Pfn
+from emu.x86 import PTE_P, Pfn, VirtAddr
 from minikernel.mm import page as pg
 from minikernel.mm.filemap import PageCache
 from minikernel.mm.kmem_cache import Slab
 from minikernel.mm.page import MemMap
+from minikernel.mm.pgtable import pte_pfn
 from minikernel.mm.vmalloc import VmArea
+from minikernel.report.backing import file_names
+from minikernel.report.words import slot_words
 
 if TYPE_CHECKING:
     from minikernel.kernel import Kernel
+    from minikernel.mm.mm_struct import MmStruct
+    from minikernel.mm.vma import Vma
 
 SIGNS: Final = {
     "table": ("T", "yellow"),
@@ -91,10 +96,21 @@ def _block(kernel: "Kernel", mem_map: MemMap, pfn: int) -> str:
 
 
 def _file_name(kernel: "Kernel", mem_map: MemMap, pfn: int) -> str:
-    """The path under which somebody maps the file that owns the frame."""
-    owner = mem_map.owner[pfn]
-    for task in kernel.tasks.values():
-        for vma in task.mm.vmas.items if task.has_mm else ():
-            if vma.mapping is owner and vma.file is not None:
-                return f", {vma.file.path.decode(errors='backslashreplace')}"
-    return ""
+    """What the file that owns the frame is called."""
+    name = file_names(kernel).get(id(mem_map.owner[pfn]))
+    return f", {name}" if name is not None else ""
+
+
+def state_words(kernel: "Kernel", mm: "MmStruct", vma: "Vma", address: VirtAddr) -> str:
+    """Where the page at *address*, in the mapping *vma*, is now: a frame, a swap slot, its file, or nowhere yet."""
+    pte = mm.pgtable.get(address)
+    if pte & PTE_P:
+        return describe(kernel, pte_pfn(pte))
+    if pte:
+        return f"moved out: {slot_words(mm.node, pte)}"
+    if vma.mapping is None:
+        return "never touched: no frame yet"
+    index = vma.index(address)
+    if index in vma.mapping.pages:
+        return f"not mapped; page {index:,} of the file is in frame {vma.mapping.pages[index]:#x}"
+    return f"not mapped, and page {index:,} of the file is not in memory"

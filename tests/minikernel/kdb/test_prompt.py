@@ -10,7 +10,7 @@ from minikernel.kdb.completing import PROVIDERS
 from minikernel.kdb.pager import MORE, Pager, visible_length
 from minikernel.kdb.settings import Settings
 from minikernel.kdb.shell import repeated
-from tests.minikernel.kdb.test_sessions import bare, session
+from tests.minikernel.kdb.test_sessions import NAMES, bare, commands, session
 
 __all__ = ["bare"]
 
@@ -98,7 +98,9 @@ def test_settings_are_shown_and_checked(bare: tuple[str, Path]) -> None:
         assert it.execute("set height unlimited")
         assert it.execute("set pagination off")
         assert it.execute("show")
-        assert "".join(printed).split() == ["width", "132", "height", "unlimited", "pagination", "off", "json", "off"]
+        assert "".join(printed).splitlines()[:4] == [
+            "width         132", "height        unlimited", "pagination    off", "json          off",
+        ]  # fmt: skip
         for wrong in ("set width", "set width -1", "set width 99999999", "set pagination perhaps", "show colour"):
             assert not it.execute(wrong)
 
@@ -205,6 +207,19 @@ def test_every_answer_for_a_program_is_one_object_on_a_line(bare: tuple[str, Pat
     assert by_command["stepi"]["position"]["icount"] == 1
     assert by_command["continue"]["position"] is None
     assert by_command["help x"]["data"]["commands"][0]["name"] == "x"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whatever_a_command_says_is_plain_data(name: str, bare: tuple[str, Path]) -> None:
+    """Every line of every recorded session."""
+    with session(bare[1], *([b"x"] if name == "crash" else [])) as (it, printed):
+        it.settings.json = True
+        for line in commands(name):
+            it.execute(line)
+    for line in printed:
+        answer = json.loads(line)
+        assert list(answer) == list(KEYS)
+        assert not any("\x1b" in text for text in answer["output"])
 
 
 def test_a_script_executes_a_script(bare: tuple[str, Path], tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ PLACES = ("-Wl,-Ttext=0x401000", "-Wl,-Tdata=0x403000")
 OWN_AFFAIRS = (
     (re.compile(r"(frame +)0x[0-9a-f]+"), r"\1PFN"),
     (re.compile(r"CR3 0x[0-9a-f]+"), "CR3 ROOT"),
+    (re.compile(r"(cr3 +)0x[0-9a-f]+"), r"\1ROOT"),
     (re.compile(r"(E\[\d+\] +)at 0x[0-9a-f]+: [0-9a-f]+"), r"\1at ENTRY: RAW"),
     (re.compile(r"physical address 0x[0-9a-f]+"), "physical address PHYS"),
     (re.compile(r"(root|entry now ) 0x[0-9a-f]+"), r"\1 RAW"),
@@ -94,6 +95,7 @@ def test_every_command_is_in_a_session_or_in_this_file() -> None:
     tried |= {"buddyinfo", "zone", "pagecache", "phys", "vmalloc"}
     tried |= {"lru", "swap", "pressure", "leaks"}  # test_pressure.py, test_leaks.py
     tried |= {"apropos", "echo", "set json", "set width", "set height", "set pagination", "show", "source"}  # prompt
+    tried |= {"dump memory", "restore"}  # test_searching.py
     for name in NAMES:
         for line in commands(name):
             try:
