@@ -152,6 +152,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     record.add_argument("-o", "--output", metavar="TRACE", required=True, help="the file to write")
+    record.add_argument("--pack", action="store_true", help="store the host's files, too: TRACE is replayed anywhere")
     _add_run(record)
     _add_trace_commands(commands)
     _add_debug(
@@ -187,6 +188,13 @@ def _add_trace_commands(commands: "argparse._SubParsersAction[_Parser]") -> None
         "verify", formatter_class=_Formatter, help="run a trace's program again and compare: 0 same, 1 different"
     )
     verify.add_argument("trace", metavar="TRACE")
+    verify.add_argument("--host", action="store_true", help="look at this host's files, even if TRACE holds its own")
+    verify.add_argument("argv", metavar="-- PROGRAM ARGS", nargs=argparse.REMAINDER, help="run this instead")
+    again = commands.add_parser(
+        "replay", formatter_class=_Formatter, help="run a trace's program again, from what the trace knows"
+    )
+    again.add_argument("trace", metavar="TRACE")
+    again.add_argument("--verify", action="store_true", help="compare every event, not only the digests")
     diff = commands.add_parser("diff", formatter_class=_Formatter, help="where two traces part: 0 same, 1 different")
     diff.add_argument("first", metavar="A")
     diff.add_argument("second", metavar="B")

@@ -19,7 +19,8 @@ from minikernel.clock import Clock
 from minikernel.config import Config
 from minikernel.events import Tracer
 from minikernel.fs.cred import Cred
-from minikernel.fs.swapstore import open_swap_file, temporary_swap
+from minikernel.fs.outside import Outside
+from minikernel.fs.swapstore import temporary_swap
 from minikernel.fs.vfs import Vfs
 from minikernel.kernel import Kernel
 from minikernel.mm.gfp import GFP_KERNEL
@@ -61,8 +62,17 @@ def machine_layout(config: Config) -> KernelLayout:
 class System:
     """A booted machine.  Use it as a context manager: the end gives the host back what was borrowed."""
 
-    def __init__(self, config: Config, tracer: Tracer | None = None, *, slab_debug: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        tracer: Tracer | None = None,
+        *,
+        slab_debug: bool = False,
+        outside: Outside | None = None,
+    ) -> None:
         """Boot.  *slab_debug*: the kernel's objects are watched, which finds our own mistakes and costs time.
+
+        *outside*: what answers in the host's place (minikernel/fs/outside.py).
 
         Raises:
             ValueError: the amount of RAM, the policy, a sysctl.
@@ -70,7 +80,7 @@ class System:
             MachineError, NativeMissingError: the emulator cannot be used.
             LinuxError: the working directory is not there.
         """
-        self.kernel = start_kernel(config, tracer or Tracer(), slab_debug=slab_debug)
+        self.kernel = start_kernel(config, tracer or Tracer(), slab_debug=slab_debug, outside=outside)
         self._old_handlers: dict[int, object] = {}
 
     def exec_init(self, program: bytes | None = None) -> None:
@@ -110,6 +120,10 @@ class System:
             signal.setitimer(signal.ITIMER_REAL, 0)
         for sig, handler in self._old_handlers.items():
             signal.signal(sig, handler)  # type: ignore[arg-type]  # what signal.signal gave us
+        self.close()
+
+    def close(self) -> None:
+        """Give the host back what the machine's files borrowed."""
         self.kernel.vfs.shutdown()
         self.kernel.node.swap.close()
 
@@ -124,8 +138,9 @@ class System:
             do_group_exit(task, SIGTERM)
 
 
-def start_kernel(config: Config, tracer: Tracer, *, slab_debug: bool = False) -> Kernel:
+def start_kernel(config: Config, tracer: Tracer, *, slab_debug: bool = False, outside: Outside | None = None) -> Kernel:
     """Build the machine: RAM, zones, the kernel's tables, the CPU in user mode, files, and a task without a program."""
+    outside = outside or Outside()
     layout = machine_layout(config)
     physmem = PhysMem(config.ram if config.max_memory is None else min(config.ram, config.max_memory))
     cpu = Cpu(physmem, layout.mode)
@@ -133,15 +148,15 @@ def start_kernel(config: Config, tracer: Tracer, *, slab_debug: bool = False) ->
     kernel_half = build_kernel_half(node, layout)
     init_pgtable = PageTable(node, kernel_half)
     user_mode = UserMode(cpu, kernel_half, init_pgtable.root)
-    clock = Clock(lambda: cpu.icount, host=config.host_clock, uptime_ns=_UPTIME_NS)
+    clock = Clock(lambda: cpu.icount, host=outside.time if config.host_clock else None, uptime_ns=_UPTIME_NS)
     tracer.icount = lambda: cpu.icount
     kernel = Kernel(
         config, tracer, physmem, cpu, node, kernel_half, init_pgtable, user_mode, clock, Prng(config.seed)
     )  # fmt: skip
     for abi in (X86_64, I386) if cpu.long_mode else (I386,):
         kernel.vdso[abi] = (image := Vdso(abi), _kernel_page(node, image.image))
-    _start_reclaim(kernel)
-    kernel.vfs = Vfs(kernel, config.root, config.binds)
+    _start_reclaim(kernel, outside)
+    kernel.vfs = Vfs(kernel, config.root, config.binds, outside)
     kernel.vfs.mount_at(b"/proc", procfs(kernel))
     kernel.vfs.mount_at(b"/sys", sysfs(kernel))
     for name, value in config.sysctls:
@@ -150,7 +165,7 @@ def start_kernel(config: Config, tracer: Tracer, *, slab_debug: bool = False) ->
     return kernel
 
 
-def _start_reclaim(kernel: Kernel) -> None:
+def _start_reclaim(kernel: Kernel, outside: Outside) -> None:
     """Hand the page allocator what it calls when memory is short, and switch swap on.
 
     Raises:
@@ -177,7 +192,7 @@ def _start_reclaim(kernel: Kernel) -> None:
     node.wake_kswapd = kernel.kswapd.wake
     for number, swap in enumerate(config.swap):
         try:
-            store = temporary_swap(swap.size) if swap.path is None else open_swap_file(swap.path)
+            store = temporary_swap(swap.size) if swap.path is None else outside.swap_file(swap.path)
         except LinuxError as error:
             raise ValueError(f"--swap {swap.size}: {error.why}") from error
         try:

@@ -9,7 +9,7 @@ Linux: kernel/time/timekeeping.c (ktime_get, ktime_get_real), kernel/time/hrtime
 import heapq
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 VIRTUAL_EPOCH_NS: Final = 1_893_456_000 * 10**9
 """CLOCK_REALTIME at boot of a machine with a virtual clock: 2030-01-01 00:00:00 UTC, always.
@@ -33,16 +33,40 @@ class Timer:
         self.callback = None
 
 
+class HostTime(Protocol):
+    """The host's clocks: what the module ``time`` has."""
+
+    def time_ns(self) -> int:
+        """Nanoseconds since the epoch."""
+        ...
+
+    def monotonic_ns(self) -> int:
+        """Nanoseconds since some moment."""
+        ...
+
+    def sleep(self, seconds: float, /) -> None:
+        """Let time pass."""
+        ...
+
+
+class RealTime:
+    """The real one."""
+
+    time_ns = staticmethod(time.time_ns)
+    monotonic_ns = staticmethod(time.monotonic_ns)
+    sleep = staticmethod(time.sleep)
+
+
 class Clock:
     """CLOCK_MONOTONIC and CLOCK_REALTIME of the machine, and its timers."""
 
-    def __init__(self, icount: Callable[[], int], *, host: bool = False, uptime_ns: int = 0) -> None:
-        """*uptime_ns*: what CLOCK_MONOTONIC shows at first."""
+    def __init__(self, icount: Callable[[], int], *, host: HostTime | None = None, uptime_ns: int = 0) -> None:
+        """*host*: the clocks to follow; *uptime_ns*: what CLOCK_MONOTONIC shows at first."""
         self._icount = icount
         self._host = host
         self._skipped = uptime_ns
-        self._epoch = time.time_ns() - time.monotonic_ns() if host else VIRTUAL_EPOCH_NS
-        self._boot = time.monotonic_ns() - uptime_ns if host else 0
+        self._epoch = host.time_ns() - host.monotonic_ns() if host else VIRTUAL_EPOCH_NS
+        self._boot = host.monotonic_ns() - uptime_ns if host else 0
         self._heap: list[tuple[int, int, Timer]] = []
         self._sequence = 0
         self._crowded = _CROWDED  # at so many timers the cancelled ones are looked for
@@ -50,12 +74,12 @@ class Clock:
     @property
     def is_host(self) -> bool:
         """The host's clock is followed."""
-        return self._host
+        return self._host is not None
 
     def now_ns(self) -> int:
         """CLOCK_MONOTONIC: ns since boot."""
-        if self._host:
-            return time.monotonic_ns() - self._boot
+        if self._host is not None:
+            return self._host.monotonic_ns() - self._boot
         return self._icount() + self._skipped
 
     def realtime_ns(self) -> int:
@@ -96,7 +120,7 @@ class Clock:
         wait = deadline - self.now_ns()
         if wait <= 0:
             return
-        if self._host:
-            time.sleep(wait / 1e9)
+        if self._host is not None:
+            self._host.sleep(wait / 1e9)
         else:
             self._skipped += wait

@@ -17,7 +17,7 @@ from minikernel.abi.abi import I386, X86_64
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.siginfo import Siginfo
 from minikernel.abi.vsyscall import VSYSCALL_PAGE
-from minikernel.events import PageFaultUser, SchedSwitch, SysEnter, SysExit
+from minikernel.events import HostSignal, PageFaultUser, SchedSwitch, SysEnter, SysExit
 from minikernel.kernel import Kernel
 from minikernel.mm.fault import BusError, OutOfMemory, Segv, Served, handle_mm_fault, user_error_code
 from minikernel.mm.uaccess import get_user
@@ -149,9 +149,11 @@ def _pass_on_host_signals(kernel: Kernel) -> None:
     """Ctrl-C goes to the foreground group, as from a terminal of the guest's; others to the first process."""
     signals, kernel.host_signals = kernel.host_signals, []
     init = kernel.init
+    if s.SIGALRM in signals:
+        raise TimeLimit("the time is up")
+    if kernel.tracer.sink is not None:
+        kernel.tracer.emit(HostSignal(tuple(signals)))
     for sig in signals:
-        if sig == s.SIGALRM:
-            raise TimeLimit("the time is up")
         if init is None:
             continue
         if sig != s.SIGINT:

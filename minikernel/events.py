@@ -141,6 +141,13 @@ class SignalGenerate(Event):
     address: VirtAddr
 
 
+class HostSignal(Event):
+    """Signals to the emulator reach the guest now: Ctrl-C, or whatever somebody sent."""
+
+    name: ClassVar[str] = "host_signal"
+    sigs: tuple[int, ...]
+
+
 class SignalDeliver(Event):
     """signal:signal_deliver: a handler frame was built, or the default action taken (*handler* 0)."""
 

@@ -16,11 +16,13 @@ from minikernel.config import Config
 from minikernel.entry import Deadlock, InstructionLimit, RunCpu, TimeLimit
 from minikernel.events import Sink, Tracer
 from minikernel.fs.open import open_exec
+from minikernel.fs.outside import Outside
 from minikernel.task.oom import KernelPanic
 from minikernel.task.task import Task
 
 if TYPE_CHECKING:
     from minikernel.report.leaks import Baseline
+    from minikernel.trace.outside import RecordingOutside
 
 EXIT_TIMED_OUT: Final = 124  # as timeout(1)
 EXIT_FAILURE: Final = 125
@@ -33,12 +35,13 @@ def run_command(config: Config, options: argparse.Namespace) -> int:
     """Run the program of *config*; the exit status of the process."""
     kernel = None
     try:
-        system = boot(config, slab_debug=options.leaks)
+        outside = _recorded_outside(config, options)
+        system = boot(config, slab_debug=options.leaks, outside=outside)
         if isinstance(system, int):
             return system
         kernel = system.kernel
         with system:
-            return _run_program(system, options)
+            return _run_program(system, options, outside)
     except Exception as error:  # noqa: BLE001 - the one place where our own bugs end: a panic, not a traceback
         from minikernel.report.panic import panic_report
 
@@ -46,10 +49,19 @@ def run_command(config: Config, options: argparse.Namespace) -> int:
         return EXIT_FAILURE
 
 
-def boot(config: Config, *, slab_debug: bool = False) -> System | int:
+def _recorded_outside(config: Config, options: argparse.Namespace) -> "RecordingOutside | None":
+    """Who listens to the host, if the run is to be recorded."""
+    if getattr(options, "output", None) is None:
+        return None
+    from minikernel.trace.outside import RecordingOutside
+
+    return RecordingOutside(config)
+
+
+def boot(config: Config, *, slab_debug: bool = False, outside: Outside | None = None) -> System | int:
     """The machine, or the status to end with, after a line that says why there is none."""
     try:
-        return System(config, Tracer(), slab_debug=slab_debug)
+        return System(config, Tracer(), slab_debug=slab_debug, outside=outside)
     except (ValueError, MachineError, NativeMissingError) as error:
         return _complain(str(error), EXIT_FAILURE)
     except OSError as error:
@@ -59,8 +71,8 @@ def boot(config: Config, *, slab_debug: bool = False) -> System | int:
         return _complain(f"{os.fsdecode(config.cwd)}: {_text(error)}", EXIT_FAILURE)
 
 
-def _run_program(system: System, options: argparse.Namespace) -> int:
-    listeners = Listeners(system, options)
+def _run_program(system: System, options: argparse.Namespace, outside: "RecordingOutside | None") -> int:
+    listeners = Listeners(system, options, outside)
     leaks = None
     if options.leaks:
         from minikernel.report.leaks import Baseline
@@ -147,7 +159,7 @@ def find_program(system: System, name: bytes) -> bytes:
 class Listeners:
     """Who hears the events of the run, and what they print at the end."""
 
-    def __init__(self, system: System, options: argparse.Namespace) -> None:
+    def __init__(self, system: System, options: argparse.Namespace, outside: "RecordingOutside | None" = None) -> None:
         kernel = system.kernel
         self._kernel = kernel
         self._stats_file: str | None = options.stats
@@ -168,10 +180,10 @@ class Listeners:
             sinks.append(ExplainSink(kernel, sys.stderr))
         self._recorder = None
         self._trace_file: str | None = getattr(options, "output", None)
-        if self._trace_file is not None:
+        if outside is not None:
             from minikernel.trace.record import Recorder
 
-            self._recorder = Recorder(kernel)
+            self._recorder = Recorder(kernel, outside, pack=options.pack)
             sinks.append(self._recorder.sink)
         if sinks:
             from minikernel.report.sinks import combine

@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from minikernel.config import Config
     from minikernel.events import Event, MmFaultFailed, MmFaultResolved
-    from minikernel.kernel import Kernel
+    from minikernel.fs.anon import DetachedFs
+    from minikernel.fs.outside import Outside
     from minikernel.trace.codec import Told
 
 _MARK: Final = "golden_trace"
@@ -150,8 +151,8 @@ def _run(config: Config, stdin: bytes) -> GuestRun:
 
     taps = {0: _Tap(stdin), 1: _Tap(), 2: _Tap()}
     recorder, tracer = Recorder(), Tracer()
-    with _pipes(), System(config, tracer) as system:
-        _connect(system.kernel, taps)
+    outside = _outside(config, taps)
+    with closing(outside), System(config, tracer, outside=outside) as system:
         tracer.sink = recorder
         try:
             system.exec_init()
@@ -175,47 +176,59 @@ class _Tap:
         data, self._data = self._data[:count], self._data[count:]
         return data
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes, _host: Callable[[bytes], int]) -> int:
         """Everything is taken at once."""
         self._written.append(bytes(data))
         return len(data)
 
     @staticmethod
-    def poll(_events: int) -> int:
+    def poll(_host: Callable[[], int]) -> int:
         """Always ready."""
         from minikernel.abi.poll import READABLE, WRITABLE
 
         return READABLE | WRITABLE
+
+    @staticmethod
+    def ioctl(request: int, data: bytes | int, host: Callable[[int, bytes | int], bytes]) -> bytes:
+        """As a pipe of the host says."""
+        return host(request, data)
 
     def output(self) -> bytes:
         """All that was written."""
         return b"".join(self._written)
 
 
-@contextmanager
-def _pipes() -> Iterator[None]:
-    """Our own descriptors 0, 1 and 2 are pipes for a while: what the guest takes for its streams."""
-    kept = [os.dup(fd) for fd in (0, 1, 2)]
-    ends = [end for _ in range(3) for end in os.pipe()]
-    try:
-        for fd, end in ((0, 0), (1, 3), (2, 5)):
-            os.dup2(ends[end], fd)
-        yield
-    finally:
-        for fd, copy in enumerate(kept):
-            os.dup2(copy, fd)
-            os.close(copy)
-        for end in ends:
-            os.close(end)
+def _outside(config: Config, taps: dict[int, _Tap]) -> Outside:
+    """A host whose standard streams are *taps*; to the guest they are pipes that say the same in every run."""
+    from minikernel.fs.hostio import HostInode
+    from minikernel.fs.outside import Outside, Stream
+    from minikernel.trace.outside import pin_streams
 
+    class Streams(Outside):
+        """Pipes of our own: nothing comes from our own descriptors 0, 1 and 2."""
 
-def _connect(kernel: Kernel, taps: dict[int, _Tap]) -> None:
-    """Put *taps* in place of the host's streams; the pipes say the same about themselves in every run."""
-    from minikernel.trace.header import pin_streams
+        def __init__(self) -> None:
+            super().__init__()
+            self.ends: list[int] = []
 
-    pin_streams(kernel)
-    for fd, inode in kernel.vfs.streams.items():
-        inode.tap = taps[fd]
+        def streams(self, sb: DetachedFs) -> dict[int, Stream]:
+            """Three pipes."""
+            found = {}
+            for fd, tap in taps.items():
+                ends = os.pipe2(os.O_CLOEXEC)
+                self.ends += ends
+                inode = HostInode(sb, ends[min(fd, 1)])
+                inode.tap = tap
+                found[fd] = Stream(inode, inode.host_fd, os.O_WRONLY if fd else os.O_RDONLY)
+            pin_streams(sb.dev, found, config.uid, config.gid)
+            return found
+
+        def close(self) -> None:
+            """Close the pipes: after the machine."""
+            for end in self.ends:
+                os.close(end)
+
+    return Streams()
 
 
 # ---- pytest

@@ -1,26 +1,19 @@
-"""The commands that read traces: show, stats, verify, diff."""
+"""The commands that read traces: show, stats, verify, replay, diff."""
 
 import argparse
 import os
 import sys
-from typing import Any
+from typing import Final
 
-from emu.cpu import MachineError
-from emu.native import NativeMissingError
-from minikernel.abi.errno import LinuxError
-from minikernel.boot import System
-from minikernel.entry import Deadlock, InstructionLimit, TimeLimit
-from minikernel.events import Tracer
-from minikernel.runner import EXIT_FAILURE, EXIT_TIMED_OUT, find_program
-from minikernel.task.oom import KernelPanic
+from msgspec.structs import replace
+
+from minikernel.runner import EXIT_FAILURE, EXIT_TIMED_OUT
 from minikernel.trace.codec import TraceError
-from minikernel.trace.compare import Comparer, Diverged, TraceOver, compare_events
-from minikernel.trace.header import config_from_json, host_files
-from minikernel.trace.replay import RecordedStreams
 from minikernel.trace.text import figures, show
 from minikernel.trace.trace import Trace
 
 EXIT_SAME, EXIT_DIFFERENT, EXIT_CANNOT = 0, 1, EXIT_FAILURE
+_STREAMS: Final = (1, 2)
 
 
 def trace_command(options: argparse.Namespace) -> int:
@@ -29,10 +22,9 @@ def trace_command(options: argparse.Namespace) -> int:
         if options.command == "diff":
             with Trace(options.first) as first, Trace(options.second) as second:
                 return _diff(first, second)
+        commands = {"verify": _verify, "replay": _replay, "show": _show, "stats": _stats}
         with Trace(options.trace) as trace:
-            if options.command == "verify":
-                return _verify(trace)
-            return _show(trace, options) if options.command == "show" else _stats(trace)
+            return commands[options.command](trace, options)
     except TraceError as error:
         sys.stderr.write(f"minikernel: {error}\n")
         return EXIT_CANNOT
@@ -59,13 +51,16 @@ def _show(trace: Trace, options: argparse.Namespace) -> int:
     return 0
 
 
-def _stats(trace: Trace) -> int:
+def _stats(trace: Trace, options: argparse.Namespace) -> int:
+    del options
     sys.stdout.write(figures(trace))
     sys.stdout.flush()
     return 0
 
 
 def _diff(first: Trace, second: Trace) -> int:
+    from minikernel.trace.compare import compare_events
+
     _warn_of_no_end(first)
     _warn_of_no_end(second)
     counts = f"{first.nr_events} events in {first.path}, {second.nr_events} in {second.path}"
@@ -82,99 +77,61 @@ def _diff(first: Trace, second: Trace) -> int:
     return EXIT_SAME
 
 
-# ---- verify
+# ---- running again
 
 
-class Verification:
-    """What came of running a trace's program again."""
+def _replay(trace: Trace, options: argparse.Namespace) -> int:
+    """The recorded output and exit status; EXIT_CANNOT if the run went another way."""
+    from minikernel.rerun import replay_trace
 
-    def __init__(self) -> None:
-        self.comparer: Comparer | None = None
-        self.status: int | None = None  # None: the run was ended by the comparison
-        self.changed: list[str] = []  # host files that are not what they were, in words
-
-    @property
-    def same(self) -> bool:
-        """Nothing differs."""
-        return self.comparer is not None and self.comparer.divergence is None
-
-
-def verify_trace(trace: Trace) -> Verification:
-    """Run the program of *trace* again, and compare while it runs.
-
-    Raises:
-        TraceError: it cannot be run again.
-    """
-    config = config_from_json(trace.header.get("config"))
-    doors = [os.fsdecode(bind.host) for bind in config.binds if bind.writable]
-    if doors:  # nobody said so this time, and the trace may be a stranger's
-        raise TraceError(f"{trace.path}: the program could write to the host's {doors[0]}, so it is not run again")
-    found = Verification()
-    streams = RecordedStreams(trace.header, trace.inputs())
-    with streams.in_place():
-        try:
-            system = System(config, Tracer())
-        except (ValueError, MachineError, NativeMissingError, OSError, LinuxError) as error:
-            raise TraceError(f"{trace.path}: the machine cannot be built again: {error}") from None
-        kernel = system.kernel
-        comparer = found.comparer = Comparer(kernel, trace.events(), trace.digests(), open_end=_has_open_end(trace))
-        with system:
-            streams.connect(kernel)
-            kernel.tracer.sink = comparer
-            try:
-                system.exec_init(find_program(system, config.argv[0]))
-                found.status = _run(system)
-                comparer.finish()
-            except LinuxError as error:
-                name = os.fsdecode(config.argv[0])
-                raise TraceError(f"{trace.path}: {name} cannot be run again: {error}") from None
-            except (Diverged, TraceOver):
-                pass
-            finally:
-                kernel.tracer.sink = None
-            found.changed = _changed_files(trace, host_files(kernel))
-    return found
-
-
-def _run(system: System) -> int:
-    try:
-        code = system.run()
-    except (Deadlock, InstructionLimit, KernelPanic):
-        return EXIT_FAILURE
-    except TimeLimit:
-        return EXIT_TIMED_OUT
-    return 128 + (code & 0x7F) if code & 0x7F else code >> 8
-
-
-def _has_open_end(trace: Trace) -> bool:
-    """The record stops where the host said, not where its run ended."""
-    return not trace.complete or (trace.notes or {}).get("status") == EXIT_TIMED_OUT
-
-
-def _changed_files(trace: Trace, now: dict[str, str]) -> list[str]:
-    """Which host files had other contents when the trace was made."""
-    recorded: dict[str, Any] = {}
-    for source in (trace.header, trace.notes or {}):
-        files = source.get("files")
-        recorded |= files if isinstance(files, dict) else {}
-    return [f"{name} is not the file it was (sha256)" for name, sha in now.items() if recorded.get(name, sha) != sha]
-
-
-def _verify(trace: Trace) -> int:
     _warn_of_no_end(trace)
-    found = verify_trace(trace)
-    comparer, notes = found.comparer, trace.notes or {}
-    assert comparer is not None, "_verify: nothing was compared"
+    notes = trace.notes or {}
+    found = replay_trace(trace, _print, compare=options.verify)
+    assert found.watcher is not None, "_replay: nothing was watched"
+    if found.watcher.divergence is not None:
+        return _other_way(trace, found.watcher.divergence.text())
+    recorded = notes.get("status")
+    if found.status is None:  # the record ends in the middle
+        return recorded if recorded == EXIT_TIMED_OUT else 0
+    if recorded is not None and found.status != recorded:
+        return _other_way(trace, f"it ended with status {found.status}, not {recorded}")
+    return found.status
+
+
+def _print(fd: int, data: bytes) -> None:
+    """What the guest writes goes where our own output goes."""
+    left = memoryview(data)
+    while left:
+        left = left[os.write(fd if fd in _STREAMS else 1, left) :]
+
+
+def _other_way(trace: Trace, words: str) -> int:
+    sys.stderr.write(f"minikernel: {trace.path}: the replay went another way than the recorded run: {words}\n")
+    return EXIT_CANNOT
+
+
+def _verify(trace: Trace, options: argparse.Namespace) -> int:
+    from minikernel.rerun import verify_trace
+    from minikernel.trace.header import config_from_json
+
+    _warn_of_no_end(trace)
+    config = None
+    argv = options.argv[1:] if options.argv[:1] == ["--"] else options.argv
+    if argv:
+        config = replace(config_from_json(trace.header.get("config")), argv=tuple(map(os.fsencode, argv)))
+    found = verify_trace(trace, live=True if options.host else None, config=config)
+    watcher, notes = found.watcher, trace.notes or {}
+    assert watcher is not None, "_verify: nothing was compared"
     for words in found.changed:
         print(f"note: {words}")
-    outside = notes.get("outside", trace.header.get("outside"))
-    if comparer.divergence is not None:
-        print(comparer.divergence.text())
+    if watcher.divergence is not None:
+        print(watcher.divergence.text())
+        outside = notes.get("outside", trace.header.get("outside"))
         for reason in outside if isinstance(outside, list) else []:
             print(f"  note: when this was recorded, {reason}")
         return EXIT_DIFFERENT
     if found.status is not None and notes and found.status != notes.get("status"):
         print(f"the runs differ at their end: status {notes.get('status')}, now {found.status}")
         return EXIT_DIFFERENT
-    print(f"the same: {comparer.events} events, {comparer.digests} digests")
+    print(f"the same: {watcher.events} events, {watcher.digests} digests")
     return EXIT_SAME

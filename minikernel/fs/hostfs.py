@@ -9,12 +9,12 @@ What the host itself mounts below the root from its kernel (proc, sysfs, devices
 
 import os
 import stat
-from typing import Final
+from typing import Final, Protocol
 
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from minikernel.abi.statfs import EXT4_SUPER_MAGIC, Kstatfs
-from minikernel.fs.hostdoor import HostDoor, HostNode
+from minikernel.fs.hostdoor import HostNode
 from minikernel.fs.inode import Inode, SuperBlock
 from minikernel.fs.services import KernelServices
 from minikernel.fs.tmpfs import MemDir, MemFile, MemNode, MemSymlink, dirent_type
@@ -32,12 +32,58 @@ _KERNEL_FILE_SYSTEMS: Final = frozenset(
 )
 
 
+class Door(Protocol):
+    """Where a tree of files is looked at: ``hostdoor.HostDoor``, or somebody who remembers what that said."""
+
+    @property
+    def root(self) -> HostNode:
+        """The directory that is the root of the tree."""
+        ...
+
+    @property
+    def opened(self) -> dict[HostNode, None]:
+        """Every file whose contents were asked for: what a run depends on."""
+        ...
+
+    def root_stat(self) -> os.stat_result:
+        """What the root is."""
+        ...
+
+    def lstat(self, parent: HostNode, name: bytes) -> os.stat_result | None:
+        """What entry *name* of *parent* is; None if there is none."""
+        ...
+
+    def readlink(self, parent: HostNode, name: bytes) -> bytes:
+        """The text of symbolic link *name*."""
+        ...
+
+    def entries(self, node: HostNode) -> list[tuple[bytes, int, int]]:
+        """Name, inode number and st_mode's type (0: ask ``lstat``) of the entries of directory *node*."""
+        ...
+
+    def pread(self, node: HostNode, count: int, offset: int) -> bytes:
+        """Up to *count* bytes of regular file *node* at *offset*.  Errors: EIO."""
+        ...
+
+    def statvfs(self) -> os.statvfs_result:
+        """Sizes of the file system that holds the root."""
+        ...
+
+    def mounts(self) -> list[tuple[int, bytes]]:
+        """Device number and type of every file system that the host has mounted."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more will be asked."""
+        ...
+
+
 class HostStore:
     """Backing store of a host file's page cache.  Written pages, should reclaim ever want them out, stay in memory."""
 
     __slots__ = ("_ahead", "_ahead_start", "_door", "_node", "_written")
 
-    def __init__(self, door: HostDoor, node: HostNode) -> None:
+    def __init__(self, door: Door, node: HostNode) -> None:
         self._door = door
         self._node = node
         self._ahead = b""
@@ -164,13 +210,13 @@ class HostDir(MemDir):
 
 
 class HostFs(SuperBlock):
-    """The host's tree below *root*.  Inode and device numbers are the host's."""
+    """The host's tree behind a door.  Inode and device numbers are the host's."""
 
     __slots__ = ("_devices", "_inodes", "door")
 
-    def __init__(self, services: KernelServices, root: bytes, *, only: bytes | None = None) -> None:
-        """*only*: the root is this entry of *root* instead, which may be a file."""
-        self.door = HostDoor(root)
+    def __init__(self, services: KernelServices, door: Door, *, only: bytes | None = None) -> None:
+        """*only*: the root is this entry of *door*'s root instead, which may be a file."""
+        self.door: Door = door
         st = self.door.root_stat()
         super().__init__(services, b"ext4", EXT4_SUPER_MAGIC, st.st_dev)
         self.inode_cache = self.objects.ext4_inode_cache
@@ -232,7 +278,7 @@ class HostFs(SuperBlock):
         """Whether *dev* is a file system of the host's kernel, whose files are no files to us."""
         known = self._devices.get(dev)
         if known is None:
-            for major_minor, fstype in _host_mounts():
+            for major_minor, fstype in self.door.mounts():
                 self._devices.setdefault(major_minor, fstype in _KERNEL_FILE_SYSTEMS)
             known = self._devices.setdefault(dev, False)
         return known
@@ -252,19 +298,3 @@ def copy_attributes(inode: Inode, st: os.stat_result) -> None:
     inode.nlink = st.st_nlink
     inode.atime, inode.mtime, inode.ctime = st.st_atime_ns, st.st_mtime_ns, st.st_ctime_ns
     inode.btime = None
-
-
-def _host_mounts() -> list[tuple[int, bytes]]:
-    """Device number and type of every file system that the host has mounted (proc_pid_mountinfo(5))."""
-    try:
-        fd = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
-        with os.fdopen(fd, "rb") as file:
-            lines = file.read().splitlines()
-    except OSError:
-        return []
-    mounts = []
-    for line in lines:
-        fields = line.split()
-        major, _, minor = fields[2].partition(b":")
-        mounts.append((os.makedev(int(major), int(minor)), fields[fields.index(b"-") + 1]))
-    return mounts

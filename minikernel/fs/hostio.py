@@ -65,12 +65,16 @@ class StreamTap(Protocol):
         """What the guest reads; *host* asks the host for so many bytes, or raises WouldBlock."""
         ...
 
-    def write(self, data: bytes) -> int | None:
-        """How many bytes were taken; None: the host is to take them."""
+    def write(self, data: bytes, host: Callable[[bytes], int]) -> int:
+        """How many bytes were taken; *host* gives them to the host, or raises WouldBlock, BrokenPipe, LinuxError."""
         ...
 
-    def poll(self, events: int) -> int:
-        """What the guest is told where the host says *events*."""
+    def poll(self, host: Callable[[], int]) -> int:
+        """What the stream is ready for; *host* asks the host."""
+        ...
+
+    def ioctl(self, request: int, data: bytes | int, host: Callable[[int, bytes | int], bytes]) -> bytes:
+        """The answer to *request* with the argument *data*; *host* asks the host, or raises LinuxError."""
         ...
 
 
@@ -88,6 +92,7 @@ class HostInode(Inode):
         "queue",
         "room",
         "saved_termios",
+        "shown_name",
         "tap",
     )
 
@@ -108,20 +113,25 @@ class HostInode(Inode):
         self.saved_termios: bytes | None = None
         self.tap: StreamTap | None = None  # a recorder or a replayer stands here
         self.pinned: os.stat_result | None = None  # what stat(2) says whatever the host says now
+        self.shown_name: bytes | None = None  # what ``name`` says whatever the host says
         self.foreground = 0  # the terminal's process group in the guest (tcsetpgrp); 0: nobody has said
         self._changed: Attributes | None = None
 
     def stat(self) -> Kstat:
         """What the host says now, with what the guest changed."""
         host = self.pinned or os.fstat(self.host_fd)
+        size, blocks = host.st_size, host.st_blocks
+        if self.pinned and stat.S_ISREG(host.st_mode):  # only what does not depend on its writers is pinned
+            size = os.fstat(self.host_fd).st_size
+            blocks = (size + 511) // 512
         self.atime, self.mtime, self.ctime = host.st_atime_ns, host.st_mtime_ns, host.st_ctime_ns
         self.btime = None
-        self.size = host.st_size
+        self.size = size
         if self._changed is not None:
             self.atime = self._changed.atime or self.atime
             self.mtime = self._changed.mtime or self.mtime
         st = super().stat()
-        st.blocks = host.st_blocks
+        st.blocks = blocks
         st.blksize = host.st_blksize
         return st
 
@@ -156,6 +166,8 @@ class HostInode(Inode):
 
     def name(self) -> bytes:
         """What /proc/self/fd shows."""
+        if self.shown_name is not None:
+            return self.shown_name
         kind = stat.S_IFMT(self.mode)
         if kind == stat.S_IFIFO:
             return b"pipe:[%d]" % self.ino
@@ -170,7 +182,7 @@ class HostInode(Inode):
 
     def restore(self) -> None:
         """Give the terminal back the modes it had before the guest changed them."""
-        if self.saved_termios is not None:
+        if self.saved_termios is not None and os.isatty(self.host_fd):  # not where a record plays the terminal
             fcntl.ioctl(self.host_fd, TCSETS, self.saved_termios)
             self.saved_termios = None
 
@@ -239,8 +251,10 @@ class HostStream(OpenFile):
 
     def write(self, data: bytes) -> int:
         """Write to the host what it takes without waiting."""
-        if self.inode.tap is not None and (taken := self.inode.tap.write(data)) is not None:
-            return taken
+        tap = self.inode.tap
+        return self._host_write(data) if tap is None else tap.write(data, self._host_write)
+
+    def _host_write(self, data: bytes) -> int:
         try:
             if self.inode.can_wait:
                 return self._write_nowait(data)
@@ -317,8 +331,8 @@ class HostStream(OpenFile):
         wanted = POLLERR | POLLHUP
         wanted |= READABLE if self.readable else 0
         wanted |= WRITABLE if self.writable else 0
-        events = self._host_poll()
-        return (events if self.inode.tap is None else self.inode.tap.poll(events)) & wanted
+        tap = self.inode.tap
+        return (self._host_poll() if tap is None else tap.poll(self._host_poll)) & wanted
 
     def poll_queues(self) -> tuple[WaitQueue, ...]:
         """Woken by whoever polls the host; none for what is always ready."""
@@ -332,7 +346,7 @@ class HostStream(OpenFile):
         from minikernel.mm import uaccess
 
         if request in _READ_SIZES:
-            answer = self._host_ioctl(request, bytes(_READ_SIZES[request]))
+            answer = self._ioctl(request, bytes(_READ_SIZES[request]))
             uaccess.copy_to_user(task.mm, arg, answer)
             return 0
         if not self.inode.is_tty:
@@ -340,8 +354,8 @@ class HostStream(OpenFile):
         if request in _WRITE_SIZES:
             data = uaccess.copy_from_user(task.mm, arg, _WRITE_SIZES[request])
             if self.inode.saved_termios is None and request != TIOCSWINSZ:
-                self.inode.saved_termios = self._host_ioctl(TCGETS, bytes(TERMIOS_SIZE))
-            self._host_ioctl(request, data)
+                self.inode.saved_termios = self._ioctl(TCGETS, bytes(TERMIOS_SIZE))
+            self._ioctl(request, data)
             return 0
         if request == TIOCGPGRP:
             uaccess.copy_to_user(task.mm, arg, (self.inode.foreground or task.pgrp).to_bytes(4, "little"))
@@ -355,10 +369,8 @@ class HostStream(OpenFile):
         if request == TIOCSCTTY:
             return 0
         if request in {TCSBRK, TCXONC, TCFLSH}:
-            try:
-                return fcntl.ioctl(self.fd, request, arg & 0x7FFF_FFFF)
-            except OSError as error:
-                raise from_host(error) from None
+            self._ioctl(request, arg & 0x7FFF_FFFF)
+            return 0
         raise LinuxError(Errno.ENOTTY, f"terminal request {request:#x}")
 
     @staticmethod
@@ -373,9 +385,14 @@ class HostStream(OpenFile):
             raise LinuxError(Errno.EPERM, "a process group of another session")
         return pgrp
 
-    def _host_ioctl(self, request: int, data: bytes) -> bytes:
+    def _ioctl(self, request: int, data: bytes | int) -> bytes:
+        tap = self.inode.tap
+        return self._host_ioctl(request, data) if tap is None else tap.ioctl(request, data, self._host_ioctl)
+
+    def _host_ioctl(self, request: int, data: bytes | int) -> bytes:
         try:
-            return fcntl.ioctl(self.fd, request, data)
+            answer = fcntl.ioctl(self.fd, request, data)
+            return answer if isinstance(answer, bytes) else b""
         except OSError as error:
             raise from_host(error) from None
 

@@ -298,12 +298,14 @@ class HostRwDir(HostDir):
 
 
 class HostRwFs(HostFs):
-    """The host's tree below *root*, for reading and writing."""
+    """The host's tree behind a door, for reading and writing."""
 
     __slots__ = ("_writeback_due",)
 
-    def __init__(self, services: KernelServices, root: bytes, *, only: bytes | None = None) -> None:
-        super().__init__(services, root, only=only)
+    door: HostDoor  # changes go through the real one
+
+    def __init__(self, services: KernelServices, door: HostDoor, *, only: bytes | None = None) -> None:
+        super().__init__(services, door, only=only)
         self._writeback_due = False
 
     def start_writeback(self) -> None:

@@ -7,8 +7,8 @@ While others run the host is asked now and then (``check``); when nobody can run
 import os
 import select
 import signal
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, Protocol
 
 from minikernel.abi.poll import POLLERR, POLLHUP, READABLE, WRITABLE
 from minikernel.wait import WaitQueue
@@ -20,12 +20,21 @@ _NS_PER_MS: Final = 1_000_000
 _WAKEUP_BYTES: Final = 4096
 
 
+class BellTap(Protocol):
+    """Who stands between the host's readiness and the machine: a recorder, or the record itself."""
+
+    def poll(self, host: Callable[[], list[tuple[int, int]]]) -> list[tuple[int, int]]:
+        """Which streams (by their place) are ready for what; *host* asks the host, and may sleep."""
+        ...
+
+
 class HostDoorbell:
     """The host's events: its streams, and through a pipe of our own the signals that were sent to us."""
 
-    __slots__ = ("_old_wakeup", "_streams", "_wakeup")
+    __slots__ = ("_old_wakeup", "_streams", "_wakeup", "tap")
 
-    def __init__(self, streams: Iterable["HostInode"]) -> None:
+    def __init__(self, streams: Iterable["HostInode"], tap: BellTap | None = None) -> None:
+        self.tap = tap
         self._streams = tuple({id(inode): inode for inode in streams}.values())
         self._wakeup: tuple[int, int] | None = None
         self._old_wakeup = -1
@@ -69,19 +78,31 @@ class HostDoorbell:
         self._poll(streams, None if timeout_ns is None else -(-timeout_ns // _NS_PER_MS))
 
     def _poll(self, streams: dict["HostInode", int], timeout_ms: int | None) -> bool:
+        tap = self.tap
+        if tap is None:
+            ready = self._ask_host(streams, timeout_ms)
+        else:
+            ready = tap.poll(lambda: self._ask_host(streams, timeout_ms))
+        found = False
+        for place, events in ready:
+            found = _wake(self._streams[place], events) or found
+        return found
+
+    def _ask_host(self, streams: dict["HostInode", int], timeout_ms: int | None) -> list[tuple[int, int]]:
+        """Which of *streams* are ready: place among ours, events."""
         poller = select.poll()
-        by_fd = {inode.host_fd: inode for inode in streams}
+        by_fd = {inode.host_fd: self._streams.index(inode) for inode in streams}
         for inode, events in streams.items():
             poller.register(inode.host_fd, events)
         if self._wakeup is not None:
             poller.register(self._wakeup[0], READABLE)
-        found = False
+        ready = []
         for fd, events in poller.poll(timeout_ms):
             if fd in by_fd:
-                found = _wake(by_fd[fd], events) or found
+                ready.append((by_fd[fd], events))
             else:
                 os.read(fd, _WAKEUP_BYTES)
-        return found
+        return ready
 
 
 def _wanted(queue: WaitQueue, events: int, *, sleeping: bool = False, watchers: bool = True) -> int:

@@ -68,14 +68,18 @@ def temporary_swap(size: int) -> HostSwapStore:
     Raises:
         OSError: it cannot be made.  LinuxError: EINVAL, too small or too large for swap.
     """
-    import tempfile  # not before it is needed: it costs every start 5 ms
-
     from minikernel.mm.swap_area import make_header
 
-    header = make_header(size >> PAGE_SHIFT)
+    return blank_swap(size >> PAGE_SHIFT, make_header(size >> PAGE_SHIFT))
+
+
+def blank_swap(nr_pages: int, header: bytes) -> HostSwapStore:
+    """A new file of *nr_pages* pages without a name, the first of which is *header*.  Raises OSError."""
+    import tempfile  # not before it is needed: it costs every start 5 ms
+
     fd, path = tempfile.mkstemp(prefix="minikernel-swap-")
     os.unlink(path)  # noqa: PTH108 - nothing else here needs pathlib
-    os.ftruncate(fd, size)
+    os.ftruncate(fd, nr_pages << PAGE_SHIFT)
     os.pwrite(fd, header, 0)
     return HostSwapStore(fd)
 

@@ -3,8 +3,6 @@
 Linux: init_mount_tree, devtmpfs (drivers/base/devtmpfs.c), create_pipe_files, memfd_create.
 """
 
-import os
-import stat
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -20,13 +18,14 @@ from minikernel.fs.epoll import EpollFile
 from minikernel.fs.fdtable import FdTable
 from minikernel.fs.file import OpenFile
 from minikernel.fs.hostfs import HostFs
-from minikernel.fs.hostio import HostInode, HostStream, TtyNode, host_flags
+from minikernel.fs.hostio import HostInode, HostStream, TtyNode
 from minikernel.fs.hostrw import HostRwFs
 from minikernel.fs.hostwait import HostDoorbell
 from minikernel.fs.inode import Inode, SuperBlock
 from minikernel.fs.locks import FileLock
 from minikernel.fs.mount import Mount, MountNamespace
 from minikernel.fs.namei import LOOKUP_DIRECTORY, LOOKUP_FOLLOW, FsStruct, lookup_at
+from minikernel.fs.outside import Outside
 from minikernel.fs.pipe import PipeFile, PipeInode
 from minikernel.fs.services import KernelServices
 from minikernel.fs.shrink import DentryShrinker, InodeShrinker
@@ -75,19 +74,26 @@ class Vfs:
     *root* is a directory of the host.  Raises OSError if the host's directory, or that of a bind, is not there.
     """
 
-    __slots__ = ("anon", "doorbell", "hostio", "lock_waits", "namespace", "pipefs", "services", "shm", "streams")
+    __slots__ = (
+        *("_outside", "_std", "anon", "doorbell", "hostio", "lock_waits", "namespace", "pipefs", "services", "shm"),
+        "streams",
+    )
 
-    def __init__(self, services: KernelServices, root: bytes, binds: Sequence[Bind] = ()) -> None:
+    def __init__(
+        self, services: KernelServices, root: bytes, binds: Sequence[Bind] = (), outside: Outside | None = None
+    ) -> None:
         self.services = services
-        self.namespace = MountNamespace(HostFs(services, root))
+        self._outside = outside = outside or Outside()
+        self.namespace = MountNamespace(HostFs(services, outside.tree(root)))
         self.pipefs = DetachedFs(services, b"pipefs", PIPEFS_MAGIC, _DEV_PIPEFS)
         self.pipefs.inode_cache = self.pipefs.objects.inode_cache
         self.anon = AnonFs(services, _DEV_ANON)
         self.hostio = DetachedFs(services, b"hostio", PIPEFS_MAGIC, _DEV_HOSTIO)
         self.shm = Mount(Tmpfs(services, _DEV_SHM_MNT), detached_name=_memfd_name)
-        self.streams: dict[int, HostInode] = _host_streams(self.hostio)
+        self._std = outside.streams(self.hostio)
+        self.streams: dict[int, HostInode] = {fd: stream.inode for fd, stream in self._std.items()}
         self.lock_waits: list[FileLock] = []  # POSIX and OFD locks that tasks wait for (blocked_hash)
-        self.doorbell = HostDoorbell(self.streams.values())
+        self.doorbell = HostDoorbell(self.streams.values(), outside.bell)
         self.mount_at(b"/dev", self._devtmpfs())
         self.mount_at(b"/dev/shm", Tmpfs(services, _DEV_DEV_SHM))
         for bind in binds:
@@ -126,12 +132,11 @@ class Vfs:
 
     def bind_host(self, bind: Bind) -> Mount:
         """Open the door *bind*.  The host resolves symbolic links in its own name of it, once, here."""
-        kind = HostRwFs if bind.writable else HostFs
-        host = os.path.realpath(bind.host)
-        if stat.S_ISDIR(os.stat(host).st_mode):  # noqa: PTH116 - pathlib has no bytes
-            return self.mount_at(bind.guest, kind(self.services, host))
-        directory, _, name = host.rpartition(b"/")
-        return self.mount_at(bind.guest, kind(self.services, directory or b"/", only=name))
+        outside = self._outside
+        directory, name = outside.locate(bind.host)
+        if bind.writable:
+            return self.mount_at(bind.guest, HostRwFs(self.services, outside.writable_tree(directory), only=name))
+        return self.mount_at(bind.guest, HostFs(self.services, outside.tree(directory), only=name))
 
     def _devtmpfs(self) -> SuperBlock:
         """/dev: the devices that exist, and links to the descriptors."""
@@ -168,10 +173,9 @@ class Vfs:
     def std_files(self) -> FdTable:
         """Descriptors 0, 1 and 2, as far as the emulator has them."""
         files = FdTable(self.services.node.objects.files_cache)
-        for fd in sorted(self.streams):
-            inode = self.streams[fd]
+        for fd, (inode, host_fd, flags) in sorted(self._std.items()):
             path = self.hostio.path(inode.name(), inode)
-            files.install(fd, HostStream(path, host_flags(fd) | O_LARGEFILE, fd), cloexec=False)
+            files.install(fd, HostStream(path, flags | O_LARGEFILE, host_fd), cloexec=False)
         return files
 
     def pipe(self, flags: int) -> tuple[OpenFile, OpenFile]:
@@ -239,18 +243,3 @@ class Vfs:
 
 def _memfd_name(path: Path) -> bytes:
     return b"/" + path.dentry.name + b" (deleted)"
-
-
-def _host_streams(sb: DetachedFs) -> dict[int, HostInode]:
-    """The standard descriptors that are open on the host; one inode for all that are the same terminal."""
-    streams: dict[int, HostInode] = {}
-    for fd in (0, 1, 2):
-        try:
-            inode = HostInode(sb, fd)
-        except OSError:
-            continue
-        same = next(
-            (old for old in streams.values() if old.is_tty and (old.dev, old.ino) == (inode.dev, inode.ino)), None
-        )
-        streams[fd] = same if same is not None else inode
-    return streams

@@ -12,7 +12,7 @@ from enum import Enum
 from itertools import accumulate, chain, islice
 from operator import attrgetter, sub
 from struct import Struct
-from typing import Any, Final, TypeAlias, get_origin
+from typing import Any, Final, NamedTuple, TypeAlias, get_origin
 
 from minikernel import events as ev
 from minikernel.events import Event, field_types
@@ -33,6 +33,7 @@ _EVENT_TYPES: Final[tuple[type[Event], ...]] = (
         ev.MmVmscan,
         ev.MmSwapOut,
         ev.OomKill,
+        ev.HostSignal,
     ),
 )
 _COUNT: Final = Struct("<I")
@@ -43,6 +44,23 @@ _SIGNED: Final = (("b", 1 << 7), ("h", 1 << 15), ("i", 1 << 31), ("q", 1 << 63))
 
 Told: TypeAlias = tuple[int, int, Event]
 """What a sink hears: (instruction count, pid, event)."""
+
+
+class SignalsAt(NamedTuple):
+    """Signals of the host: the number of their event (from 1), instruction count, the signals."""
+
+    number: int
+    icount: int
+    sigs: tuple[int, ...]
+
+
+def signals_among(events: Iterable[Told], *, start: int = 0) -> list[SignalsAt]:
+    """The signals of the host among *events*, the first of which is number *start* + 1."""
+    return [
+        SignalsAt(number, icount, event.sigs)
+        for number, (icount, _, event) in enumerate(events, start + 1)
+        if type(event) is ev.HostSignal
+    ]
 
 
 class TraceError(Exception):

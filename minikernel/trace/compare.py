@@ -7,8 +7,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from minikernel.trace.codec import Told
-from minikernel.trace.digest import Digest, take_digest
+from minikernel.trace.digest import take_digest
+from minikernel.trace.inputs import TraceOver
 from minikernel.trace.text import line
+from minikernel.trace.trace import Trace
 
 if TYPE_CHECKING:
     from minikernel.kernel import Kernel
@@ -95,21 +97,16 @@ class Diverged(Exception):  # noqa: N818 - the name says it all
     """Ends a run that has left the recorded one."""
 
 
-class TraceOver(Exception):  # noqa: N818 - the name says it all
-    """Ends a run when a trace without an end has nothing more to compare."""
-
-
 class Comparer:
     """A sink that compares what it hears with recorded events and digests, and ends the run at the first difference.
 
     *open_end*: the record stops somewhere in the middle of its run.
     """
 
-    def __init__(
-        self, kernel: "Kernel", recorded: Iterator[Told], digests: list[Digest], *, open_end: bool = False
-    ) -> None:
+    def __init__(self, kernel: "Kernel", trace: Trace, *, open_end: bool = False) -> None:
         self._kernel = kernel
-        self._recorded = recorded
+        self._recorded = trace.events()
+        digests = trace.digests()
         self._digests = deque(digests)
         self._open_end = open_end
         self._before: deque[Told] = deque(maxlen=CONTEXT)
@@ -179,6 +176,52 @@ class Comparer:
         if task is None or not task.has_mm or type(address) is not int or address >= task.mm.layout.task_size:
             return ""
         return f"{address:#x} -> {task.mm.pgtable.get(address):#018x}"
+
+
+class DigestChecker:
+    """A sink that counts what it hears, and compares the state where a digest was taken.
+
+    *open_end*: the record stops somewhere in the middle of its run.
+    """
+
+    def __init__(self, kernel: "Kernel", trace: Trace, *, open_end: bool = False) -> None:
+        self._kernel = kernel
+        self._digests = deque(trace.digests())
+        self._recorded = trace.nr_events
+        self._next = self._digests[0].after if self._digests else -1
+        self._last = self._recorded if open_end else -1
+        self._told: Told | None = None
+        self.events = 0
+        self.digests = 0  # the same
+        self.divergence: Divergence | None = None
+
+    def __call__(self, icount: int, pid: int, event: Any) -> None:
+        """Count it.
+
+        Raises:
+            Diverged: the state is not what it was.
+            TraceOver: the record ends here.
+        """
+        self.events += 1
+        if self.events == self._next:
+            self._compare((icount, pid, event))
+        if self.events == self._last:
+            raise TraceOver
+
+    def _compare(self, told: Told) -> None:
+        recorded = self._digests.popleft()
+        self._next = self._digests[0].after if self._digests else -1
+        state = recorded.differences(take_digest(self._kernel, self.events))
+        if state:
+            self.divergence = Divergence(self.events, told, told, (told,), tuple(state))
+            raise Diverged
+        self.digests += 1
+
+    def finish(self) -> None:
+        """The run is over: as many events were recorded."""
+        if self.events != self._recorded and self._last < 0:
+            state = (f"{self._recorded} events were recorded, now there are {self.events}",)
+            self.divergence = Divergence(self.events, None, None, (), state)
 
 
 def compare_events(first: Iterator[Told], second: Iterator[Told]) -> tuple[int, Divergence | None]:

@@ -22,7 +22,8 @@ MAX_CONTENTS: Final = 64 << 20
 """Bytes of one chunk's contents, at most: what a reader allocates for it."""
 
 HEADER, EVENTS, DIGEST, INPUT, NOTES, INDEX, END = (b"HEAD", b"EVNT", b"DGST", b"INPT", b"NOTE", b"INDX", b"TEND")
-KNOWN: Final = frozenset({HEADER, EVENTS, DIGEST, INPUT, NOTES, INDEX, END})
+DOORS, FILE = b"door", b"file"
+KNOWN: Final = frozenset({HEADER, EVENTS, DIGEST, INPUT, NOTES, INDEX, END, DOORS, FILE})
 """The kinds that this reader understands.  Of others, those whose first letter is a small one may be skipped: without
 them the rest still means what it says."""
 

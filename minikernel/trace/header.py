@@ -1,7 +1,8 @@
 """What a trace's header says: everything that is needed to run the program again."""
 
 import os
-import stat
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
@@ -9,35 +10,35 @@ from msgspec.structs import asdict
 
 from minikernel import __version__
 from minikernel.abi.errno import LinuxError
-from minikernel.clock import VIRTUAL_EPOCH_NS
 from minikernel.config import Bind, Config, Swap
-from minikernel.fs.hostfs import HostFs
-from minikernel.fs.hostio import host_flags
+from minikernel.fs.hostdoor import HostDoor
+from minikernel.fs.hostfs import Door, HostFs
 from minikernel.trace.codec import TraceError, schema
+from minikernel.trace.contents import hash_of
+from minikernel.trace.doors import stat_from_json
 
 if TYPE_CHECKING:
     from minikernel.kernel import Kernel
 
 LEVEL: Final = "events"
-_STAT: Final = (
-    *("st_mode", "st_ino", "st_dev", "st_nlink", "st_uid", "st_gid", "st_size"),
-    *("st_atime_ns", "st_mtime_ns", "st_ctime_ns", "st_blocks", "st_blksize", "st_rdev"),
-)
-_FIRST_INO: Final = 100
+_MADE_BY: Final = f"minikernel {__version__}"
 _MACHINES: Final = (("x86-64", "pae"), ("i386", "pae"), ("i386", "2level"))
 _MAX_NUMBER: Final = 1 << 63
-_READ_SIZE: Final = 1 << 20
 
 
-def make_header(kernel: "Kernel", program: bytes) -> dict[str, Any]:
+def make_header(
+    kernel: "Kernel", program: bytes, streams: dict[str, Any], files: dict[str, str], *, packed: bool
+) -> dict[str, Any]:
     """The header of a run of *program*, which has just been loaded."""
     return {
-        "made_by": f"minikernel {__version__}",
+        "made_by": _MADE_BY,
         "level": LEVEL,
+        "packed": packed,
         "program": os.fsdecode(program),
         "config": config_to_json(kernel.config),
-        "streams": streams_to_json(kernel),
-        "files": host_files(kernel),
+        "constants": constants(),
+        "streams": streams,
+        "files": files,
         "outside": outside(kernel),
         "events": schema(),
     }
@@ -46,14 +47,58 @@ def make_header(kernel: "Kernel", program: bytes) -> dict[str, Any]:
 def outside(kernel: "Kernel") -> list[str]:
     """Why this run may go another way next time; empty for one that cannot."""
     reasons = []
-    if kernel.config.host_clock:
-        reasons.append("the clock is the host's")
-    for fd, inode in kernel.vfs.streams.items():
-        if inode.is_tty:
-            reasons.append(f"descriptor {fd} is a terminal")
     if any(bind.writable for bind in kernel.config.binds):
-        reasons.append("a host directory is writable")
+        reasons.append("a host directory was writable")
     return reasons
+
+
+def constants() -> dict[str, int]:
+    """The numbers that our kernel's modules define, as far as they are loaded: with others it is another kernel.
+
+    A module's private names carry its name; the others are one number wherever they are imported.  Linux's own
+    numbers (abi) are left out.
+    """
+    foreign = {name for module in _modules("minikernel.abi.") for name in vars(module)}
+    found = {}
+    for module in _modules("minikernel."):
+        room = module.__name__.removeprefix("minikernel.")
+        if room.startswith(("abi.", "trace.", "report.", "kdb.", "testing", "tracing")):
+            continue
+        for name, value in vars(module).items():
+            if type(value) is int and name.isupper() and name not in foreign:
+                found[f"{room}.{name}" if name.startswith("_") else name] = value
+    return dict(sorted(found.items()))
+
+
+def _modules(prefix: str) -> list[ModuleType]:
+    return [module for name, module in sorted(sys.modules.items()) if name.startswith(prefix)]
+
+
+def changes(header: dict[str, Any], notes: dict[str, Any] | None, config: Config, files: dict[str, str]) -> list[str]:
+    """What is not what it was when *header* and *notes* were written, in words: arguments, files, our kernel."""
+    recorded = config_from_json(header.get("config"))
+    words = []
+    for number in range(max(len(recorded.argv), len(config.argv))):
+        was, now = (_word(argv, number) for argv in (recorded.argv, config.argv))
+        if was != now:
+            words.append(f"argument {number} is {now}, was {was}")
+    hashes: dict[str, Any] = {}
+    for source in (header, notes or {}):
+        found = source.get("files")
+        hashes |= found if isinstance(found, dict) else {}
+    words += [f"{name} is not the file it was (sha256)" for name, sha in files.items() if hashes.get(name, sha) != sha]
+    if header.get("made_by") != _MADE_BY:
+        words.append(f"this is {_MADE_BY}, the trace was made by {str(header.get('made_by'))[:40]}")
+    numbers = header.get("constants")
+    ours = constants()
+    for name, was in numbers.items() if isinstance(numbers, dict) else ():
+        if ours.get(name, was) != was:
+            words.append(f"the kernel's {name} is {ours[name]}, was {was}")
+    return words
+
+
+def _word(argv: tuple[bytes, ...], number: int) -> str:
+    return ascii(os.fsdecode(argv[number])) if number < len(argv) else "missing"
 
 
 # ---- the configuration
@@ -134,100 +179,53 @@ def _is_number(value: Any, largest: int) -> bool:
 # ---- standard input, output and error
 
 
-def stream_kind(mode: int, *, is_tty: bool) -> str:
-    """What a descriptor of the host is."""
-    kinds = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFREG: "file", stat.S_IFCHR: "device"}
-    return "terminal" if is_tty else kinds.get(stat.S_IFMT(mode), "other")
-
-
-def streams_to_json(kernel: "Kernel") -> dict[str, dict[str, Any]]:
-    """What the standard descriptors are, by number; what is no regular file keeps what stat(2) says for the run."""
-    found = {}
-    for fd, inode in kernel.vfs.streams.items():
-        st = inode.pinned or os.fstat(inode.host_fd)
-        found[str(fd)] = {
-            "kind": stream_kind(st.st_mode, is_tty=inode.is_tty),
-            "name": os.fsdecode(inode.name()),
-            "flags": host_flags(fd),
-            "offset": _offset(fd),
-            "stat": [getattr(st, name) for name in _STAT],
-        }
-    return found
-
-
-def _offset(fd: int) -> int:
-    """Where the next byte is read or written; 0 where there is no such place."""
-    try:
-        return os.lseek(fd, 0, os.SEEK_CUR)
-    except OSError:
-        return 0
-
-
-def recorded_stat(value: Any) -> os.stat_result:
-    """The stat_result that a header keeps.
+def streams_from_json(value: Any) -> dict[int, dict[str, Any]]:
+    """What a header says about the streams, by descriptor.
 
     Raises:
-        TraceError: it does not.
+        TraceError: it is damaged.
     """
-    if not isinstance(value, list) or len(value) != len(_STAT) or not all(type(number) is int for number in value):
+    if not isinstance(value, dict) or not set(value) <= {"0", "1", "2"}:
         raise TraceError("the header's streams are damaged")
-    known = dict(zip(_STAT, value, strict=True))
-    seconds = [known[f"st_{which}time_ns"] // 10**9 for which in "amc"]
-    try:
-        return os.stat_result((*(known[name] for name in _STAT[:2]), *value[2:7], *seconds), known)
-    except (TypeError, ValueError, OverflowError):
-        raise TraceError("the header's streams are damaged") from None
-
-
-def pin_streams(kernel: "Kernel") -> None:
-    """What is no regular file says the same about itself to the end of the run; pipes and sockets, in every run."""
-    first: dict[tuple[int, int], int] = {}  # by what they are on the host: two descriptors may be one pipe
-    for fd, inode in kernel.vfs.streams.items():
-        st = os.fstat(inode.host_fd)
-        if stat.S_ISREG(st.st_mode):
-            continue
-        if stat.S_ISFIFO(st.st_mode) or stat.S_ISSOCK(st.st_mode):
-            ino = _FIRST_INO + first.setdefault((st.st_dev, st.st_ino), fd)
-            times = (VIRTUAL_EPOCH_NS,) * 3
-            numbers = (st.st_mode, ino, kernel.vfs.hostio.dev, 1, kernel.config.uid, kernel.config.gid, 0)
-            st = recorded_stat([*numbers, *times, 0, st.st_blksize, 0])
-        pin_stream(kernel, fd, st)
-
-
-def pin_stream(kernel: "Kernel", fd: int, st: os.stat_result) -> None:
-    """From now on the guest's descriptor *fd* is what *st* describes, also by the name that /proc/self/fd shows."""
-    inode, task = kernel.vfs.streams[fd], kernel.init
-    assert task is not None, "pin_stream: nothing is booted"
-    inode.pin(st)
-    task.files.get(fd).f_path.dentry.name = inode.name()
+    for stream in value.values():
+        kinds = {"kind": str, "name": str, "flags": int, "offset": int}
+        if not isinstance(stream, dict) or any(type(stream.get(name)) is not kind for name, kind in kinds.items()):
+            raise TraceError("the header's streams are damaged")
+        if "sha256" in stream and (type(stream["sha256"]), type(stream.get("size"))) != (str, int):
+            raise TraceError("the header's streams are damaged")
+        stat_from_json(stream.get("stat"))
+    return {int(fd): stream for fd, stream in value.items()}
 
 
 # ---- host files
 
 
-def host_files(kernel: "Kernel") -> dict[str, str]:
-    """The host's files whose contents were asked for so far, by the guest's name of them: sha256."""
+def guest_name(kernel: "Kernel", door: Door, path: bytes) -> str:
+    """What the guest calls the file *path* behind *door*."""
     prefixes = [b"", *(bind.guest.rstrip(b"/") for bind in kernel.config.binds)]
     trees = [mount.sb for mount in kernel.vfs.namespace.mounts if isinstance(mount.sb, HostFs)]
-    found: dict[str, str] = {}
     for prefix, sb in zip(prefixes, trees, strict=False):
-        for node in sb.door.opened:
-            name = prefix + node.path() if sb.root.is_dir else prefix
+        if sb.door is door:
+            return os.fsdecode(prefix + path if sb.root.is_dir else prefix)
+    return os.fsdecode(path)
+
+
+def host_files(kernel: "Kernel") -> dict[str, str]:
+    """The host's files whose contents were asked for so far, by the guest's name of them: sha256."""
+    found: dict[str, str] = {}
+    for mount in kernel.vfs.namespace.mounts:
+        door = mount.sb.door if isinstance(mount.sb, HostFs) else None
+        if not isinstance(door, HostDoor):
+            continue
+        for node in door.opened:
+            name = guest_name(kernel, door, node.path())
             try:
-                fd = sb.door.open_file(node, os.O_RDONLY)
+                fd = door.open_file(node, os.O_RDONLY)
             except (OSError, LinuxError):
-                found[os.fsdecode(name)] = "gone"
+                found[name] = "gone"
                 continue
-            found[os.fsdecode(name)] = _sha256(fd)
+            try:
+                found[name] = hash_of(fd)[0]
+            finally:
+                os.close(fd)
     return dict(sorted(found.items()))
-
-
-def _sha256(fd: int) -> str:
-    """The hash of what *fd* reads; it is closed."""
-    from hashlib import sha256
-
-    digest = sha256()
-    with open(fd, "rb", buffering=0) as file:
-        while data := file.read(_READ_SIZE):
-            digest.update(data)
-    return digest.hexdigest()

@@ -1,19 +1,24 @@
-"""The recorder: a sink that writes what it hears, and stands at the doors through which the outside comes in.
+"""The recorder: a sink that writes what it hears, and what the host says at the doors (minikernel/trace/outside.py).
 
-recorder = Recorder(kernel);  kernel.tracer.sink = recorder.sink;  ...load the program...
+outside = RecordingOutside(config);  system = System(config, outside=outside)
+recorder = Recorder(system.kernel, outside);  kernel.tracer.sink = recorder.sink;  ...load the program...
 recorder.start(path, program);  ...run...;  recorder.finish(status)
 """
 
-from collections.abc import Callable
-from struct import Struct
-from typing import TYPE_CHECKING, Final
+import os
+from typing import TYPE_CHECKING, Any, Final
 
+from minikernel.abi.errno import LinuxError
 from minikernel.events import Event, SchedProcessExit, Sink
-from minikernel.fs.file import WouldBlock
-from minikernel.trace.codec import Told, encode_events
+from minikernel.fs.hostdoor import HostDoor, HostNode
+from minikernel.trace.codec import SignalsAt, Told, encode_events, signals_among
+from minikernel.trace.contents import Packer, hash_of
 from minikernel.trace.digest import take_digest
-from minikernel.trace.format import DIGEST, EVENTS, INPUT, NOTES, Writer, to_json
-from minikernel.trace.header import host_files, make_header, outside, pin_streams
+from minikernel.trace.doors import RecordingDoor
+from minikernel.trace.format import DIGEST, DOORS, EVENTS, INPUT, NOTES, Writer, to_json
+from minikernel.trace.header import guest_name, make_header, outside
+from minikernel.trace.inputs import encode_entries
+from minikernel.trace.outside import RecordingOutside, streams_to_json
 
 if TYPE_CHECKING:
     from minikernel.kernel import Kernel
@@ -27,30 +32,39 @@ DIGEST_EVERY: Final = 1_000_000_000
 _DIGEST_PAUSE: Final = 400_000  # instructions for each frame in use: taking digests is 2 % of the time at most
 
 _FLUSH_EVERY: Final = 20_000_000  # instructions, however few events there were
-INPUT_HEAD: Final = Struct("<IIB")  # events before it, descriptor, 1: the guest had to wait, nothing was read
 
 
 class Recorder:
-    """Records one run of *kernel*, which has booted and has not loaded its program yet.
+    """Records one run of *kernel*, which has booted on *outside* and has not loaded its program yet.
 
+    *pack*: the trace gets the contents of the host's files, too, so that it can be replayed anywhere.
     When the file cannot be written any more, the run goes on without it and ``failure`` says why.
     """
 
-    def __init__(self, kernel: "Kernel", *, batch: int = BATCH, digest_every: int = DIGEST_EVERY) -> None:
+    def __init__(
+        self,
+        kernel: "Kernel",
+        outside: RecordingOutside,
+        *,
+        pack: bool = False,
+        batch: int = BATCH,
+        digest_every: int = DIGEST_EVERY,
+    ) -> None:
         self._kernel = kernel
+        self._outside = outside
+        self._packer = Packer() if pack else None
+        self._files: dict[tuple[RecordingDoor, HostNode], os.stat_result | None] = {}  # as they were when first read
+        self._hashes: dict[str, str] = {}
         self._batch: list[Told] = []
         self._batch_size = batch
         self._digest_every = digest_every
         self._writer: Writer | None = None
         self._next_digest = digest_every
         self._deadline = 0  # instructions: the batch is written out then
-        self._waited = False
+        self._signals: list[SignalsAt] = []
         self.events = 0  # written so far
         self.failure: OSError | None = None
         self.sink: Sink = self._make_sink()
-        pin_streams(kernel)
-        for fd, inode in kernel.vfs.streams.items():
-            inode.tap = _Tap(self, fd)
 
     def _make_sink(self) -> Sink:
         """A closure: attributes of ``self`` would cost twice as much, and this is called for every event."""
@@ -72,7 +86,19 @@ class Recorder:
         Raises:
             OSError: it cannot be written.
         """
-        self._writer = Writer(path, make_header(self._kernel, program))
+        streams = streams_to_json(self._outside.found)
+        fresh = self._fresh_files()
+        packed = self._packer is not None
+        self._writer = Writer(path, make_header(self._kernel, program, streams, dict(self._hashes), packed=packed))
+        try:
+            for fd, stream in streams.items():
+                if self._packer is not None and "sha256" in stream:
+                    self._packer.add(self._writer, self._outside.found[int(fd)].fd, stream)
+                    self._outside.log.note(-1, "stream", fd.encode(), _content(stream))
+            self._write_files(fresh)
+        except OSError:
+            self._writer.close()
+            raise
 
     def _full(self, icount: int, pid: int, event: Event) -> int:
         """It is time to write, or a process ends; the instruction count when it is time again."""
@@ -88,17 +114,60 @@ class Recorder:
         return self._deadline
 
     def _flush(self) -> None:
-        """Write the batch.  Before there is a file it is kept."""
+        """Write what the host has said, then the events that came of it.  Before there is a file all is kept."""
         batch = self._batch
         if self._writer is None:
             if self.failure is not None:
                 batch.clear()
+                self._outside.inputs.clear()
             return
+        try:
+            self._write_files(self._fresh_files())
+            self._write_inputs()
+        except OSError as error:
+            self._fail(error)
         if batch:
-            contents = encode_events(batch)
-            self._add(EVENTS, batch[0][0], len(batch), contents)
+            self._signals += signals_among(batch, start=self.events)
+            self._add(EVENTS, batch[0][0], len(batch), encode_events(batch))
             self.events += len(batch)
             batch.clear()
+
+    def _write_inputs(self) -> None:
+        icount, inputs, answers = self._kernel.cpu.icount, self._outside.inputs, self._outside.log.answers
+        if answers:
+            self._add(DOORS, icount, len(answers), to_json(answers))
+            answers.clear()
+        if inputs:
+            self._add(INPUT, icount, len(inputs), encode_entries(inputs))
+            inputs.clear()
+
+    def _fresh_files(self) -> list[tuple[RecordingDoor, HostNode, int, dict[str, Any]]]:
+        """The files that were read from for the first time since we asked last: an open descriptor, size and hash."""
+        fresh = []
+        for door in self._outside.doors:
+            for node in [node for node in door.opened if (door, node) not in self._files]:
+                self._files[door, node] = None
+                name = guest_name(self._kernel, door, node.path())
+                self._hashes[name] = "gone"
+                try:
+                    fd = door.open_file(node, os.O_RDONLY)
+                    self._files[door, node] = os.fstat(fd)
+                    sha256, size = hash_of(fd)
+                except (OSError, LinuxError):
+                    continue
+                self._hashes[name] = sha256
+                fresh.append((door, node, fd, {"sha256": sha256, "size": size}))
+        return fresh
+
+    def _write_files(self, fresh: list[tuple[RecordingDoor, HostNode, int, dict[str, Any]]]) -> None:
+        """Note the *fresh* files, and pack them.  Raises OSError."""
+        for door, node, fd, known in fresh:
+            try:
+                if self._packer is not None and self._writer is not None:
+                    self._packer.add(self._writer, fd, known)
+            finally:
+                os.close(fd)
+            self._outside.log.note(door.number, "file", node.path(), known)
 
     def _add(self, kind: bytes, icount: int, items: int, contents: bytes) -> None:
         if self._writer is None:
@@ -106,7 +175,11 @@ class Recorder:
         try:
             self._writer.add(kind, icount, items, contents)
         except OSError as error:
-            self.failure = error
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        self.failure = error
+        if self._writer is not None:
             self._writer.close()
             self._writer = None
 
@@ -116,27 +189,18 @@ class Recorder:
         self._add(DIGEST, digest.icount, 1, to_json(digest.as_json()))
         return digest.frames
 
-    def input(self, fd: int, data: bytes | None) -> None:
-        """The guest has read *data* from the host's descriptor *fd*; None: it had to wait."""
-        self._flush()
-        self._waited |= data is None
-        head = INPUT_HEAD.pack(self.events, fd, data is None)
-        self._add(INPUT, self._kernel.cpu.icount, 1, head + (data or b""))
-
     def finish(self, status: int) -> None:
         """The run is over, with *status*: write how it ended, which files it read, and the end."""
         self._flush()
         kernel = self._kernel
-        reasons = outside(kernel)
-        if self._waited:
-            reasons.append("the program had to wait for its input")
         notes = {
             "status": status,
             "exit_code": kernel.exit_code,
             "icount": kernel.cpu.icount,
             "events": self.events,
-            "files": host_files(kernel),
-            "outside": reasons,
+            "signals": self._signals,
+            "files": dict(sorted(self._hashes.items())),
+            "outside": [*outside(kernel), *self._changed()],
         }
         self._add(NOTES, kernel.cpu.icount, 1, to_json(notes))
         if self._writer is None:
@@ -146,28 +210,20 @@ class Recorder:
         except OSError as error:
             self.failure = error
 
+    def _changed(self) -> list[str]:
+        """Which files are not any more what they were when the program first read them."""
+        words = []
+        for (door, node), before in self._files.items():
+            if before is None or node.parent is None:
+                continue
+            try:
+                now = HostDoor.lstat(door, node.parent, node.name)  # nobody has to hear of it
+            except LinuxError:
+                now = None
+            if now is None or (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+                words.append(f"{guest_name(self._kernel, door, node.path())} changed while the program ran")
+        return words
 
-class _Tap:
-    """Notes what comes in through one descriptor."""
 
-    def __init__(self, recorder: Recorder, fd: int) -> None:
-        self._recorder = recorder
-        self._fd = fd
-
-    def read(self, count: int, host: Callable[[int], bytes]) -> bytes:
-        """Ask the host, and note the answer."""
-        try:
-            data = host(count)
-        except WouldBlock:
-            self._recorder.input(self._fd, None)
-            raise
-        self._recorder.input(self._fd, data)
-        return data
-
-    def write(self, _data: bytes) -> None:
-        """The host takes it."""
-        return
-
-    def poll(self, events: int) -> int:
-        """As the host says."""
-        return events
+def _content(known: dict[str, Any]) -> dict[str, Any]:
+    return {name: known[name] for name in ("sha256", "size", "content")}

@@ -1,154 +1,217 @@
-"""Standard input, output and error of a run that goes again: of the same kind as before, with the recorded input."""
+"""A recorded run goes again: what the host said the first time comes from the trace.
 
-import fcntl
+    with Trace(path) as trace, Replay(trace, output=print_it) as replay:
+        system = replay.boot(Tracer())          # a machine like the recorded one, before its program is loaded
+        system.kernel.tracer.sink = replay.listen(system.kernel)
+        system.exec_init(find_program(system, replay.config.argv[0]))
+        system.run()
+
+The debugger boots its machines in this way, too: each boot begins the record from its start.
+"""
+
 import os
-import socket
-import tempfile
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from minikernel.abi.poll import READABLE, WRITABLE
-from minikernel.fs.file import WouldBlock
-from minikernel.trace.codec import TraceError
-from minikernel.trace.header import pin_stream, recorded_stat
-from minikernel.trace.trace import Input
+from msgspec.structs import replace
+
+from emu.cpu import MachineError
+from emu.native import NativeMissingError
+from minikernel.abi.errno import LinuxError
+from minikernel.boot import System
+from minikernel.config import Config
+from minikernel.events import Event, HostSignal, Sink, Tracer
+from minikernel.trace.codec import SignalsAt, TraceError
+from minikernel.trace.contents import HostContents, PackedContents
+from minikernel.trace.doors import stat_from_json
+from minikernel.trace.header import config_from_json, streams_from_json
+from minikernel.trace.inputs import Script
+from minikernel.trace.outside import RecordedOutside
+from minikernel.trace.taps import Output
+from minikernel.trace.trace import Trace
 
 if TYPE_CHECKING:
-    from minikernel.fs.hostio import HostInode
     from minikernel.kernel import Kernel
 
-_DEVICES: Final = frozenset({"/dev/null", "/dev/zero", "/dev/full"})
-_NAMES: Final = ("standard input", "standard output", "standard error")
-_REPLAYED: Final = frozenset({"pipe", "socket", "terminal"})
-_KEPT_FLAGS: Final = os.O_APPEND | os.O_NONBLOCK
+_SHOWN: Final = 4  # files that a refusal names
 
 
-class RecordedStreams:
-    """What a header says about descriptors 0, 1 and 2."""
+class Replay:
+    """The run of *trace*, ready to go again, as often as it is booted.
 
-    def __init__(self, header: dict[str, Any], inputs: list[Input]) -> None:
-        """Raises TraceError: the header is damaged."""
-        streams = header.get("streams")
-        if not isinstance(streams, dict) or not set(streams) <= {"0", "1", "2"}:
-            raise TraceError("the header's streams are damaged")
-        self._streams: dict[int, dict[str, Any]] = {}
-        for fd, stream in streams.items():
-            if not isinstance(stream, dict) or not all(type(stream.get(key)) is int for key in ("flags", "offset")):
-                raise TraceError("the header's streams are damaged")
-            recorded_stat(stream.get("stat"))
-            self._streams[int(fd)] = stream
-        self._inputs = inputs
+    *live*: the host's files are looked at as they are now (for ``verify``); otherwise what the trace says about them
+    counts, and their contents come from the trace if they are packed, and from this host if they are the same.
+    *config*: run this instead of what was recorded.  *output* hears what the guest writes to its streams.
 
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Our own descriptors 0, 1 and 2 are like the recorded ones.
+    Raises:
+        TraceError: the trace is damaged, or needs files that are not here.
+    """
+
+    def __init__(
+        self, trace: Trace, *, live: bool = False, config: Config | None = None, output: Output | None = None
+    ) -> None:
+        self.trace = trace
+        recorded = config_from_json(trace.header.get("config"))
+        self.config = replace(recorded, timeout=None) if config is None else config
+        doors = [os.fsdecode(bind.host) for bind in recorded.binds if bind.writable]
+        if doors:  # nobody said so this time, and the trace may be a stranger's
+            raise TraceError(f"{trace.path}: the program could write to the host's {doors[0]}, so it is not run again")
+        self._streams = streams_from_json(trace.header.get("streams"))
+        self._output = output
+        self._outsides: list[RecordedOutside] = []
+        self._packed: PackedContents | None = None
+        self._contents: PackedContents | HostContents | None = None
+        self._answers = None if live else trace.answers()
+        if self._answers is None:
+            return
+        if trace.packed:
+            self._contents = self._packed = trace.contents()
+            return
+        roots = [os.fsencode(answer) for _, question, _, _, answer in self._answers if question == "tree"]
+        host = self._contents = HostContents(roots)
+        self._check_files(host)
+
+    def _check_files(self, host: HostContents) -> None:
+        """Refuse to start what cannot be finished."""
+        problems = []
+        for door, question, path, _, answer in self._answers or ():
+            if question == "file":
+                where = os.fsencode(path)
+                why = host.problem(door, where, answer)
+                if why:
+                    problems.append(f"{os.fsdecode(host.name(door, where))} ({why})")
+        if problems:
+            more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+            raise TraceError(
+                f"{self.trace.path}: files that the trace does not hold are not here as they were: "
+                f"{', '.join(problems[:_SHOWN])}{more} (record --pack keeps them)"
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for outside in self._outsides:
+            outside.close()
+        if isinstance(self._contents, HostContents):
+            self._contents.close()
+
+    @property
+    def has_open_end(self) -> bool:
+        """The record stops where the host said, not where its run ended."""
+        return not self.trace.complete or self.trace.timed_out
+
+    @property
+    def missing(self) -> list[bytes]:
+        """Paths that the last boot asked for, and the recorded run did not."""
+        return self._outsides[-1].missing if self._outsides else []
+
+    def outside(self) -> RecordedOutside:
+        """A host for one machine, which says what the recorded one did, from the start."""
+        outside = RecordedOutside(
+            self._streams,
+            Script(self.trace.inputs(), open_end=self.has_open_end),
+            stdin=self._stream_file,
+            output=self._output,
+            answers=self._answers,
+            contents=self._contents,
+        )
+        self._outsides.append(outside)
+        return outside
+
+    def boot(self, tracer: Tracer | None = None) -> System:
+        """A machine like the recorded one, whose program is not loaded yet.  ``System.close`` ends it.
 
         Raises:
-            TraceError: that cannot be.
+            TraceError: it cannot be built.
         """
-        kept = {fd: os.dup(fd) for fd in (0, 1, 2) if _is_open(fd)}
-        borrowed: list[int] = []
         try:
-            for fd in (0, 1, 2):
-                stream = self._streams.get(fd)
-                if stream is not None:
-                    self._put(fd, stream, borrowed)
-                elif fd in kept:
-                    os.close(fd)
-            yield
-        finally:
-            for fd, copy in kept.items():
-                os.dup2(copy, fd)
-                os.close(copy)
-            for fd in borrowed:
-                os.close(fd)
+            return System(self.config, tracer or Tracer(), outside=self.outside())
+        except (ValueError, MachineError, NativeMissingError, OSError, LinuxError) as error:
+            raise TraceError(f"{self.trace.path}: the machine cannot be built again: {error}") from None
 
-    def _put(self, fd: int, stream: dict[str, Any], borrowed: list[int]) -> None:
-        """Make descriptor *fd* like *stream*; what else must stay open goes into *borrowed*."""
-        kind, name = stream.get("kind"), str(stream.get("name"))
-        if kind == "terminal":
-            if not os.isatty(fd):
-                raise TraceError(f"{_NAMES[fd]} was a terminal, so it has to be one again")
-            return
-        if kind == "pipe":
-            ends = os.pipe()
-            new, other = ends if fd == 0 else ends[::-1]
-            if fd == 0:
-                os.close(other)  # what was read is in the trace: behind it is the end
-            else:
-                borrowed.append(other)
-        elif kind == "socket":
-            ours, theirs = socket.socketpair()
-            new = ours.detach()
-            borrowed.append(theirs.detach())
-        elif kind == "device" and name in _DEVICES:
-            new = os.open(name, stream["flags"] & os.O_ACCMODE)
-        elif kind == "file":
-            new = self._file(fd, stream, name)
+    def listen(self, kernel: "Kernel", sink: Sink | None = None) -> Sink | None:
+        """*sink*, or one that tells it and sends *kernel* the host's signals where the recorded run got them."""
+        signals = self.trace.host_signals()
+        return _SignalPlayer(kernel, signals, sink) if signals else sink
+
+    def _stream_file(self, entry: dict[str, Any]) -> int:
+        """A descriptor that stands in for a file that was a stream: with its bytes, or as long as it was."""
+        name = entry["name"]
+        fd = os.memfd_create(os.path.basename(name) or "stream", os.MFD_CLOEXEC)  # noqa: PTH119 - no path
+        if "sha256" not in entry:
+            os.ftruncate(fd, stat_from_json(entry["stat"]).st_size)
+        elif self._packed is not None:
+            known = self._stream_content(entry["sha256"])
+            for piece in self._packed.whole(known):
+                os.write(fd, piece)
         else:
-            raise TraceError(f"{_NAMES[fd]} was {name!r}, which cannot be had again")
-        os.dup2(new, fd)
-        os.close(new)
-        fcntl.fcntl(fd, fcntl.F_SETFL, stream["flags"] & _KEPT_FLAGS)
+            self._copy_stream(fd, entry)
+        os.lseek(fd, max(entry["offset"], 0), os.SEEK_SET)
+        return fd
 
-    @staticmethod
-    def _file(fd: int, stream: dict[str, Any], name: str) -> int:
-        """A file: the very one to read from, an empty one to write to."""
-        if stream["flags"] & os.O_ACCMODE != os.O_RDONLY:
-            file, path = tempfile.mkstemp()
-            os.unlink(path)  # noqa: PTH108 - it lives as long as the descriptor
-            return file
+    def _stream_content(self, sha256: str) -> dict[str, Any]:
+        for _, question, _, _, answer in self._answers or ():
+            if question == "stream" and answer["sha256"] == sha256:
+                return dict(answer)
+        raise TraceError(f"{self.trace.path}: the contents of a stream are missing")
+
+    def _copy_stream(self, fd: int, entry: dict[str, Any]) -> None:
+        """From this host, if it is still the same."""
+        from minikernel.trace.contents import hash_of
+
+        name = entry["name"]
         try:
-            file = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+            source = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            raise TraceError(f"{_NAMES[fd]} was the file {name}: {error.strerror}") from None
-        os.lseek(file, max(stream["offset"], 0), os.SEEK_SET)
-        return file
-
-    def connect(self, kernel: "Kernel") -> None:
-        """Make the streams of *kernel*, which booted on ours, say and give what the recorded ones did."""
-        for fd, inode in kernel.vfs.streams.items():
-            stream = self._streams[fd]
-            if stream["kind"] != "file":
-                pin_stream(kernel, fd, recorded_stat(stream["stat"]))
-            if stream["kind"] in _REPLAYED:
-                inode.tap = _Tap(inode, [entry for entry in self._inputs if entry.fd == fd])
-
-
-def _is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
+            raise TraceError(f"{self.trace.path}: a stream was the file {name}: {error.strerror}") from None
+        try:
+            if self._answers is not None and hash_of(source)[0] != entry["sha256"]:
+                raise TraceError(f"{self.trace.path}: a stream was the file {name}, which is not what it was")
+            at = 0
+            while piece := os.pread(source, 1 << 20, at):
+                at += os.write(fd, piece)
+        except OSError as error:
+            raise TraceError(f"{self.trace.path}: a stream was the file {name}: {error.strerror}") from None
+        finally:
+            os.close(source)
 
 
-class _Tap:
-    """Gives the guest what it read the first time; what it writes is dropped."""
+class _SignalPlayer:
+    """Sends the host's signals again: each between the same two events, at the same instruction."""
 
-    def __init__(self, inode: "HostInode", inputs: list[Input]) -> None:
-        self._inode = inode
-        self._inputs = deque(inputs)
+    def __init__(self, kernel: "Kernel", signals: list[SignalsAt], sink: Sink | None) -> None:
+        self._kernel = kernel
+        self._signals = signals[::-1]
+        self._sink = sink
+        self._events = 0
+        self._arm(0)
 
-    def read(self, count: int, _host: Callable[[int], bytes]) -> bytes:
-        """The next piece of the record; nothing behind its end."""
-        if not self._inputs:
-            return b""
-        data = self._inputs.popleft().data
-        if data is None:
-            raise WouldBlock(self._inode.queue, "it had to wait here")
-        if len(data) > count:  # another read than the one that was recorded
-            self._inputs.appendleft(Input(0, 0, data[count:]))
-        return data[:count]
+    def __call__(self, icount: int, pid: int, event: Event) -> None:
+        """An event."""
+        self._events += 1
+        if self._sink is not None:
+            self._sink(icount, pid, event)
+        if self._signals:
+            if type(event) is HostSignal:
+                self._signals.pop()
+            self._arm(icount)
 
-    @staticmethod
-    def write(data: bytes) -> int:
-        """Taken at once."""
-        return len(data)
+    def _arm(self, icount: int) -> None:
+        """Get ready, if signals are the next thing."""
+        if self._signals and self._signals[-1].number == self._events + 1:
+            due = self._signals[-1].icount
+            self._kernel.host_signals = _Due(lambda: self._kernel.cpu.icount >= due, self._signals[-1].sigs)
+            if icount == due:
+                self._kernel.need_resched = True
 
-    @staticmethod
-    def poll(_events: int) -> int:
-        """Always ready."""
-        return READABLE | WRITABLE
+
+class _Due(list[int]):
+    """Signals that are there as soon as *is_due* says so."""
+
+    def __init__(self, is_due: Callable[[], bool], sigs: tuple[int, ...]) -> None:
+        super().__init__(sigs)
+        self._is_due = is_due
+
+    def __bool__(self) -> bool:
+        return self._is_due()

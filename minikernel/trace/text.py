@@ -8,6 +8,7 @@ from typing import Any
 from minikernel.abi.signal import signal_name
 from minikernel.events import MmFaultResolved, SignalDeliver, SysEnter
 from minikernel.trace.codec import Told
+from minikernel.trace.inputs import READ
 from minikernel.trace.trace import Trace
 
 
@@ -49,6 +50,7 @@ def _first_words(header: dict[str, Any]) -> list[str]:
     return [
         f"program       {ascii(words)[1:-1]}",
         f"machine       {config.get('cpu')}{paging}, RAM {config.get('ram')} bytes",
+        f"clock         {'the host' if config.get('host_clock') else 'virtual'}",
         f"seeds         {config.get('seed')}, ASLR {config.get('aslr')}, schedule {config.get('schedule_seed')}",
         f"recorded by   {header.get('made_by')}, level {header.get('level')}",
     ]
@@ -80,8 +82,7 @@ def figures(trace: Trace) -> str:
     else:
         lines.append(f"ended         status {notes.get('status')} after {notes.get('icount')} instructions")
         lines += [f"outside       {reason}" for reason in notes.get("outside", [])]
-    inputs = [entry for entry in trace.inputs() if entry.data is not None]
-    size = sum(len(entry.data or b"") for entry in inputs)
+    size = sum(len(entry.data) for entry in trace.inputs() if entry.what == READ)
     lines += [
         f"contents      {trace.nr_events} events to instruction {last}",
         f"              {len(trace.digests())} digests, {size} bytes of input",

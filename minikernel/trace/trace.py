@@ -2,22 +2,17 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
-from minikernel.trace.codec import EventType, Told, TraceError, decode_events, types_of
+from minikernel.trace.codec import EventType, SignalsAt, Told, TraceError, decode_events, signals_among, types_of
+from minikernel.trace.contents import PackedContents
 from minikernel.trace.digest import Digest
-from minikernel.trace.format import DIGEST, EVENTS, INPUT, NOTES, Chunk, Reader
-from minikernel.trace.record import INPUT_HEAD
+from minikernel.trace.doors import is_answer
+from minikernel.trace.format import DIGEST, DOORS, EVENTS, INPUT, NOTES, Chunk, Reader
+from minikernel.trace.inputs import Entry, decode_entries
 
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """What came in through descriptor *fd* after event number *after*; *data* None: the guest had to wait."""
-
-    after: int
-    fd: int
-    data: bytes | None
+EXIT_TIMED_OUT: Final = 124
+"""The status of a run that --timeout ended."""
 
 
 class Trace:
@@ -67,6 +62,11 @@ class Trace:
         return self._reader.complete and self.notes is not None
 
     @property
+    def timed_out(self) -> bool:
+        """The record stops where --timeout said, not where its run ended."""
+        return self.notes is not None and self.notes.get("status") == EXIT_TIMED_OUT
+
+    @property
     def nr_events(self) -> int:
         """How many events there are, by the heads of the chunks."""
         return sum(chunk.items for chunk in self._chunks)
@@ -102,13 +102,42 @@ class Trace:
         except TraceError as error:
             raise self._named(error) from None
 
-    def inputs(self) -> list[Input]:
+    def inputs(self) -> list[Entry]:
         """What came from outside, in its order."""
         found = []
         for chunk in self._reader.of_kind(INPUT):
             contents = self._reader.contents(chunk)
-            if len(contents) < INPUT_HEAD.size:
-                raise TraceError(f"{self.path}: byte {chunk.offset}: the input is cut off")
-            after, fd, waited = INPUT_HEAD.unpack_from(contents)
-            found.append(Input(after, fd, None if waited else contents[INPUT_HEAD.size :]))
+            try:
+                found += decode_entries(contents)
+            except TraceError as error:
+                raise TraceError(f"{self.path}: byte {chunk.offset}: {error}") from None
         return found
+
+    def answers(self) -> list[list[Any]]:
+        """What the host said about its files (minikernel/trace/doors.py)."""
+        found: list[list[Any]] = []
+        for chunk in self._reader.of_kind(DOORS):
+            answers = self._reader.json(chunk)
+            if not isinstance(answers, list) or not all(map(is_answer, answers)):
+                raise TraceError(f"{self.path}: byte {chunk.offset}: what the host said is damaged")
+            found += answers
+        return found
+
+    def host_signals(self) -> list[SignalsAt]:
+        """The signals of the host: the notes have them; without notes, every event is looked at."""
+        if self.notes is None:
+            return signals_among(self.events())
+        signals = self.notes.get("signals")
+        try:
+            return [SignalsAt(int(n), int(icount), tuple(map(int, sigs))) for n, icount, sigs in signals or ()]
+        except (TypeError, ValueError):
+            raise TraceError(f"{self.path}: the notes are damaged") from None
+
+    @property
+    def packed(self) -> bool:
+        """The contents of the host's files are in the trace."""
+        return self.header.get("packed") is True
+
+    def contents(self) -> PackedContents:
+        """The contents that the trace holds."""
+        return PackedContents(self._reader)

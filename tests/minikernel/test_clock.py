@@ -6,7 +6,7 @@ from typing import Final
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minikernel.clock import VIRTUAL_EPOCH_NS, Clock
+from minikernel.clock import VIRTUAL_EPOCH_NS, Clock, RealTime
 
 SECOND: Final = 10**9
 
@@ -91,7 +91,7 @@ def test_many_cancelled_timers_do_not_pile_up() -> None:
 
 
 def test_the_hosts_clock_goes_by_itself() -> None:
-    clock = Clock(Counter(), host=True)
+    clock = Clock(Counter(), host=RealTime())
     first = clock.now_ns()
     clock.skip_to(first + 2_000_000)
 

@@ -1,0 +1,92 @@
+"""A trace's program runs again, to be seen (``replay``) or to be compared (``verify``)."""
+
+import os
+from collections.abc import Callable
+
+from minikernel.abi.errno import LinuxError
+from minikernel.boot import System
+from minikernel.config import Config
+from minikernel.entry import Deadlock, InstructionLimit, TimeLimit
+from minikernel.runner import EXIT_FAILURE, EXIT_TIMED_OUT, find_program
+from minikernel.task.oom import KernelPanic
+from minikernel.trace.codec import TraceError
+from minikernel.trace.compare import Comparer, DigestChecker, Diverged
+from minikernel.trace.header import changes, host_files
+from minikernel.trace.inputs import TraceOver
+from minikernel.trace.replay import Replay
+from minikernel.trace.taps import Output
+from minikernel.trace.trace import Trace
+
+Watcher = Comparer | DigestChecker
+
+
+class Rerun:
+    """What came of running a trace's program again."""
+
+    def __init__(self) -> None:
+        self.watcher: Watcher | None = None
+        self.status: int | None = None  # None: the run was ended by the comparison
+        self.changed: list[str] = []  # what is not what it was, in words
+
+    @property
+    def same(self) -> bool:
+        """Nothing differs."""
+        return self.watcher is not None and self.watcher.divergence is None
+
+
+def verify_trace(trace: Trace, *, live: bool | None = None, config: Config | None = None) -> Rerun:
+    """Run the program of *trace* again, and compare every event and digest while it runs.
+
+    *live*: with the host's files as they are now (None: if the trace does not hold them).
+    *config*: run this instead.
+
+    Raises:
+        TraceError: it cannot be run again.
+    """
+    live = not trace.packed if live is None else live
+    with Replay(trace, live=live, config=config) as replay:
+        return _rerun(replay, lambda system: Comparer(system.kernel, trace, open_end=replay.has_open_end))
+
+
+def replay_trace(trace: Trace, output: Output | None, *, compare: bool = False) -> Rerun:
+    """Run the program of *trace* again on what the trace knows; digests are compared, and with *compare* every event.
+
+    Raises:
+        TraceError: it cannot be run again.
+    """
+    with Replay(trace, output=output) as replay:
+        kind = Comparer if compare else DigestChecker
+        return _rerun(replay, lambda system: kind(system.kernel, trace, open_end=replay.has_open_end))
+
+
+def _rerun(replay: Replay, make: Callable[[System], Watcher]) -> Rerun:
+    trace, found = replay.trace, Rerun()
+    system = replay.boot()
+    kernel = system.kernel
+    watcher = found.watcher = make(system)
+    try:
+        kernel.tracer.sink = replay.listen(kernel, watcher)
+        system.exec_init(find_program(system, replay.config.argv[0]))
+        found.status = run_to_end(system)
+        watcher.finish()
+    except LinuxError as error:
+        name = os.fsdecode(replay.config.argv[0])
+        raise TraceError(f"{trace.path}: {name} cannot be run again: {error}") from None
+    except (Diverged, TraceOver):
+        pass
+    finally:
+        kernel.tracer.sink = None
+        found.changed = changes(trace.header, trace.notes, replay.config, host_files(kernel))
+        system.close()
+    return found
+
+
+def run_to_end(system: System) -> int:
+    """Run; the exit status as ``minikernel run`` has it, without its words."""
+    try:
+        code = system.run()
+    except (Deadlock, InstructionLimit, KernelPanic):
+        return EXIT_FAILURE
+    except TimeLimit:
+        return EXIT_TIMED_OUT
+    return 128 + (code & 0x7F) if code & 0x7F else code >> 8
