@@ -79,7 +79,8 @@ _ENV_SIZE: Final = 7
 _ENV_ADDRESS: Final = 8
 _NR_HITS: Final = 12
 _HITS_ADDRESS: Final = 13
-_NR_WORDS: Final = 14
+_HIT_PC: Final = 14
+_NR_WORDS: Final = 15
 
 # enum exit_kind (native/machine.h).
 _EXIT_BUDGET: Final = 1
@@ -240,6 +241,11 @@ class Cpu:
         from emu.watch import unpack
 
         return unpack(self._words[_HITS_ADDRESS], number, self._watches)
+
+    @property
+    def hit_pc(self) -> int | None:
+        """The instruction that made ``hits``, which has retired; None: the walk for the fetch of the next one did."""
+        return self._words[_HIT_PC] or None
 
     def set_break(self, address: VirtAddr, *, on: bool) -> None:
         """Make ``run`` stop in front of the instruction at *address*, in any address space, or no longer.

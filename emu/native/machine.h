@@ -156,6 +156,7 @@ struct machine {
     uint64_t exit_kind;
     uint64_t nr_hits;    /* of watches, by the last instruction */
     uint64_t hits_address;
+    uint64_t hit_pc;     /* of that instruction; 0: the walk for the fetch of the next one */
     /* From here on private. */
     uint64_t block_pc;   /* the block entered last in this run, size 0: none */
     uint32_t block_size;

@@ -103,6 +103,7 @@ int step_once(struct machine *m)
 int machine_step_one(struct machine *m)
 {
     watches_begin(m);
+    memcpy(&m->hit_pc, m->env + EIP_OFFSET, 8);
     int kind = step_once(m);
     if (kind != EXIT_NONE) watches_undone(m);
     return kind;

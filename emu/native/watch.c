@@ -253,6 +253,7 @@ int machine_set_watches(struct machine *m, const struct machine_watch *watches, 
 void watches_begin(struct machine *m)
 {
     m->nr_hits = 0;
+    m->hit_pc = 0;
     if (!m->watches_entries) return;
     for (size_t i = 0; i < m->nr_watches; i++)
         if (m->watches[i].kind == WATCH_ENTRY)
@@ -271,6 +272,7 @@ void watches_undone(struct machine *m)
 /* A free run has stopped in front of an instruction that touches something: run that. */
 void watches_step(struct machine *m)
 {
+    memcpy(&m->hit_pc, m->env + EIP_OFFSET, 8);
     if (step_once(m) == EXIT_NONE) m->exit_kind = EXIT_WATCH;
     else watches_undone(m);
 }

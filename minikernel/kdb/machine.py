@@ -30,6 +30,7 @@ from minikernel.entry import (
     slice_end,
     slice_over,
 )
+from minikernel.kdb.lookout import Lookout
 from minikernel.report.peek import peek
 from minikernel.task.oom import KernelPanic
 from minikernel.task.task import Task, TaskState
@@ -48,6 +49,7 @@ class Why(Enum):
     BREAK = "break"  # in front of an address of ``arm``
     ASKED = "asked"  # ask_stop was called
     SWITCHED = "switched"  # the task that was waited for is back in the CPU, or has ended
+    WATCHED = "watched"  # watched memory was touched: see ``lookout``
     INTERRUPTED = "interrupted"  # Ctrl-C
     EXITED = "exited"  # the first task has ended
     STUCK = "stuck"  # every task sleeps for ever, or a limit of the run is reached
@@ -93,6 +95,8 @@ class Machine:
         self._asked = False
         self._interrupted = False
         self._dead: Pause | None = None
+        self.lookout: Lookout | None = None  # who watches memory, for as long as any is watched
+        self._touched = False  # and has seen something
         self._gate: Gate | None = None
         self._calls: dict[Task, Syscall] = {}  # made, and held by the gate
         self._unbegun = False  # the slice of ``_task`` begins when the gate has let it into user mode
@@ -158,12 +162,18 @@ class Machine:
 
     def _go(self, *, single: bool, until: int | None, back_to: Task | None) -> Pause:
         if self._dead is None:
+            if self.lookout is not None:
+                self.lookout.touches.clear()
+                self.lookout.hear(on=True)
             try:
                 return self._loop(single=single, until=until, back_to=back_to)
             except (Deadlock, InstructionLimit, KernelPanic, TimeLimit) as error:
                 if self.kernel.scheduler.held and isinstance(error, Deadlock):
                     return Pause(Why.STUCK, "every task that may run waits for one that is held")
                 self._dead = Pause(Why.STUCK, str(error))
+            finally:
+                if self.lookout is not None:
+                    self.lookout.hear(on=False)
         return self._dead
 
     def _loop(self, *, single: bool, until: int | None, back_to: Task | None) -> Pause:
@@ -171,6 +181,8 @@ class Machine:
         start, begun = cpu.icount, self._position()
         mark: tuple[int, int, int] | None = None  # of a single step: where it began
         while True:
+            if self.lookout is not None and self.lookout.kernel_ran():
+                self._touched = True
             if (pause := self._pause()) is not None:
                 return pause
             if self._task is not None and self._task in self.kernel.scheduler.held:
@@ -215,6 +227,9 @@ class Machine:
             return Pause(Why.ASKED)
         if self.kernel.exit_code is not None:
             return Pause(Why.EXITED)
+        if self._touched:
+            self._touched = False
+            return Pause(Why.WATCHED)
         if self._interrupted:
             self._interrupted = False
             return Pause(Why.INTERRUPTED)
@@ -261,12 +276,17 @@ class Machine:
         if single or cpu.icount >= goal:
             at = cpu.regs[RIP]
             cpu_exit = cpu.step()
+            self._look_out()
             if isinstance(cpu_exit, BudgetSpent):
                 self._inside = cpu.icount < self._end or not self._ended_block(task, at)
                 return
         else:
             cpu.at_break = False
             cpu_exit = cpu.run(goal - cpu.icount)
+            if self._look_out() and isinstance(cpu_exit, BudgetSpent):
+                behind = cpu.hit_pc
+                self._inside = behind is not None and (cpu.icount < self._end or not self._ended_block(task, behind))
+                return
             if isinstance(cpu_exit, BudgetSpent):
                 self._inside = cpu.at_break
                 if not cpu.at_break and goal == self._end:
@@ -274,6 +294,12 @@ class Machine:
                 return
         self._inside = False
         self._serve(task, cpu_exit)
+
+    def _look_out(self) -> bool:
+        """Whether the CPU has just touched watched memory."""
+        touched = self.lookout is not None and self.lookout.cpu_ran()
+        self._touched = self._touched or touched
+        return touched
 
     def _serve(self, task: Task, cpu_exit: CpuExit) -> None:
         match cpu_exit:

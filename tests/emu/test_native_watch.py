@@ -151,6 +151,7 @@ def test_a_repeated_store_stops_at_the_element(mode: PagingMode, bits: int, bulk
         it.cpu.set_watches([linear(it, HERE + 60, 2, WRITE)])
         found = []
         while it.cpu.run(FREE) == BudgetSpent():
+            assert it.cpu.hit_pc == AT
             found.append((it.cpu.icount, it.cpu.regs[RCX], it.cpu.regs[RDI] - HERE, it.cpu.regs[RIP]))
         assert found == [(61, 39, 61, AT), (62, 38, 62, AT)]
         assert it.cpu.icount == 102
@@ -259,7 +260,7 @@ def test_the_walk_for_a_fetch_stops_in_front_of_the_code() -> None:
         it.cpu.set_watches([Watch(WatchKind.ENTRY, entry * 8, 8, WRITE)])
         assert it.cpu.run(FREE) == BudgetSpent()
         assert [hit.address for hit in it.cpu.hits] == [AT + PAGE_SIZE]
-        assert (it.cpu.icount, it.cpu.regs[RIP]) == (1, AT + PAGE_SIZE)
+        assert (it.cpu.icount, it.cpu.regs[RIP], it.cpu.hit_pc) == (1, AT + PAGE_SIZE, None)
         assert it.cpu.run(FREE) == INT80
         assert it.cpu.icount == 3
 
