@@ -20,7 +20,6 @@ from minikernel.config import Config
 from minikernel.events import Tracer
 from minikernel.fs.cred import Cred
 from minikernel.fs.outside import Outside
-from minikernel.fs.swapstore import temporary_swap
 from minikernel.fs.vfs import Vfs
 from minikernel.kernel import Kernel
 from minikernel.mm.gfp import GFP_KERNEL
@@ -192,7 +191,7 @@ def _start_reclaim(kernel: Kernel, outside: Outside) -> None:
     node.wake_kswapd = kernel.kswapd.wake
     for number, swap in enumerate(config.swap):
         try:
-            store = temporary_swap(swap.size) if swap.path is None else outside.swap_file(swap.path)
+            store = outside.temporary_swap(swap.size) if swap.path is None else outside.swap_file(swap.path)
         except LinuxError as error:
             raise ValueError(f"--swap {swap.size}: {error.why}") from error
         try:

@@ -13,6 +13,7 @@ from minikernel.abi.errno import LinuxError
 from minikernel.boot import System
 from minikernel.config import Config
 from minikernel.events import Sink, Tracer
+from minikernel.fs.outside import CopyableOutside
 from minikernel.kdb.front import Front, MachineGoneError
 from minikernel.kdb.pager import Pager, plain_pager
 from minikernel.kdb.session import Session
@@ -52,7 +53,7 @@ def session_maker(config: Config, *, json: bool = False) -> "Callable[[Console],
     """What boots *config* for ``Front.start``, with the program loaded; *json*: it answers with objects."""
 
     def launch(listen: "Callable[[Kernel], Sink]") -> System:
-        system = System(config, Tracer())
+        system = System(config, Tracer(), outside=CopyableOutside())
         system.kernel.tracer.sink = listen(system.kernel)
         ours = signal.getsignal(signal.SIGINT)
         system.__enter__()

@@ -10,7 +10,7 @@ import os
 import select
 import stat
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.fcntl import O_ACCMODE, O_APPEND, O_LARGEFILE, O_NONBLOCK, SEEK_CUR
@@ -39,9 +39,12 @@ from minikernel.abi.stat import Kstat
 from minikernel.fs.dentry import Dentry, Path
 from minikernel.fs.file import BrokenPipe, OpenFile, WouldBlock
 from minikernel.fs.hostdoor import from_host
+from minikernel.fs.hostjournal import Journal
 from minikernel.fs.inode import Attributes, Inode, SuperBlock
 from minikernel.mm.filemap import PageCache
 from minikernel.wait import WaitQueue
+
+T = TypeVar("T")
 
 _PAGE: Final = 4096
 _MEM_MAJOR: Final = 1
@@ -88,6 +91,7 @@ class HostInode(Inode):
         "foreground",
         "host_fd",
         "is_tty",
+        "journal",
         "pinned",
         "queue",
         "room",
@@ -112,17 +116,22 @@ class HostInode(Inode):
         self.announced = False  # epoll has been told that there is input
         self.saved_termios: bytes | None = None
         self.tap: StreamTap | None = None  # a recorder or a replayer stands here
+        self.journal: Journal | None = None  # what the host answers is kept there
         self.pinned: os.stat_result | None = None  # what stat(2) says whatever the host says now
         self.shown_name: bytes | None = None  # what ``name`` says whatever the host says
         self.foreground = 0  # the terminal's process group in the guest (tcsetpgrp); 0: nobody has said
         self._changed: Attributes | None = None
 
+    def ask(self, what: str, host: Callable[[], T]) -> T:
+        """What *host* answers, or did the first time, if a journal is kept."""
+        return host() if self.journal is None else self.journal.ask(what, host)
+
     def stat(self) -> Kstat:
         """What the host says now, with what the guest changed."""
-        host = self.pinned or os.fstat(self.host_fd)
+        host = self.pinned or self.ask("stat", lambda: os.fstat(self.host_fd))
         size, blocks = host.st_size, host.st_blocks
         if self.pinned and stat.S_ISREG(host.st_mode):  # only what does not depend on its writers is pinned
-            size = os.fstat(self.host_fd).st_size
+            size = self.ask("stat", lambda: os.fstat(self.host_fd)).st_size
             blocks = (size + 511) // 512
         self.atime, self.mtime, self.ctime = host.st_atime_ns, host.st_mtime_ns, host.st_ctime_ns
         self.btime = None
@@ -149,7 +158,7 @@ class HostInode(Inode):
     def truncate(self, size: int) -> None:
         """Set the length of the host's file, which the user gave us open."""
         try:
-            os.ftruncate(self.host_fd, size)
+            self.ask("truncate", lambda: os.ftruncate(self.host_fd, size))
         except OSError as error:
             raise from_host(error) from None
 
@@ -242,7 +251,7 @@ class HostStream(OpenFile):
         if self.inode.can_wait and not self._host_poll() & (READABLE | POLLHUP | POLLERR):
             raise WouldBlock(self.inode.queue, "the host is not ready")
         try:
-            return os.read(self.fd, count)
+            return self.inode.ask("read", lambda: os.read(self.fd, count))
         except BlockingIOError:
             self.inode.announced = False
             raise WouldBlock(self.inode.queue, "the host is not ready") from None
@@ -257,8 +266,8 @@ class HostStream(OpenFile):
     def _host_write(self, data: bytes) -> int:
         try:
             if self.inode.can_wait:
-                return self._write_nowait(data)
-            return os.write(self.fd, data)
+                return self.inode.ask("write", lambda: self._write_nowait(data))
+            return self.inode.ask("write", lambda: os.write(self.fd, data))
         except BlockingIOError:
             raise WouldBlock(self.inode.room, "the host is not ready") from None
         except BrokenPipeError:
@@ -274,42 +283,42 @@ class HostStream(OpenFile):
             if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL}:
                 raise
         # A terminal: when it is ready it takes some bytes at once, and a whole line soon.
-        if not self._host_poll() & (WRITABLE | POLLERR | POLLHUP):
-            raise BlockingIOError
+        if not self._poll_now() & (WRITABLE | POLLERR | POLLHUP):
+            raise BlockingIOError(errno.EAGAIN, "the terminal is not ready")
         return os.write(self.fd, data[:_PIPE_BUF])
 
     def pread(self, count: int, offset: int) -> bytes:
         """Read from a file of the host."""
         try:
-            return os.pread(self.fd, count, offset)
+            return self.inode.ask("pread", lambda: os.pread(self.fd, count, offset))
         except OSError as error:
             raise from_host(error) from None
 
     def pwrite(self, data: bytes, offset: int) -> int:
         """Write to a file of the host."""
         try:
-            return os.pwrite(self.fd, data, offset)
+            return self.inode.ask("pwrite", lambda: os.pwrite(self.fd, data, offset))
         except OSError as error:
             raise from_host(error) from None
 
     def unread(self, data: bytes) -> None:
         """Move the host's position back, where it has one."""
         try:
-            os.lseek(self.fd, -len(data), SEEK_CUR)
+            self.inode.ask("unread", lambda: os.lseek(self.fd, -len(data), SEEK_CUR))
         except OSError:
             return
 
     def seek(self, offset: int, whence: int) -> int:
         """Move the host's position, which other processes of the host may share."""
         try:
-            return os.lseek(self.fd, offset, whence)
+            return self.inode.ask("seek", lambda: os.lseek(self.fd, offset, whence))
         except OSError as error:
             raise from_host(error) from None
 
     def fsync(self) -> None:
         """Fsync of the host's file."""
         try:
-            os.fsync(self.fd)
+            self.inode.ask("fsync", lambda: os.fsync(self.fd))
         except OSError as error:
             raise from_host(error) from None
 
@@ -317,11 +326,14 @@ class HostStream(OpenFile):
         """What the host says now."""
         return self.inode.stat()
 
-    def _host_poll(self) -> int:
+    def _poll_now(self) -> int:
         poller = select.poll()
         poller.register(self.fd, READABLE | WRITABLE)
         ready = poller.poll(0)
-        events = ready[0][1] if ready else 0
+        return ready[0][1] if ready else 0
+
+    def _host_poll(self) -> int:
+        events = self.inode.ask("poll", self._poll_now)
         if not events & READABLE:
             self.inode.announced = False
         return events
@@ -391,7 +403,7 @@ class HostStream(OpenFile):
 
     def _host_ioctl(self, request: int, data: bytes | int) -> bytes:
         try:
-            answer = fcntl.ioctl(self.fd, request, data)
+            answer = self.inode.ask("ioctl", lambda: fcntl.ioctl(self.fd, request, data))
             return answer if isinstance(answer, bytes) else b""
         except OSError as error:
             raise from_host(error) from None

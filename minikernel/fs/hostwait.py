@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from minikernel.abi.poll import POLLERR, POLLHUP, READABLE, WRITABLE
+from minikernel.fs.hostjournal import Journal
 from minikernel.wait import WaitQueue
 
 if TYPE_CHECKING:
@@ -31,13 +32,15 @@ class BellTap(Protocol):
 class HostDoorbell:
     """The host's events: its streams, and through a pipe of our own the signals that were sent to us."""
 
-    __slots__ = ("_old_wakeup", "_streams", "_wakeup", "tap")
+    __slots__ = ("_old_wakeup", "_streams", "_wakeup", "journal", "lifeline", "tap")
 
     def __init__(self, streams: Iterable["HostInode"], tap: BellTap | None = None) -> None:
         self.tap = tap
         self._streams = tuple({id(inode): inode for inode in streams}.values())
         self._wakeup: tuple[int, int] | None = None
         self._old_wakeup = -1
+        self.journal: Journal | None = None  # what was ready is kept there
+        self.lifeline = -1  # a descriptor that ends a sleep when its other end is closed
 
     def connect_signals(self) -> None:
         """From now on a signal to the emulator ends ``sleep``.  Only in the main thread, as Python wants it."""
@@ -78,11 +81,13 @@ class HostDoorbell:
         self._poll(streams, None if timeout_ns is None else -(-timeout_ns // _NS_PER_MS))
 
     def _poll(self, streams: dict["HostInode", int], timeout_ms: int | None) -> bool:
-        tap = self.tap
-        if tap is None:
-            ready = self._ask_host(streams, timeout_ms)
-        else:
+        tap, journal = self.tap, self.journal
+        if tap is not None:
             ready = tap.poll(lambda: self._ask_host(streams, timeout_ms))
+        elif journal is not None:
+            ready = journal.ask("ready", lambda: self._ask_host(streams, timeout_ms))
+        else:
+            ready = self._ask_host(streams, timeout_ms)
         found = False
         for place, events in ready:
             found = _wake(self._streams[place], events) or found
@@ -96,11 +101,13 @@ class HostDoorbell:
             poller.register(inode.host_fd, events)
         if self._wakeup is not None:
             poller.register(self._wakeup[0], READABLE)
+        if self.lifeline >= 0:
+            poller.register(self.lifeline, 0)
         ready = []
         for fd, events in poller.poll(timeout_ms):
             if fd in by_fd:
                 ready.append((by_fd[fd], events))
-            else:
+            elif fd != self.lifeline:
                 os.read(fd, _WAKEUP_BYTES)
         return ready
 

@@ -14,7 +14,14 @@ from minikernel.fs.hostdoor import HostDoor
 from minikernel.fs.hostfs import Door
 from minikernel.fs.hostio import HostInode, host_flags
 from minikernel.fs.hostwait import BellTap
-from minikernel.fs.swapstore import HostSwapStore, open_swap_file
+from minikernel.fs.swapstore import (
+    HostSwapStore,
+    PrivateSwapStore,
+    open_swap_file,
+    private_swap_file,
+    private_temporary_swap,
+    temporary_swap,
+)
 
 
 class Stream(NamedTuple):
@@ -51,9 +58,13 @@ class Outside:
         directory, _, name = host.rpartition(b"/")
         return directory or b"/", name
 
-    def swap_file(self, path: bytes) -> HostSwapStore:
+    def swap_file(self, path: bytes) -> HostSwapStore | PrivateSwapStore:
         """The host's swap file *path*.  Raises OSError."""
         return open_swap_file(path)
+
+    def temporary_swap(self, size: int) -> HostSwapStore | PrivateSwapStore:
+        """Room for *size* bytes of swap.  Raises OSError, LinuxError."""
+        return temporary_swap(size)
 
     def streams(self, sb: DetachedFs) -> dict[int, Stream]:
         """The standard descriptors that are open on the host; one inode for all that are the same terminal."""
@@ -67,3 +78,15 @@ class Outside:
             same = [old for old in others if old.is_tty and (old.dev, old.ino) == (inode.dev, inode.ino)]
             found[fd] = Stream(same[0] if same else inode, fd, host_flags(fd))
         return found
+
+
+class CopyableOutside(Outside):
+    """The host of a machine whose process is forked: nothing of the machine lies in a file, not even its swap."""
+
+    def swap_file(self, path: bytes) -> PrivateSwapStore:
+        """See Outside."""
+        return private_swap_file(path)
+
+    def temporary_swap(self, size: int) -> PrivateSwapStore:
+        """See Outside."""
+        return private_temporary_swap(size)

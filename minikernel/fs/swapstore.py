@@ -5,13 +5,17 @@ when the machine is.
 """
 
 import fcntl
+import mmap
 import os
 from collections.abc import Callable
+from typing import Final
 
 from emu.x86 import PAGE_SHIFT, PAGE_SIZE
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.fs.inode import Inode
 from minikernel.mm.mapped_file import BackingStore
+
+_MAP_NORESERVE: Final = 0x4000  # linux/mman.h; Python 3.11 does not name it
 
 
 class HostSwapStore:
@@ -48,7 +52,12 @@ class HostSwapStore:
 
 
 def open_swap_file(path: bytes) -> HostSwapStore:
-    """The host's file *path*, locked.
+    """The host's file *path*, locked.  Raises OSError."""
+    return HostSwapStore(open_locked(path))
+
+
+def open_locked(path: bytes) -> int:
+    """A descriptor of the host's file *path*, locked.
 
     Raises:
         OSError: it is not there, or may not be used; EBUSY: another machine uses it.
@@ -59,7 +68,7 @@ def open_swap_file(path: bytes) -> HostSwapStore:
     except OSError as error:
         os.close(fd)
         raise OSError(Errno.EBUSY, "another machine swaps to it", os.fsdecode(path)) from error
-    return HostSwapStore(fd)
+    return fd
 
 
 def temporary_swap(size: int) -> HostSwapStore:
@@ -82,6 +91,52 @@ def blank_swap(nr_pages: int, header: bytes) -> HostSwapStore:
     os.ftruncate(fd, nr_pages << PAGE_SHIFT)
     os.pwrite(fd, header, 0)
     return HostSwapStore(fd)
+
+
+class PrivateSwapStore:
+    """Swap in this process's own memory: copies of the process have copies of it.
+
+    *fd* is a file whose contents it begins with, which is not written; -1: nothing.
+    """
+
+    __slots__ = ("_fd", "_memory", "nr_pages")
+
+    def __init__(self, size: int, fd: int = -1) -> None:
+        flags = mmap.MAP_PRIVATE | _MAP_NORESERVE | (mmap.MAP_ANONYMOUS if fd < 0 else 0)
+        self._memory = mmap.mmap(fd, size, flags=flags)
+        self._fd = fd
+        self.nr_pages = size >> PAGE_SHIFT
+
+    def read_page(self, index: int) -> bytes:
+        """A page."""
+        return self._memory[index << PAGE_SHIFT : (index + 1) << PAGE_SHIFT]
+
+    def write_page(self, index: int, data: bytes) -> None:
+        """Store a page."""
+        self._memory[index << PAGE_SHIFT : (index + 1) << PAGE_SHIFT] = data
+
+    def close(self) -> None:
+        """Give it back, and unlock the file."""
+        self._memory.close()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def private_swap_file(path: bytes) -> PrivateSwapStore:
+    """As ``open_swap_file``; the file is locked, and not written."""
+    fd = open_locked(path)
+    return PrivateSwapStore(os.lseek(fd, 0, os.SEEK_END) & -PAGE_SIZE, fd)
+
+
+def private_temporary_swap(size: int) -> PrivateSwapStore:
+    """As ``temporary_swap``."""
+    from minikernel.mm.swap_area import make_header
+
+    header = make_header(size >> PAGE_SHIFT)
+    store = PrivateSwapStore(size)
+    store.write_page(0, header)
+    return store
 
 
 class GuestSwapStore:

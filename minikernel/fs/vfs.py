@@ -19,6 +19,7 @@ from minikernel.fs.fdtable import FdTable
 from minikernel.fs.file import OpenFile
 from minikernel.fs.hostfs import HostFs
 from minikernel.fs.hostio import HostInode, HostStream, TtyNode
+from minikernel.fs.hostjournal import Journal
 from minikernel.fs.hostrw import HostRwFs
 from minikernel.fs.hostwait import HostDoorbell
 from minikernel.fs.inode import Inode, SuperBlock
@@ -229,6 +230,12 @@ class Vfs:
         """Write back everything that has somewhere to go (sync(2))."""
         for mount in self.namespace.mounts:
             mount.sb.sync()
+
+    def keep_journal(self, journal: Journal) -> None:
+        """From now on the host's streams are asked through *journal*."""
+        self.doorbell.journal = journal
+        for inode in self.streams.values():
+            inode.journal = journal
 
     def shutdown(self) -> None:
         """Write back, give terminals their modes back, close what is open on the host."""

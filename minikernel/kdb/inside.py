@@ -355,12 +355,18 @@ def events(session: "Session", arguments: str) -> None:
 
 @command("when", group=_GROUP)
 def when(session: "Session", arguments: str) -> None:
-    """How far the run is: instructions, virtual time, events, faults."""
+    """Where the run is: instructions, services of the kernel (which no instruction counts), virtual time, events.
+
+    `goto` takes the number of instructions, and that of the last event.
+    """
     del arguments
     kernel = session.kernel
+    icount, services = session.machine.position
+    now = kernel.clock.now_ns()
+    session.tell(instructions=icount, services=services, ns=now, events=session.nr_events)
     session.print(
-        f"{kernel.cpu.icount:,} instructions, {kernel.clock.now_ns():,} ns of virtual time, "
-        f"{len(session.events):,} events, {plural(len(session.explanations), 'fault')}, "
+        f"{icount:,} instructions, {services:,} services, {now:,} ns of virtual time, "
+        f"{session.nr_events:,} events, {plural(len(session.explanations), 'fault')}, "
         f"{plural(kernel.nr_syscalls, 'system call')}"
     )
 

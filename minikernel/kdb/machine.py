@@ -3,17 +3,22 @@
 ``Machine`` takes the same turns as ``entry.run`` and serves the same exits; between two instructions it may pause.
 Slices and timers end where they would without it: a pause inside a slice does not begin a new one.
 
+A *position* is a place in the run where it may pause: instructions retired, and services done since boot.  A service is
+one step of the kernel's that no instruction counts: an exit is served, a task leaves the kernel, gets or gives up the
+CPU.  Each pause has one, positions are ordered as the run takes them, and the same run has the same state at the same
+position, however often it paused before.
+
 Where we must count, the CPU runs freely up to a little before the point and is stepped from there.  Breakpoints are
 the CPU's (``Cpu.set_break``), kernel events come from the tracer: ``ask_stop`` pauses at the next safe point.
-Checkpoints can be put behind this class: nothing above it drives the CPU.
+Nothing above this class drives the CPU.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Protocol, assert_never
+from typing import Final, NamedTuple, Protocol, TypeAlias, assert_never
 
-from emu.cpu import RIP
+from emu.cpu import RIP, RSP
 from emu.exits import BudgetSpent, CpuException, CpuExit, PageFault, Syscall
 from emu.x86 import VirtAddr
 from minikernel.boot import System
@@ -41,6 +46,10 @@ _ENDS_BLOCK: Final = ("j", "call", "ret", "loop", "rep", "int", "iret", "sys", "
 _ENDED: Final = (TaskState.ZOMBIE, TaskState.DEAD)
 
 
+Place: TypeAlias = tuple[int, int, int]
+"""Instruction count, address, task."""
+
+
 class Why(Enum):
     """Why the machine paused."""
 
@@ -53,6 +62,22 @@ class Why(Enum):
     INTERRUPTED = "interrupted"  # Ctrl-C
     EXITED = "exited"  # the first task has ended
     STUCK = "stuck"  # every task sleeps for ever, or a limit of the run is reached
+
+
+class Position(NamedTuple):
+    """A place in a run: see above."""
+
+    icount: int
+    services: int
+
+
+class Mark(NamedTuple):
+    """Where a single step began: the position at which its task, *pid*, was in the CPU, and its registers."""
+
+    position: Position
+    pid: int
+    pc: int
+    sp: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +107,14 @@ class Machine:
     """Drives one booted *system*, whose first program is loaded."""
 
     def __init__(self, system: System, on_turn: Callable[[], None] | None = None) -> None:
-        """*on_turn* is called whenever a slice is about to begin."""
+        """*on_turn* is called between two services, often enough: it may look at the position, but not go on."""
         self.system = system
         self._on_turn = on_turn
+        self._services = 0
+        self.mark: Mark | None = None  # of the last single step
+        self.undisturbed = False  # no listener may stop it, and no gate: it goes where it has been
+        self._slice_began = 0  # instruction count
+        self._ran_to: dict[int, int] = {}  # by pid: the count at which a task was in the CPU last
         self.kernel = system.kernel
         self._turns = Turns(self.kernel)
         self._task: Task | None = None  # whose slice goes on
@@ -117,6 +147,18 @@ class Machine:
         """Whether *task* stands at the entry of a system call."""
         return task in self._calls
 
+    @property
+    def position(self) -> Position:
+        """Where the run is."""
+        return Position(self.kernel.cpu.icount, self._services)
+
+    def last_ran(self, pid: int) -> int:
+        """The instruction count at which task *pid* ran last: now, if it has done so in this slice."""
+        task = self._task
+        if task is not None and task.pid == pid and self.icount > self._slice_began:
+            return self.icount
+        return self._ran_to.get(pid, 0)
+
     def arm(self, addresses: set[int]) -> None:
         """Pause in front of each of *addresses*, in any address space, and of no other."""
         for address in sorted(self._armed - addresses):
@@ -125,9 +167,12 @@ class Machine:
             self.kernel.cpu.set_break(VirtAddr(address), on=True)
         self._armed = set(addresses)
 
-    def ask_stop(self) -> None:
-        """Pause at the next safe point.  For listeners: an event's work may be half done when it is told."""
-        self._asked = True
+    def ask_stop(self, *, always: bool = False) -> None:
+        """Pause at the next safe point.  For listeners: an event's work may be half done when it is told.
+
+        *always*: even if the run is to be undisturbed.
+        """
+        self._asked = self._asked or always or not self.undisturbed
 
     def interrupt(self) -> None:
         """Pause soon, at the latest when the slice is over.  For signal handlers of the host."""
@@ -139,6 +184,16 @@ class Machine:
 
     # ---- going on
 
+    def forget_stops(self) -> None:
+        """No stop is wanted any more, and no breakpoint: whoever wanted them is gone."""
+        self._asked = self._interrupted = False
+        self.arm(set())
+
+    @property
+    def is_interrupted(self) -> bool:
+        """An interrupt has come, and nothing has paused for it."""
+        return self._interrupted
+
     def step(self) -> Pause:
         """Let the task in the CPU retire one instruction, with all that the kernel does for it.
 
@@ -147,12 +202,13 @@ class Machine:
         """
         return self._go(single=True, until=None, back_to=None)
 
-    def run(self, *, until: int | None = None) -> Pause:
-        """Go on until something pauses the machine, at the latest behind instruction number *until*.
+    def run(self, *, until: int | None = None, to: Position | None = None, here_counts: bool = False) -> Pause:
+        """Go on until something pauses the machine, at the latest behind instruction number *until*, or at *to*.
 
-        A breakpoint that the machine stands in front of already does not count.
+        *to* is a position that this run has had; where it is past nothing happens.  A breakpoint that the machine
+        stands in front of already does not count, unless *here_counts*.
         """
-        return self._go(single=False, until=until, back_to=None)
+        return self._go(single=False, until=until, back_to=None, to=to, here_counts=here_counts)
 
     def run_to_task(self, task: Task) -> Pause:
         """Go on until *task* is in the CPU again, or has ended."""
@@ -160,13 +216,16 @@ class Machine:
 
     # ---- private
 
-    def _go(self, *, single: bool, until: int | None, back_to: Task | None) -> Pause:
-        if self._dead is None:
+    def _go(
+        self, *, single: bool, until: int | None, back_to: Task | None, to: Position | None = None,
+        here_counts: bool = False,
+    ) -> Pause:  # fmt: skip
+        if self._dead is None or (to is not None and self.position >= to):
             if self.lookout is not None:
                 self.lookout.touches.clear()
                 self.lookout.hear(on=True)
             try:
-                return self._loop(single=single, until=until, back_to=back_to)
+                return self._loop(single=single, until=until, back_to=back_to, to=to, here_counts=here_counts)
             except (Deadlock, InstructionLimit, KernelPanic, TimeLimit) as error:
                 if self.kernel.scheduler.held and isinstance(error, Deadlock):
                     return Pause(Why.STUCK, "every task that may run waits for one that is held")
@@ -176,11 +235,20 @@ class Machine:
                     self.lookout.hear(on=False)
         return self._dead
 
-    def _loop(self, *, single: bool, until: int | None, back_to: Task | None) -> Pause:
+    def _loop(
+        self, *, single: bool, until: int | None, back_to: Task | None, to: Position | None, here_counts: bool
+    ) -> Pause:
         cpu = self.kernel.cpu
-        start, begun = cpu.icount, self._position()
-        mark: tuple[int, int, int] | None = None  # of a single step: where it began
+        start, begun = cpu.icount, None if here_counts else self._place()
+        mark: Place | None = None  # of a single step: where it began
+        if single:
+            self.mark = None
+        if to is not None:
+            until = to.icount
         while True:
+            if to is not None and (cpu.icount, self._services) >= to:
+                assert self.position == to or begun == self._place(), "Machine._loop: the run goes another way"
+                return Pause(Why.COUNTED)
             if self.lookout is not None and self.lookout.kernel_ran():
                 self._touched = True
             if (pause := self._pause()) is not None:
@@ -196,26 +264,38 @@ class Machine:
                 return Pause(Why.STEPPED)
             if back_to is not None and (back_to is self._task or back_to.state in _ENDED):
                 return Pause(Why.SWITCHED)
-            if until is not None and cpu.icount >= until:
+            if until is not None and cpu.icount >= until and to is None:
                 return Pause(Why.COUNTED)
             if self._task is None:
                 self._begin_slice()
                 continue
             if self._task in self._calls:
                 do_syscall(self.kernel, self._task, self._calls.pop(self._task).insn)
+                self._services += 1
                 self._way_out = True
                 start = -1  # that was the step
                 continue
-            here = self._position()
+            here = self._place()
             if single:
-                mark = mark or here
+                if mark is None:
+                    mark = here
+                    self.mark = Mark(self.position, here[2], here[1], cpu.regs[RSP])
                 if here != mark:
                     return Pause(Why.STEPPED)
             elif here[1] in self._armed and here != begun:
                 return Pause(Why.BREAK)
             self._execute(self._task, single=single or here[1] in self._armed, until=until)
 
-    def _position(self) -> tuple[int, int, int]:
+    @property
+    def stepped(self) -> Mark | None:
+        """Where the last single step began, if it moved its task: by an instruction, or into a handler."""
+        mark = self.mark
+        if mark is None or self.icount != mark.position.icount:
+            return mark
+        _, pc, pid = self._place()
+        return mark if pid == mark.pid and pc != mark.pc else None
+
+    def _place(self) -> Place:
         """Instruction count, address, task."""
         current = self.kernel.current
         return self.icount, self.kernel.cpu.regs[RIP], current.pid if current is not None else 0
@@ -239,8 +319,10 @@ class Machine:
         """One turn of the outer loop."""
         if self._on_turn is not None:
             self._on_turn()
+        self._services += 1
         self._task = self._turns.next_task()
         if self._task is not None:
+            self._slice_began = self.icount
             self._inside = False
             self._unbegun = self._way_out = self._task not in self._calls and self._kept(self._task)
             if not self._unbegun:
@@ -248,7 +330,9 @@ class Machine:
 
     def _holds(self, task: Task) -> bool:
         """Whether *task* may not take a signal now: a stop comes first, it stands at a call, or the gate says so."""
-        return self._gate is not None and (self._asked or task in self._calls or self._gate.holds_signal(task))
+        if self._gate is None or self.undisturbed:
+            return False
+        return self._asked or task in self._calls or self._gate.holds_signal(task)
 
     def _kept(self, task: Task) -> bool:
         """Whether *task* was not let into user mode because of a signal; the machine pauses for that."""
@@ -258,8 +342,15 @@ class Machine:
         return kept
 
     def _end_slice(self, task: Task) -> None:
-        self._task = None
+        self._services += 1
+        self._leave_cpu(task)
         slice_over(self.kernel, task)
+
+    def _leave_cpu(self, task: Task) -> None:
+        """Its slice is over."""
+        self._task = None
+        if self.icount > self._slice_began:
+            self._ran_to[task.pid] = self.icount
 
     def _execute(self, task: Task, *, single: bool, until: int | None) -> None:
         """Run user code, and serve what it runs into; a free run's slices end at the beginnings of blocks only."""
@@ -304,7 +395,7 @@ class Machine:
     def _serve(self, task: Task, cpu_exit: CpuExit) -> None:
         match cpu_exit:
             case Syscall(insn):
-                if self._gate is not None and self._gate.holds_call(task):
+                if self._gate is not None and not self.undisturbed and self._gate.holds_call(task):
                     self._calls[task] = cpu_exit
                     self._asked = True
                     return
@@ -317,12 +408,15 @@ class Machine:
                 raise AssertionError("Machine._serve: nothing happened")
             case _ as never:
                 assert_never(never)
+        self._services += 1
         self._way_out = True
 
     def _leave_kernel(self) -> None:
         """What follows a served exit, as in entry: signals, and whether the slice goes on."""
         kernel, task = self.kernel, self._task
         assert task is not None, "Machine._leave_kernel: nobody was in the kernel"
+        if self._on_turn is not None:
+            self._on_turn()
         self._way_out = False
         if task.sigpending:
             exit_to_user_mode(kernel, task)
@@ -330,9 +424,10 @@ class Machine:
             if self._way_out:
                 return
         unbegun, self._unbegun = self._unbegun, False
+        self._services += not unbegun  # otherwise it is the rest of a turn
         if task.state is not TaskState.RUNNING or task.blocked_call is not None or kernel.exit_code is not None:
             kernel.update_curr()
-            self._task = None
+            self._leave_cpu(task)
         elif unbegun:
             self._end = slice_end(kernel, task)
         elif self.icount >= self._end or kernel.need_resched:

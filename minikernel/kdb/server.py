@@ -1,13 +1,15 @@
 """The machine's side: a process that holds a session and serves the front end's requests, one after another."""
 
 import os
-import select
 import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from minikernel.kdb import wire
+from minikernel.kdb.checkpoints import Order, Timeline, Woken
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -71,7 +73,9 @@ class Server:
         console: Console,
         session: "Session",
         handlers: Mapping[str, "Callable[[Session], Handler]"],
+        interrupts: "Interrupts",
     ) -> None:
+        self._interrupts = interrupts
         self._channel = channel
         self._console = console
         self._session = session
@@ -79,17 +83,42 @@ class Server:
         self._handlers: dict[str, Handler] = {"execute": self._execute, "complete": self._complete}
 
     def loop(self) -> None:
-        """Serve until the front end has gone."""
+        """Serve until the front end has gone.  Raises GoneError."""
+        serve: Callable[[], None] = self._begin
         while True:
             try:
-                request: wire.Request = self._channel.receive()
-            except wire.GoneError:
-                return
-            self._session.machine.forget_interrupt()
-            self.answer(self._handler(request.kind)(request.payload))
+                serve()
+                serve = self._serve
+            except Woken as woken:  # this is a copy now, and here all that the original was doing is left
+                serve = partial(self._obey, woken.order, woken.sockets)
 
-    def answer(self, payload: Any) -> None:
-        """Reply to the request that is being served."""
+    def _begin(self) -> None:
+        """Say that there is a machine."""
+        assert self._session.timeline is not None, "Server._begin: a session without a timeline"
+        self._session.timeline.begin()
+        self._reply(None)
+
+    def _serve(self) -> None:
+        """Answer one request."""
+        request: wire.Request = self._channel.receive()
+        self._session.machine.forget_interrupt()
+        payload = self._handler(request.kind)(request.payload)
+        self._reply(payload)
+
+    def _obey(self, order: Order, sockets: list[socket.socket]) -> None:
+        """Go where *order* says, and be the machine that answers the request which led there."""
+        timeline = self._session.timeline
+        assert timeline is not None, "Server._obey: woken without a timeline"
+        self._console.drop()
+        then = timeline.obey(order, sockets)
+        signal.signal(signal.SIGINT, self._interrupts)
+        doorbell = self._session.kernel.vfs.doorbell
+        doorbell.close()
+        doorbell.connect_signals()
+        self._channel.send(wire.Active(os.getpid()))
+        self._reply(then(self._session))
+
+    def _reply(self, payload: Any) -> None:
         self._console.flush(wait=False)
         self._channel.send(wire.Reply(payload))
 
@@ -126,12 +155,10 @@ def serve(
             channel.send(wire.Reply(error))
             os._exit(0)
         session.flush = console.flush
-        session.on_turn = _watch(lifeline)
+        session.timeline = Timeline(session, lifeline)
         interrupts.session = session
-        channel.send(wire.Reply(None))
-        Server(channel, console, session, handlers).loop()
-        session.close()
-    except wire.GoneError:  # the front end ended while we were talking to it
+        Server(channel, console, session, handlers, interrupts).loop()
+    except wire.GoneError:  # the front end has ended
         if session is not None:
             session.close()
     except Exception as error:  # noqa: BLE001 - our own bugs end here: a panic, not a traceback
@@ -139,18 +166,6 @@ def serve(
     finally:
         sys.stderr.flush()
         os._exit(0)
-
-
-def _watch(lifeline: int) -> Callable[[], None]:
-    """A check whether the front end is still there, which holds the other end of *lifeline*."""
-    poller = select.poll()
-    poller.register(lifeline, 0)  # hanging up is told in any case
-
-    def check() -> None:
-        if poller.poll(0):
-            raise wire.GoneError("the front end has ended")
-
-    return check
 
 
 def _panic(channel: wire.Channel, session: "Session | None", error: Exception) -> None:

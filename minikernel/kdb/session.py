@@ -4,7 +4,9 @@ Commands are in control.py, stops.py, look.py and inside.py; they print through 
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from emu.cpu import GPR_NAMES, RIP, RSP
@@ -31,6 +33,7 @@ from minikernel.syscalls.strace import Strace
 if TYPE_CHECKING:
     from emu.disasm import Instruction
     from minikernel.events import Sink
+    from minikernel.kdb.checkpoints import Timeline
     from minikernel.kernel import Kernel
     from minikernel.mm.mm_struct import MmStruct
     from minikernel.report.explanation import Explanation
@@ -47,8 +50,17 @@ Launch = Callable[[Callable[["Kernel"], "Sink"]], System]
 """Boots a machine, attaches the listener that is made for its kernel, and loads the program."""
 
 
+_USERS: Final = ("points", "last_number", "values", "stopping", "done", "x_format", "settings", "line")
+
+
 def _nothing() -> None:
     pass
+
+
+def _run(line: str, session: "Session") -> None:
+    """Find the command *line* begins with, and run it.  Raises CommandError."""
+    found, arguments = find(line)
+    found.run(session, arguments)
 
 
 class Session:
@@ -63,7 +75,8 @@ class Session:
         self._launch = launch
         self._write = write
         self.flush: Callable[[], None] = _nothing  # show what was printed: the program is about to write, too
-        self.on_turn: Callable[[], None] = _nothing  # called while the program runs, once in a slice at least
+        self.timeline: Timeline | None = None  # who can bring the past back, in the debugger's own process
+        self.line = ""  # the command that is being executed
         self.paint = paint
         self.points: dict[int, p.Point] = {}
         self.last_number = 0
@@ -81,6 +94,8 @@ class Session:
 
     def start(self) -> None:
         """Boot, from the beginning; the points stay."""
+        self.nr_events = 0  # told since boot
+        self.stop_at_event = 0  # stop when so many are told; 0: do not
         self.events: deque[tuple[int, int, Event]] = deque(maxlen=_KEPT_EVENTS)
         self.calls: deque[str] = deque(maxlen=_KEPT_CALLS)
         self.explanations: list[Explanation] = []
@@ -94,6 +109,22 @@ class Session:
         self.machine = Machine(system, self._turn)
         self._loaded = True
         self.resolve()
+        if self.timeline is not None:
+            self.timeline.begin()
+
+    def users(self) -> dict[str, Any]:
+        """What is the user's, not the machine's: it stays as it is when another copy of the machine takes over."""
+        return {name: getattr(self, name) for name in _USERS}
+
+    def adopt(self, users: dict[str, Any]) -> None:
+        """Take what another session gave as ``users``; this machine's are forgotten, with all that stopped it."""
+        for name, value in users.items():
+            setattr(self, name, value)
+        self.machine.forget_stops()
+        self.caught.clear()
+        self.selected = None
+        self.next_address = None
+        self.resolve()
 
     # ---- what the kernel tells
 
@@ -103,6 +134,7 @@ class Session:
 
         def hear(icount: int, pid: int, event: Event) -> None:
             self.events.append((icount, pid, event))
+            self.nr_events += 1
             calls(icount, pid, event)
             explanation = explainer.feed(icount, pid, event)
             if explanation is not None:
@@ -114,6 +146,10 @@ class Session:
 
     def _consider(self, event: Event, explanation: "Explanation | None") -> None:
         """Stop for *event*, if somebody wants that."""
+        if self.nr_events == self.stop_at_event:
+            self.machine.ask_stop(always=True)
+        if self.machine.undisturbed:
+            return
         before = len(self.caught)
         if isinstance(event, SignalGenerate) and self.stopping.get(signal_name(event.sig), True):
             self.caught.append((None, signal_name(event.sig)))
@@ -122,13 +158,14 @@ class Session:
                 words = point.catches(event, explanation)
                 if words is not None:
                     self.caught.append((point, words))
-        if isinstance(event, SchedProcessExec | MmapRegion) and self.points:
+        if isinstance(event, SchedProcessExec | MmapRegion) and self.breakpoints:
             self.maps_changed = True
         if len(self.caught) > before or self.maps_changed:
             self.machine.ask_stop()
 
     def _turn(self) -> None:
-        self.on_turn()
+        if self.timeline is not None:
+            self.timeline.on_turn()
 
     # ---- the machine
 
@@ -296,6 +333,16 @@ class Session:
         """Show a line, or several."""
         self._write(text + "\n")
 
+    @contextmanager
+    def silence(self) -> Iterator[list[str]]:
+        """Show nothing; gives what would have been shown."""
+        lines: list[str] = []
+        write, self._write = self._write, lines.append
+        try:
+            yield lines
+        finally:
+            self._write = write
+
     def tell(self, **values: object) -> None:
         """Say the same as values, for ``--json``."""
         self.data.update(values)
@@ -353,24 +400,28 @@ class Session:
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
             return True
+        self.line = stripped
+        return self.perform(partial(_run, stripped))
+
+    def perform(self, action: "Callable[[Session], None]") -> bool:
+        """Do what the command ``line`` is about; False if it could not be done, which one line has said."""
         if self.settings.json and not self._answering:
-            return self._execute_quietly(stripped)
-        error = self._run(stripped)
+            return self._perform_quietly(action)
+        error = self._attempt(action)
         if error is not None:
             self.print(error)
         return error is None
 
-    def _run(self, line: str) -> str | None:
-        """Run a command; what is wrong with it."""
+    def _attempt(self, action: "Callable[[Session], None]") -> str | None:
+        """Do it; what is wrong with it."""
         try:
-            found, arguments = find(line)
-            found.run(self, arguments)
+            action(self)
         except CommandError as error:
             return str(error)
         return None
 
-    def _execute_quietly(self, line: str) -> bool:
-        """As ``execute``, with one JSON object for all that is said."""
+    def _perform_quietly(self, action: "Callable[[Session], None]") -> bool:
+        """As ``perform``, with one JSON object for all that is said."""
         from minikernel.kdb.machine_readable import answer
 
         lines: list[str] = []
@@ -378,10 +429,10 @@ class Session:
         paint, self.paint = self.paint, PLAIN
         self._answering, self.data = True, {}
         try:
-            error = self._run(line)
+            error = self._attempt(action)
         finally:
             self._write, self.paint, self._answering = write, paint, False
-        self._write(answer(self, line, error is None, error, lines))
+        self._write(answer(self, self.line, error is None, error, lines))
         return error is None
 
     def complete(self, text: str) -> tuple[int, list[str]]:

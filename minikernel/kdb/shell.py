@@ -28,6 +28,7 @@ from minikernel.kdb import (
     searching,
     settings,
     stops,
+    travel,
 )
 from minikernel.kdb.command import CommandError, find
 
@@ -40,6 +41,7 @@ ROOMS: Final = (
     control,
     lines,
     stops,
+    travel,
     look,
     registers,
     examine,
@@ -55,7 +57,9 @@ ROOMS: Final = (
     helping,
 )
 _PROMPT: Final = "(kdb) "
-_REPEATS: Final = frozenset({"stepi", "nexti", "step", "next", "continue", "x", "until", "hexdump", "telescope"})
+_REPEATS: Final = frozenset(
+    {"stepi", "nexti", "step", "next", "continue", "x", "until", "hexdump", "telescope", "reverse-stepi"}
+)
 _GOES_ON: Final = frozenset({"x", "hexdump", "telescope"})  # without arguments: where the last one ended
 
 

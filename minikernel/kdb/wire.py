@@ -11,6 +11,7 @@ from struct import Struct
 from typing import Any, Final
 
 _LENGTH: Final = Struct("<I")
+_MOST_SOCKETS: Final = 250  # in one message: SCM_MAX_FD of linux/net/scm.h is 253
 
 
 class CannotStartError(Exception):
@@ -76,6 +77,49 @@ class GoneError(EOFError):
     """The other side has ended."""
 
 
+def send_with_sockets(end: socket.socket, message: object, sockets: list[socket.socket]) -> None:
+    """Pass *message*, and copies of *sockets*.
+
+    Raises:
+        GoneError.
+    """
+    data = pickle.dumps(message)
+    try:
+        socket.send_fds(end, [_LENGTH.pack(len(data))], [each.fileno() for each in sockets])
+        end.sendall(data)
+    except OSError as error:
+        raise GoneError(str(error)) from None
+
+
+def receive_with_sockets(end: socket.socket) -> tuple[Any, list[socket.socket]]:
+    """Wait for a message that comes with sockets.
+
+    Raises:
+        GoneError.
+    """
+    try:
+        head, descriptors, _, _ = socket.recv_fds(end, _LENGTH.size, _MOST_SOCKETS)
+    except OSError as error:
+        raise GoneError(str(error)) from None
+    if not head:
+        raise GoneError("the other side has ended")
+    sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    return pickle.loads(_exactly(end, *_LENGTH.unpack(head))), sockets  # noqa: S301 - our own other half wrote it
+
+
+def _exactly(end: socket.socket, size: int) -> bytes:
+    pieces = bytearray()
+    while len(pieces) < size:
+        try:
+            data = end.recv(size - len(pieces))
+        except OSError as error:
+            raise GoneError(str(error)) from None
+        if not data:
+            raise GoneError("the other side has ended")
+        pieces += data
+    return bytes(pieces)
+
+
 class Channel:
     """One end of a socket that passes whole messages."""
 
@@ -104,20 +148,8 @@ class Channel:
         Raises:
             GoneError.
         """
-        (length,) = _LENGTH.unpack(self._exactly(_LENGTH.size))
-        return pickle.loads(self._exactly(length))  # noqa: S301 - our own other half wrote it
-
-    def _exactly(self, size: int) -> bytes:
-        pieces = bytearray()
-        while len(pieces) < size:
-            try:
-                data = self._end.recv(size - len(pieces))
-            except OSError as error:
-                raise GoneError(str(error)) from None
-            if not data:
-                raise GoneError("the other side has ended")
-            pieces += data
-        return bytes(pieces)
+        (length,) = _LENGTH.unpack(_exactly(self._end, _LENGTH.size))
+        return pickle.loads(_exactly(self._end, length))  # noqa: S301 - our own other half wrote it
 
     def close(self) -> None:
         """Nothing more will be said."""

@@ -13,7 +13,7 @@ from minikernel.fs.hostdoor import HostDoor
 from minikernel.fs.hostfs import Door
 from minikernel.fs.hostio import HostInode
 from minikernel.fs.outside import Outside, Stream
-from minikernel.fs.swapstore import HostSwapStore, blank_swap
+from minikernel.fs.swapstore import HostSwapStore, PrivateSwapStore, blank_swap
 from minikernel.trace.codec import TraceError
 from minikernel.trace.contents import hash_of
 from minikernel.trace.doors import Contents, DoorLog, RecordedDoor, RecordingDoor, stat_from_json, stat_to_json
@@ -69,7 +69,7 @@ class RecordingOutside(Outside):
         self.log.note(NO_DOOR, "bind", path, answer)
         return directory, name
 
-    def swap_file(self, path: bytes) -> HostSwapStore:
+    def swap_file(self, path: bytes) -> HostSwapStore | PrivateSwapStore:
         """A swap file, whose size and first page are noted: nothing else of it is looked at before it is written."""
         store = super().swap_file(path)
         header = base64.b85encode(store.read_page(0)).decode()
@@ -193,7 +193,7 @@ class RecordedOutside(Outside):
         directory, name = self._of_host("bind", path)
         return os.fsencode(directory), None if name is None else os.fsencode(name)
 
-    def swap_file(self, path: bytes) -> HostSwapStore:
+    def swap_file(self, path: bytes) -> HostSwapStore | PrivateSwapStore:
         """A temporary file with the same size and first page."""
         if self._answers is None:
             return super().swap_file(path)

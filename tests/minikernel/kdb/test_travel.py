@@ -1,0 +1,150 @@
+"""Going back and forth in time, by commands: undoing instructions, places in the run, checkpoints."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from minikernel.config import Bind, Config
+from tests.minikernel.kdb.conftest import build
+from tests.minikernel.kdb.walks import front_of
+
+
+class Prompt:
+    """Somebody who types commands and reads what comes."""
+
+    def __init__(self, config: Config) -> None:
+        self._context = front_of(config)
+
+    def __enter__(self) -> Self:
+        self.front, self._shown = self._context.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._context.__exit__(None, None, None)
+
+    def __call__(self, line: str) -> str:
+        """What *line* shows."""
+        self._shown.clear()
+        self.front.execute(line)
+        return "".join(self._shown)
+
+    def where(self) -> tuple[int, int]:
+        """Instruction count and address."""
+        state = self.front.request("state", None)
+        return state["position"][0], state["registers"][16]
+
+
+def config(arch: str, **options: object) -> Config:
+    return Config(argv=(bytes(build(arch, "story")),), env=(), ram=16 << 20, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def prompt(arch: str) -> Iterator[Prompt]:
+    with Prompt(config(arch)) as it:
+        yield it
+
+
+@pytest.mark.slow
+def test_instructions_are_undone_one_by_one_and_by_the_dozen(prompt: Prompt) -> None:
+    prompt("goto 5000")
+    forth = [prompt.where()]
+    for _ in range(6):
+        prompt("stepi")
+        forth.append(prompt.where())
+    for expected in reversed(forth[:-1]):
+        prompt("rsi")
+        assert prompt.where() == expected
+    prompt("stepi 6")
+    prompt("reverse-stepi 6")
+    assert prompt.where() == forth[0]
+    prompt("rsi 5000")
+    assert prompt.where()[0] == 0
+    assert "No more reverse-execution history." in prompt("rsi")
+    assert prompt.where()[0] == 0
+
+
+@pytest.mark.slow
+def test_a_place_is_a_count_a_distance_or_an_event(prompt: Prompt) -> None:
+    assert prompt("goto 3000").startswith("=>")
+    prompt("goto -1000")
+    assert prompt.where()[0] == 2000
+    prompt("goto +1500")
+    assert prompt.where()[0] == 3500
+    prompt("goto event 30")
+    first, text = prompt.where(), prompt("when")
+    assert re.search(" 3[01] events", text)
+    prompt("goto event 25")
+    assert prompt.where()[0] <= first[0]
+    prompt("goto event 30")
+    assert prompt.where() == first
+    assert prompt("when") == text
+    prompt("goto start")
+    assert prompt.where()[0] == 0
+    for wrong in ("goto", "goto nowhere", "goto -1", "goto event 0", "goto event"):
+        assert not prompt.front.execute(wrong)
+    assert prompt.where()[0] == 0
+
+
+@pytest.mark.slow
+def test_the_end_can_be_undone(prompt: Prompt) -> None:
+    prompt("handle SIGUSR1 nostop")
+    assert "exited" in prompt("continue")
+    assert "not being run" in prompt("stepi")
+    assert "=>" in prompt("rsi")
+    assert "exited" in prompt("continue")
+
+
+@pytest.mark.slow
+def test_what_the_user_has_made_stays_whatever_the_machine_was(prompt: Prompt) -> None:
+    prompt("goto 3000")
+    assert prompt("print 42") == "$1 = 42\n"
+    prompt("break main")
+    prompt("goto 1000")
+    assert prompt("print $1 + 1") == "$2 = 43\n"
+    assert "main" in prompt("info breakpoints")
+    assert "Breakpoint 1, " in prompt("continue")
+
+
+@pytest.mark.slow
+def test_checkpoints_are_kept_shown_and_let_go(prompt: Prompt) -> None:
+    prompt("goto 2000")
+    assert prompt("checkpoint") == "Checkpoint at instruction 2,000.\n"
+    rows = re.findall(r"^ *(\d+) +([\d,]+) .*?(yes)?$", prompt("info checkpoints"), re.MULTILINE)
+    assert ("1", "2,000", "yes") in rows
+    assert prompt("delete checkpoint 1") == ""
+    assert "2,000" not in prompt("info checkpoints")
+    for wrong in ("0", "1", "", "nine"):
+        assert not prompt.front.execute(f"delete checkpoint {wrong}")
+
+
+@pytest.mark.slow
+def test_a_run_that_the_host_has_a_part_in_does_not_go_back(arch: str, tmp_path: Path) -> None:
+    with Prompt(config(arch, host_clock=True)) as prompt:
+        prompt("stepi 3")
+        assert prompt("rsi") == "The run follows the host's clock: it cannot be gone over again.\n"
+    bind = Bind(host=bytes(tmp_path), guest=b"/mnt", writable=True)
+    with Prompt(config(arch, binds=(bind,))) as prompt:
+        prompt("stepi 3")
+        assert "rw" in prompt("goto 1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stdin", ["pipe", "file"])
+def test_what_was_read_is_read_again_and_what_was_written_is_not_written_twice(stdin: str, tmp_path: Path) -> None:
+    text = b"one\ntwo\n" * 20
+    (tmp_path / "text").write_bytes(text)
+    commands = ["continue", "rsi 50", "goto 1000", "continue", "goto start", "catch syscall read", "continue", "delete"]
+    words = [word for line in [*commands, "continue"] for word in ("-ex", line)]
+    command = [sys.executable, "-m", "minikernel", "debug", "--batch", *words, "--", "/bin/cat"]
+    with (tmp_path / "text").open("rb") as file:
+        given: dict[str, Any] = {"input": text} if stdin == "pipe" else {"stdin": file}
+        done = subprocess.run(command, capture_output=True, timeout=60, check=False, **given)
+    assert done.stdout.count(text) == 1
+    assert done.stdout.count(b"two") == 20
+    assert done.stdout.count(b"exited normally") == 3
+    assert (done.returncode, done.stderr) == (0, b"")
