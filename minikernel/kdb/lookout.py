@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from emu.paging import walk_steps
 from emu.watch import READ, WRITE, Hit, Watch, WatchKind
 from emu.x86 import PAGE_MASK, PAGE_SIZE, VirtAddr
-from minikernel.kdb.points import memory_of
 from minikernel.mm import uaccess
 from minikernel.report.peek import peek
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
     from minikernel.kernel import Kernel
     from minikernel.mm.mm_struct import MmStruct
-
-__all__ = ["READ", "WRITE", "Lookout", "Memory", "Touch", "entry_of"]
 
 _MOST_KEPT: Final = 256  # touches between two looks at them
 
@@ -259,6 +256,11 @@ class Lookout:
                     if phys is not None:
                         yield memory, phys, length, address
                     address += length
+
+
+def memory_of(kernel: "Kernel", tgid: int) -> "MmStruct | None":
+    """The memory of process *tgid*; None: it has ended, or has not begun."""
+    return next((task.mm for task in kernel.tasks.values() if task.tgid == tgid and task.has_mm), None)
 
 
 def entry_of(mm: "MmStruct", address: int) -> tuple[int, bytes]:

@@ -7,6 +7,7 @@ hold no object of a machine, but names for it: a process by its number, a page b
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from emu.watch import READ, WRITE, WatchKind
 from minikernel.abi.signal import signal_name
 from minikernel.events import (
     Event,
@@ -19,10 +20,10 @@ from minikernel.events import (
     SysEnter,
     SysExit,
 )
+from minikernel.kdb.lookout import Memory
 from minikernel.syscalls.table import TABLES
 
 if TYPE_CHECKING:
-    from minikernel.kernel import Kernel
     from minikernel.mm.mm_struct import MmStruct
     from minikernel.mm.vma import Vma
     from minikernel.report.explanation import Explanation
@@ -48,11 +49,6 @@ def file_page(vma: "Vma | None", address: int) -> FilePage | None:
     if vma is None or vma.file is None or vma.mapping is None:
         return None
     return FilePage(vma.file.dev, vma.file.ino, vma.index(address))
-
-
-def memory_of(kernel: "Kernel", tgid: int) -> "MmStruct | None":
-    """The memory of process *tgid*; None: it has ended, or has not begun."""
-    return next((task.mm for task in kernel.tasks.values() if task.tgid == tgid and task.has_mm), None)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,12 +88,49 @@ class Breakpoint(Point):
 
 @dataclass(slots=True, kw_only=True)
 class Watchpoint(Point):
-    """Stops behind the instruction that changed *size* bytes at *address* of process *tgid*."""
+    """Stops behind the access to the memory that an expression reads; *what* is the user's text for it.
 
-    tgid: int
-    address: int
-    size: int
-    old: bytes
+    *parts* are addresses and sizes.  Without an *expression* the value is the bytes themselves.
+    """
+
+    kind: WatchKind
+    access: int  # READ, WRITE or both
+    tgid: int  # whose memory; 0: PHYSICAL
+    parts: tuple[tuple[int, int], ...]
+    expression: str = ""
+    old: int | None = None  # the value when it was last looked at; None: there is none
+    frame: "FrameEnd | None" = None  # it is deleted when this function has returned
+
+    @property
+    def type(self) -> str:
+        """As gdb's ``info breakpoints`` names it."""
+        return _TYPES[self.access]
+
+    @property
+    def title(self) -> str:
+        """As gdb announces it."""
+        return f"{_TITLES[self.access]} {self.number}: {self.what}"
+
+    @property
+    def memories(self) -> tuple[Memory, ...]:
+        """What is to be watched."""
+        return tuple(Memory(self.kind, address, size, self.access, self.tgid) for address, size in self.parts)
+
+
+class FrameEnd(NamedTuple):
+    """Where and how a function returns: thread *pid* is at *pc* with its stack pointer at *cfa* or above."""
+
+    pid: int
+    pc: int
+    cfa: int
+
+
+_TYPES: Final = {WRITE: "hw watchpoint", READ: "read watchpoint", READ | WRITE: "acc watchpoint"}
+_TITLES: Final = {
+    WRITE: "Hardware watchpoint",
+    READ: "Hardware read watchpoint",
+    READ | WRITE: "Hardware access (read/write) watchpoint",
+}
 
 
 @dataclass(slots=True, kw_only=True)

@@ -158,7 +158,7 @@ class Session:
                 words = point.catches(event, explanation)
                 if words is not None:
                     self.caught.append((point, words))
-        if isinstance(event, SchedProcessExec | MmapRegion) and self.breakpoints:
+        if isinstance(event, SchedProcessExec | MmapRegion) and self.points:
             self.maps_changed = True
         if len(self.caught) > before or self.maps_changed:
             self.machine.ask_stop()

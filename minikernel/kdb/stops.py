@@ -1,4 +1,4 @@
-"""Commands about what stops the program: break, tbreak, watch, catch, condition, ignore, delete, handle."""
+"""Commands about what stops the program: break, tbreak, catch, condition, ignore, delete, handle."""
 
 from typing import TYPE_CHECKING, Final
 
@@ -6,23 +6,23 @@ from minikernel.abi.signal import NAMES
 from minikernel.abi.syscall_numbers import NUMBERS
 from minikernel.kdb import points as p
 from minikernel.kdb.command import CommandError, command
-from minikernel.report.peek import peek
+from minikernel.kdb.conditions import checked, split_if
+from minikernel.kdb.watching import value_of
 
 if TYPE_CHECKING:
     from minikernel.kdb.session import Session
 
 _GROUP: Final = "stops"
-_SIZES: Final = (1, 2, 4, 8)
 
 
 def _break(session: "Session", arguments: str, *, temporary: bool) -> None:
-    location, condition = _split_if(arguments)
+    location, condition = split_if(arguments)
     if not location:
         location = f"*{session.registers()[16]:#x}"
     address = session.locate(location)
     number = session.next_number
     point = p.Breakpoint(
-        number=number, what=location, temporary=temporary, condition=_checked(session, condition), address=None
+        number=number, what=location, temporary=temporary, condition=checked(session, condition), address=None
     )
     kind = "Temporary breakpoint" if temporary else "Breakpoint"
     if address is None:
@@ -31,25 +31,6 @@ def _break(session: "Session", arguments: str, *, temporary: bool) -> None:
         point.place_in(session.task.tgid, session.mm, address)
         session.print(f"{kind} {number} at {address:#x} {session.name_of(address)}".rstrip())
     session.add(point)
-
-
-def _split_if(arguments: str) -> tuple[str, str]:
-    """``LOCATION if CONDITION``."""
-    if arguments.startswith("if "):
-        return "", arguments[3:].strip()
-    location, _, condition = arguments.partition(" if ")
-    return location.strip(), condition.strip()
-
-
-def _checked(session: "Session", condition: str) -> str:
-    """*condition*, if it can be evaluated here: most mistakes are found before the program runs."""
-    if condition:
-        try:
-            session.evaluate(condition)
-        except CommandError as error:
-            if "access memory" not in str(error):
-                raise
-    return condition
 
 
 @command("break LOCATION [if CONDITION]", "b", "br", group=_GROUP)
@@ -66,45 +47,6 @@ def break_(session: "Session", arguments: str) -> None:
 def tbreak(session: "Session", arguments: str) -> None:
     """As break, but it is deleted when it has stopped the program."""
     _break(session, arguments, temporary=True)
-
-
-@command("watch EXPR", group=_GROUP)
-def watch(session: "Session", arguments: str) -> None:
-    """Stop when the memory at an address changes: watch ADDRESS | *ADDRESS | *(TYPE*)ADDRESS [if CONDITION].
-
-    A plain ADDRESS or symbol means the word there.  Changes by the kernel, and by other tasks of the same memory,
-    count.  While there is a watchpoint the program is stepped, which takes some microseconds an instruction.
-    """
-    text, condition = _split_if(arguments)
-    if not text:
-        raise CommandError("watch wants an address.")
-    size, place = _watched(session, text)
-    address = session.evaluate(place) & session.task.abi.mask
-    old = peek(session.mm, address, size)
-    if len(old) < size:
-        raise CommandError(f"Cannot access memory at address {address:#x}")
-    point = p.Watchpoint(
-        number=session.next_number, what=text, condition=_checked(session, condition),
-        tgid=session.task.tgid, address=address, size=size, old=old,
-    )  # fmt: skip
-    session.add(point)
-    session.print(f"Watchpoint {point.number}: {text} ({size} bytes at {address:#x})")
-
-
-def _watched(session: "Session", text: str) -> tuple[int, str]:
-    """How many bytes, and the expression of their address."""
-    if not text.startswith("*"):
-        return session.word, text
-    place = text[1:].strip()
-    for size in _SIZES:
-        for signed in ("u", "i"):
-            if place.startswith(f"({signed}{8 * size}*)"):
-                return size, place
-    for name, size in (("char", 1), ("short", 2), ("int", 4), ("long", session.word)):
-        for cast in (f"({name}*)", f"({name} *)", f"(unsigned {name}*)", f"(unsigned {name} *)"):
-            if place.startswith(cast):
-                return size, place
-    return session.word, place
 
 
 @command("catch WHAT [SYSCALL|SIGNAL|KIND|EVENT...]", group=_GROUP)
@@ -151,8 +93,7 @@ def enable(session: "Session", arguments: str) -> None:
         point = session.points[number]
         point.enabled = True
         if isinstance(point, p.Watchpoint):
-            mm = p.memory_of(session.kernel, point.tgid)
-            point.old = peek(mm, point.address, point.size) if mm is not None else b""
+            point.old = value_of(session, point)
 
 
 @command("disable [POINT...]", "dis", group=_GROUP)
@@ -167,7 +108,7 @@ def condition(session: "Session", arguments: str) -> None:
     """Stop at point N only where EXPR is not 0; without EXPR, always."""
     word, _, text = arguments.partition(" ")
     point = _point(session, word)
-    point.condition = _checked(session, text.strip())
+    point.condition = checked(session, text.strip())
     if not point.condition:
         session.print(f"Breakpoint {point.number} now unconditional.")
 
@@ -188,12 +129,12 @@ def info_breakpoints(session: "Session", arguments: str) -> None:
     if not session.points:
         session.print("No breakpoints, watchpoints or catchpoints.")
         return
-    session.print(f"{'Num':<4}{'Type':<12}{'Disp':<5}{'Enb':<4}What")
+    session.print(f"{'Num':<4}{'Type':<16}{'Disp':<5}{'Enb':<4}What")
     for point in session.points.values():
         disposition = "del" if point.temporary else "keep"
         enabled = "y" if point.enabled else "n"
-        kind = type(point).__name__.lower()
-        session.print(f"{point.number:<4}{kind:<12}{disposition:<5}{enabled:<4}{_what(point)}")
+        kind = point.type if isinstance(point, p.Watchpoint) else type(point).__name__.lower()
+        session.print(f"{point.number:<4}{kind:<16}{disposition:<5}{enabled:<4}{_what(point)}")
         if point.condition:
             session.print(f"\tstop only if {point.condition}")
         if point.hits:
