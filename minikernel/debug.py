@@ -28,16 +28,20 @@ if TYPE_CHECKING:
 
     from minikernel.kdb.server import Console
     from minikernel.kernel import Kernel
+    from minikernel.trace.replay import Replay
 
 
-def debug_command(config: Config, options: argparse.Namespace) -> int:
-    """Debug the program of *config*; the exit status of the process: 0, or 1 if a command of a batch failed."""
+def debug_command(config: Config, options: argparse.Namespace, replay: "Replay | None" = None) -> int:
+    """Debug the program of *config*; the exit status of the process: 0, or 1 if a command of a batch failed.
+
+    *replay*: the host's part is played by a trace.
+    """
     pager = _json_pager() if options.json else plain_pager(Settings(), ask)
     front = Front(pager.write)
     interrupts = Interrupts(front)
     old = signal.signal(signal.SIGINT, interrupts)
     try:
-        front.start(session_maker(config, json=options.json))
+        front.start(session_maker(config, json=options.json, replay=replay))
         return _serve(front, interrupts, pager, options)
     except CannotStartError as error:
         return _complain(error.message, error.status)
@@ -49,12 +53,33 @@ def debug_command(config: Config, options: argparse.Namespace) -> int:
         signal.signal(signal.SIGINT, old)
 
 
-def session_maker(config: Config, *, json: bool = False) -> "Callable[[Console], Session]":
-    """What boots *config* for ``Front.start``, with the program loaded; *json*: it answers with objects."""
+def debug_replay(options: argparse.Namespace) -> int:
+    """Debug the run of the trace that *options* names."""
+    from minikernel.trace.codec import TraceError
+    from minikernel.trace.replay import Replay, write_out
+    from minikernel.trace.trace import Trace
+
+    if options.argv:
+        return _complain("--replay TRACE runs the program of TRACE, and no other", EXIT_FAILURE)
+    try:
+        with Trace(options.replay) as trace, Replay(trace, output=write_out) as replay:
+            return debug_command(replay.config, options, replay)
+    except TraceError as error:
+        return _complain(str(error), EXIT_FAILURE)
+
+
+def session_maker(
+    config: Config, *, json: bool = False, replay: "Replay | None" = None
+) -> "Callable[[Console], Session]":
+    """What boots *config* for ``Front.start``, with the program loaded; *json*: it answers with objects.
+
+    *replay*: the host's part is played by a trace.
+    """
 
     def launch(listen: "Callable[[Kernel], Sink]") -> System:
-        system = System(config, Tracer(), outside=CopyableOutside())
-        system.kernel.tracer.sink = listen(system.kernel)
+        system = System(config, Tracer(), outside=CopyableOutside()) if replay is None else replay.boot(Tracer())
+        sink = listen(system.kernel)
+        system.kernel.tracer.sink = sink if replay is None else replay.listen(system.kernel, sink)
         ours = signal.getsignal(signal.SIGINT)
         system.__enter__()
         signal.signal(signal.SIGINT, ours)  # Ctrl-C is for the debugger, not for the guest

@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-from typing import Final
 
 from msgspec.structs import replace
 
@@ -13,7 +12,6 @@ from minikernel.trace.text import figures, show
 from minikernel.trace.trace import Trace
 
 EXIT_SAME, EXIT_DIFFERENT, EXIT_CANNOT = 0, 1, EXIT_FAILURE
-_STREAMS: Final = (1, 2)
 
 
 def trace_command(options: argparse.Namespace) -> int:
@@ -83,10 +81,11 @@ def _diff(first: Trace, second: Trace) -> int:
 def _replay(trace: Trace, options: argparse.Namespace) -> int:
     """The recorded output and exit status; EXIT_CANNOT if the run went another way."""
     from minikernel.rerun import replay_trace
+    from minikernel.trace.replay import write_out
 
     _warn_of_no_end(trace)
     notes = trace.notes or {}
-    found = replay_trace(trace, _print, compare=options.verify)
+    found = replay_trace(trace, write_out, compare=options.verify)
     assert found.watcher is not None, "_replay: nothing was watched"
     if found.watcher.divergence is not None:
         return _other_way(trace, found.watcher.divergence.text())
@@ -96,13 +95,6 @@ def _replay(trace: Trace, options: argparse.Namespace) -> int:
     if recorded is not None and found.status != recorded:
         return _other_way(trace, f"it ended with status {found.status}, not {recorded}")
     return found.status
-
-
-def _print(fd: int, data: bytes) -> None:
-    """What the guest writes goes where our own output goes."""
-    left = memoryview(data)
-    while left:
-        left = left[os.write(fd if fd in _STREAMS else 1, left) :]
 
 
 def _other_way(trace: Trace, words: str) -> int:

@@ -248,3 +248,20 @@ def test_another_path_than_the_recorded_one_is_noticed(tmp_path: Path, tree: Pat
     assert done.returncode == 125
     assert b"the replay went another way than the recorded run: " in done.stderr
     assert b"differs: the contents of RAM" in done.stderr
+
+
+def test_a_recorded_run_is_debugged(tmp_path: Path, tree: Path) -> None:
+    trace = tmp_path / "t"
+    script = "read x; cat /data/one; echo $x; kill -SEGV $$"
+    words = ["-o", str(trace), "--pack", "--root", str(tree), "--", "/bin/sh", "-c", script]
+    run("record", *words, stdin=b"typed\n")
+    shutil.rmtree(tree)
+    done = run("debug", "--replay", str(trace), "--batch", "-ex", "catch syscall exit_group", "-ex", "continue",
+               "-ex", "info registers rip", "-ex", "delete", "-ex", "continue")  # fmt: skip
+
+    assert done.stderr == b""
+    assert b"first\nfirst\nfirst\n" in done.stdout
+    assert b"typed\n" in done.stdout
+    assert b"SIGSEGV" in done.stdout
+    refused = run("debug", "--replay", str(trace), "/bin/true")
+    assert (refused.returncode, refused.stderr.count(b"\n")) == (125, 1)
