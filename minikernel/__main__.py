@@ -198,6 +198,13 @@ def _add_trace_commands(commands: "argparse._SubParsersAction[_Parser]") -> None
     diff = commands.add_parser("diff", formatter_class=_Formatter, help="where two traces part: 0 same, 1 different")
     diff.add_argument("first", metavar="A")
     diff.add_argument("second", metavar="B")
+    bisect = commands.add_parser(
+        "bisect",
+        formatter_class=_Formatter,
+        help="the first instruction at which two traces part, by running both again",
+    )
+    bisect.add_argument("first", metavar="A")
+    bisect.add_argument("second", metavar="B")
 
 
 def position(text: str) -> int:

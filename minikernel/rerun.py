@@ -2,20 +2,25 @@
 
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from minikernel.abi.errno import LinuxError
 from minikernel.boot import System
 from minikernel.config import Config
 from minikernel.entry import Deadlock, InstructionLimit, TimeLimit
+from minikernel.events import Event
 from minikernel.runner import EXIT_FAILURE, EXIT_TIMED_OUT, find_program
 from minikernel.task.oom import KernelPanic
 from minikernel.trace.codec import TraceError
-from minikernel.trace.compare import Comparer, DigestChecker, Diverged
+from minikernel.trace.compare import Comparer, DigestChecker, Diverged, Divergence
 from minikernel.trace.header import changes, host_files
 from minikernel.trace.inputs import TraceOver
 from minikernel.trace.replay import Replay
 from minikernel.trace.taps import Output
 from minikernel.trace.trace import Trace
+
+if TYPE_CHECKING:
+    from minikernel.kernel import Kernel
 
 Watcher = Comparer | DigestChecker
 
@@ -27,6 +32,7 @@ class Rerun:
         self.watcher: Watcher | None = None
         self.status: int | None = None  # None: the run was ended by the comparison
         self.changed: list[str] = []  # what is not what it was, in words
+        self.state: list[str] = []  # what differs between the recorded machine and this one, in words
 
     @property
     def same(self) -> bool:
@@ -45,7 +51,7 @@ def verify_trace(trace: Trace, *, live: bool | None = None, config: Config | Non
     """
     live = not trace.packed if live is None else live
     with Replay(trace, live=live, config=config) as replay:
-        return _rerun(replay, lambda system: Comparer(system.kernel, trace, open_end=replay.has_open_end))
+        return _rerun(replay, lambda system: Comparer(system.kernel, trace, open_end=replay.has_open_end), _beside)
 
 
 def replay_trace(trace: Trace, output: Output | None, *, compare: bool = False) -> Rerun:
@@ -59,7 +65,11 @@ def replay_trace(trace: Trace, output: Output | None, *, compare: bool = False) 
         return _rerun(replay, lambda system: kind(system.kernel, trace, open_end=replay.has_open_end))
 
 
-def _rerun(replay: Replay, make: Callable[[System], Watcher]) -> Rerun:
+def _rerun(
+    replay: Replay,
+    make: Callable[[System], Watcher],
+    explain: Callable[[Trace, "Kernel", Divergence], list[str]] | None = None,
+) -> Rerun:
     trace, found = replay.trace, Rerun()
     system = replay.boot()
     kernel = system.kernel
@@ -72,13 +82,61 @@ def _rerun(replay: Replay, make: Callable[[System], Watcher]) -> Rerun:
     except LinuxError as error:
         name = os.fsdecode(replay.config.argv[0])
         raise TraceError(f"{trace.path}: {name} cannot be run again: {error}") from None
-    except (Diverged, TraceOver):
+    except Diverged:
+        assert watcher.divergence is not None, "_rerun: nobody says how it diverged"
+        if explain is not None:
+            found.state = explain(trace, kernel, watcher.divergence)
+    except TraceOver:
         pass
     finally:
         kernel.tracer.sink = None
         found.changed = changes(trace.header, trace.notes, replay.config, host_files(kernel))
         system.close()
     return found
+
+
+class _ReachedError(Exception):
+    """Ends a run at an event that was waited for."""
+
+
+def _beside(trace: Trace, kernel: "Kernel", divergence: Divergence) -> list[str]:
+    """The recorded machine is made again, as far as the divergence, and looked at beside *kernel*."""
+    from minikernel.trace.states import memory_words, register_words, registers
+
+    try:
+        with Replay(trace) as replay:
+            system = replay.boot()
+            try:
+                _run_to_event(replay, system, divergence)
+                recorded = system.kernel
+                return [*register_words(registers(recorded), registers(kernel)), *memory_words(recorded, kernel)]
+            finally:
+                system.kernel.tracer.sink = None
+                system.close()
+                system.kernel.cpu.close()
+    except (TraceError, LinuxError) as error:
+        return [f"nothing more can be said: the recorded machine cannot be made again ({error})"]
+
+
+def _run_to_event(replay: Replay, system: System, divergence: Divergence) -> None:
+    """Run until the event at which the divergence is.  Raises TraceError: it does not come as it was recorded."""
+    count = 0
+
+    def sink(icount: int, pid: int, event: Event) -> None:
+        nonlocal count
+        count += 1
+        if count == divergence.number:
+            if (icount, pid, event) != divergence.first:
+                raise TraceError("our kernel goes another way than the one that recorded it")
+            raise _ReachedError
+
+    system.kernel.tracer.sink = replay.listen(system.kernel, sink)
+    try:
+        system.exec_init(find_program(system, replay.config.argv[0]))
+        run_to_end(system)
+    except _ReachedError:
+        return
+    raise TraceError("the run ends before")
 
 
 def run_to_end(system: System) -> int:

@@ -17,9 +17,9 @@ EXIT_SAME, EXIT_DIFFERENT, EXIT_CANNOT = 0, 1, EXIT_FAILURE
 def trace_command(options: argparse.Namespace) -> int:
     """Run the command that *options* name; the exit status of the process."""
     try:
-        if options.command == "diff":
+        if options.command in {"diff", "bisect"}:
             with Trace(options.first) as first, Trace(options.second) as second:
-                return _diff(first, second)
+                return (_diff if options.command == "diff" else _bisect)(first, second)
         commands = {"verify": _verify, "replay": _replay, "show": _show, "stats": _stats}
         with Trace(options.trace) as trace:
             return commands[options.command](trace, options)
@@ -75,6 +75,29 @@ def _diff(first: Trace, second: Trace) -> int:
     return EXIT_SAME
 
 
+def _bisect(first: Trace, second: Trace) -> int:
+    from minikernel.bisect import bisect
+
+    found = bisect(first, second)
+    print(f"digests: {found.equal_digests} are the same")
+    if found.divergence is None and found.at is None and not found.words:
+        print("events:  the same")
+        return EXIT_SAME
+    if found.divergence is not None:
+        print(f"events:  {found.divergence.text(('first', 'second'))}")
+    if found.at_start:
+        print("memory:  it differs before the first instruction that was compared, so registers decide")
+    if found.at is None:
+        print("instructions: no difference was found by running both again")
+    else:
+        print(f"instruction {found.at + 1} is the first that differs:")
+        for name, where in zip(("first", "second"), found.where, strict=True):
+            print(f"  {name:<7} {where}")
+    for words in found.words:
+        print(f"  differs: {words}")
+    return EXIT_DIFFERENT
+
+
 # ---- running again
 
 
@@ -118,6 +141,8 @@ def _verify(trace: Trace, options: argparse.Namespace) -> int:
         print(f"note: {words}")
     if watcher.divergence is not None:
         print(watcher.divergence.text())
+        for words in found.state:
+            print(f"  differs: {words}")
         outside = notes.get("outside", trace.header.get("outside"))
         for reason in outside if isinstance(outside, list) else []:
             print(f"  note: when this was recorded, {reason}")

@@ -95,7 +95,7 @@ class SwapArea:
     """
 
     __slots__ = (
-        "_cluster_next", "_checksums", "_taken", "bad", "count", "index", "name", "nr_free", "nr_pages", "priority",
+        "_cluster_next", "_taken", "bad", "checksums", "count", "index", "name", "nr_free", "nr_pages", "priority",
         "store",
     )  # fmt: skip
 
@@ -107,7 +107,7 @@ class SwapArea:
         self.priority = priority
         self.bad = frozenset(bad)
         self.count = array("i", bytes(4 * nr_pages))
-        self._checksums = array("I", bytes(4 * nr_pages))
+        self.checksums = array("I", bytes(4 * nr_pages))
         self._taken = bytearray(nr_pages)
         for slot in (0, *self.bad):
             self._taken[slot] = 1
@@ -154,7 +154,7 @@ class SwapArea:
             EIO, ENOSPC: of the backing file.
         """
         self.store.write_page(slot, data)
-        self._checksums[slot] = crc32(data)
+        self.checksums[slot] = crc32(data)
 
     def read(self, slot: int) -> bytes:
         """The page in *slot*.
@@ -165,7 +165,7 @@ class SwapArea:
         data = self.store.read_page(slot)
         if len(data) != PAGE_SIZE:
             raise LinuxError(Errno.EIO, f"a short read of swap: {len(data)} bytes of page {slot}")
-        if crc32(data) != self._checksums[slot]:
+        if crc32(data) != self.checksums[slot]:
             raise LinuxError(Errno.EIO, f"page {slot} of swap is damaged")
         return data
 

@@ -1,9 +1,10 @@
 """The machine's state in a few bytes: registers, page tables, and the RAM that is in use.
 
-Two runs whose digests agree are, as far as the guest and the kernel's tables go, the same run.  The FPU's registers
-and the contents of free frames are not looked at.
+Two runs whose digests agree are, as far as the guest and the kernel's tables go, the same run.  The contents of free
+frames are not looked at.
 """
 
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from emu.x86 import PAGE_SHIFT
 from minikernel.mm.page import PG_table
+from minikernel.report.crash import saved_registers
 from minikernel.trace.codec import TraceError
 
 if TYPE_CHECKING:
     from minikernel.kernel import Kernel
+    from minikernel.task.task import Task
 
 REGISTERS: Final = (
     *("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"),
@@ -35,6 +38,10 @@ class Digest:
     tables: str
     ram: str
     frames: int  # in use, tables among them
+    fpu: str  # the x87 and SSE state of the task in the CPU
+    tasks: str  # every task: its state, saved registers, signals
+    swap: str  # which slots are in use, and the checksums of what is in them
+    clock: int  # CLOCK_MONOTONIC in ns; 0 where it is the host's
 
     def as_json(self) -> dict[str, Any]:
         """For a ``DGST`` chunk."""
@@ -46,6 +53,10 @@ class Digest:
             "tables": self.tables,
             "ram": self.ram,
             "frames": self.frames,
+            "fpu": self.fpu,
+            "tasks": self.tasks,
+            "swap": self.swap,
+            "clock": self.clock,
         }
 
     @classmethod
@@ -58,7 +69,10 @@ class Digest:
         try:
             registers = tuple(int(number) for number in value["registers"])
             numbers = (int(value["after"]), int(value["icount"]), int(value["pid"]))
-            found = cls(*numbers, registers, str(value["tables"]), str(value["ram"]), int(value["frames"]))
+            hashes = [str(value[name]) for name in ("tables", "ram", "fpu", "tasks", "swap")]
+            tables, ram, fpu, tasks, swap = hashes
+            frames, clock = int(value["frames"]), int(value["clock"])
+            found = cls(*numbers, registers, tables, ram, frames, fpu, tasks, swap, clock)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise TraceError("a digest is damaged") from None
         if len(registers) != len(REGISTERS):
@@ -81,6 +95,14 @@ class Digest:
             words.append("the page tables")
         if self.ram != other.ram:
             words.append("the contents of RAM")
+        if self.fpu != other.fpu:
+            words.append("the FPU's and SSE registers")
+        if self.tasks != other.tasks:
+            words.append("the tasks: their states, saved registers or signals")
+        if self.swap != other.swap:
+            words.append("the contents of swap")
+        if self.clock != other.clock:
+            words.append(f"the clock: {self.clock} ns, now {other.clock}")
         return words
 
 
@@ -100,7 +122,25 @@ def take_digest(kernel: "Kernel", after: int) -> Digest:
         tables=_hash(kernel, tables),
         ram=_hash(kernel, others),
         frames=len(used),
+        fpu=_digest(cpu.fxsave()),
+        tasks=_digest(*map(_task_words, kernel.tasks.values())),
+        swap=_digest(*(data for area in node.swap.areas if area for data in (area.count, area.checksums))),
+        clock=0 if kernel.clock.is_host else kernel.clock.now_ns(),
     )
+
+
+def _digest(*parts: "bytes | array[int]") -> str:
+    digest = blake2b(digest_size=_SIZE)
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _task_words(task: "Task") -> bytes:
+    """A task as bytes; the registers of the one in the CPU are looked at elsewhere."""
+    registers = saved_registers(task) if task is not task.kernel.current else ()
+    pending = [info.signo for info in task.pending.queue]
+    return repr((task.pid, task.state.name, task.blocked, pending, registers)).encode()
 
 
 def _hash(kernel: "Kernel", pfns: Iterable[int]) -> str:

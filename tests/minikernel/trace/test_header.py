@@ -96,7 +96,7 @@ def test_what_stat_said_comes_back() -> None:
 
 
 def test_the_differences_of_two_digests_are_named() -> None:
-    first = Digest(1, 10, 2, (0,) * len(REGISTERS), "aa", "bb", 7)
+    first = Digest(1, 10, 2, (0,) * len(REGISTERS), "aa", "bb", 7, "cc", "dd", "ee", 99)
     second = dataclasses.replace(first, registers=(5, *(0,) * (len(REGISTERS) - 1)), tables="ab", frames=8)
 
     assert first.differences(first) == []
