@@ -11,7 +11,7 @@ from minikernel.report.words import rights, size_words
 if TYPE_CHECKING:
     from minikernel.mm.mm_struct import MmStruct
     from minikernel.mm.vma import Vma
-    from minikernel.report.lines import SourceLine
+    from minikernel.report.dwarf.lines import SourceLine
     from minikernel.report.symbols import Symbol, Symbols
 
 NEAR_STACK: Final = 64 << 20  # bytes: an address further below a stack than that is not the stack's affair

@@ -5,13 +5,9 @@ Decoded here rather than by elftools because files are the guest's: every loop i
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from struct import Struct
 from typing import Final
 
-_U16: Final = Struct("<H")
-_U32: Final = Struct("<I")
-_U64: Final = Struct("<Q")
-_DWARF64: Final = 0xFFFF_FFFF
+from minikernel.report.dwarf.cursor import Cursor, DamagedError
 
 _LNS_COPY, _LNS_ADVANCE_PC, _LNS_ADVANCE_LINE, _LNS_SET_FILE = 1, 2, 3, 4
 _LNS_CONST_ADD_PC, _LNS_FIXED_ADVANCE_PC = 8, 9
@@ -23,10 +19,6 @@ _FORM_STRP, _FORM_LINE_STRP = 0x0E, 0x1F
 
 Row = tuple[int, int, str, int]
 """(address, 0 for the end of a sequence and 1 otherwise, file, line)."""
-
-
-class DamagedError(ValueError):
-    """The bytes are not what the format says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,60 +66,10 @@ def line_table(program: bytes, line_str: bytes, strings: bytes) -> LineTable:
     at = 0
     while at < len(program):
         try:
-            at = _decode_unit(_Cursor(program, at), line_str, strings, rows)
+            at = _decode_unit(Cursor(program, at), line_str, strings, rows)
         except DamagedError:
             break
     return LineTable(rows)
-
-
-class _Cursor:
-    """A place in bytes that moves on as it is read."""
-
-    __slots__ = ("data", "end", "pos")
-
-    def __init__(self, data: bytes, pos: int) -> None:
-        self.data = data
-        self.pos = pos
-        self.end = len(data)
-
-    def take(self, size: int) -> int:
-        """Step over *size* bytes; where they begin."""
-        at = self.pos
-        if not 0 <= size <= self.end - at:
-            raise DamagedError("cut off")
-        self.pos = at + size
-        return at
-
-    def u8(self) -> int:
-        return self.data[self.take(1)]
-
-    def number(self, size: int) -> int:
-        at = self.take(size)
-        return int.from_bytes(self.data[at : at + size], "little")
-
-    def uleb(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self.u8()
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-            if shift > 70:
-                raise DamagedError("a number of more than ten bytes")
-
-    def sleb(self) -> int:
-        start = self.pos
-        value = self.uleb()
-        bits = 7 * (self.pos - start)
-        return value - (1 << bits) if value >> (bits - 1) & 1 else value
-
-    def string(self) -> str:
-        end = self.data.find(b"\0", self.pos, self.end)
-        if end < 0:
-            raise DamagedError("a string without an end")
-        at, self.pos = self.pos, end + 1
-        return self.data[at:end].decode(errors="backslashreplace")
 
 
 @dataclass(slots=True)
@@ -143,12 +85,9 @@ class _Header:
     first_file: int  # the number of files[0]
 
 
-def _decode_unit(cursor: _Cursor, line_str: bytes, strings: bytes, rows: list[Row]) -> int:
+def _decode_unit(cursor: Cursor, line_str: bytes, strings: bytes, rows: list[Row]) -> int:
     """Add the rows of the program at *cursor* to *rows*; where the next one is."""
-    length = cursor.number(4)
-    offset_size = 4
-    if length == _DWARF64:
-        length, offset_size = cursor.number(8), 8
+    length, offset_size = cursor.length()
     end = cursor.pos + length
     if length < 8 or end > len(cursor.data):
         raise DamagedError("a unit beyond the section")
@@ -188,7 +127,7 @@ def _decode_unit(cursor: _Cursor, line_str: bytes, strings: bytes, rows: list[Ro
     return end
 
 
-def _entries(cursor: _Cursor, line_str: bytes, strings: bytes, offset_size: int) -> list[str]:
+def _entries(cursor: Cursor, line_str: bytes, strings: bytes, offset_size: int) -> list[str]:
     """The paths of a directory or file table of version 5."""
     formats = [(cursor.uleb(), cursor.uleb()) for _ in range(cursor.u8())]
     count = cursor.uleb()
@@ -205,12 +144,12 @@ def _entries(cursor: _Cursor, line_str: bytes, strings: bytes, offset_size: int)
     return names
 
 
-def _form(cursor: _Cursor, form: int, line_str: bytes, strings: bytes, offset_size: int) -> str:
+def _form(cursor: Cursor, form: int, line_str: bytes, strings: bytes, offset_size: int) -> str:
     """Step over a value; the text if it is one."""
     if form in {_FORM_LINE_STRP, _FORM_STRP}:
         offset = cursor.number(offset_size)
         table = line_str if form == _FORM_LINE_STRP else strings
-        return _Cursor(table, min(offset, len(table))).string()
+        return Cursor(table, min(offset, len(table))).string()
     if form == _FORM_STRING:
         return cursor.string()
     if form == _FORM_UDATA:
@@ -224,7 +163,7 @@ def _form(cursor: _Cursor, form: int, line_str: bytes, strings: bytes, offset_si
     return ""
 
 
-def _run(cursor: _Cursor, header: _Header, rows: list[Row]) -> None:
+def _run(cursor: Cursor, header: _Header, rows: list[Row]) -> None:
     """Execute the program; a sequence that starts at address 0 belongs to code the linker left out."""
     min_length, line_base, line_range = header.min_length, header.line_base, header.line_range
     opcode_base = header.opcode_base

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minikernel.report.lines import LineTable, SourceLine, line_table
+from minikernel.report.dwarf.lines import LineTable, SourceLine, line_table
 
 OPCODE_BASE = 13
 STANDARD = bytes((0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1))
