@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 from emu.cpu import RIP, RSP
 from minikernel.kdb.command import CommandError, command
 from minikernel.kdb.examine import insn_words, instructions_before, telescope_rows
+from minikernel.kdb.frames import frame_words
 from minikernel.kdb.registers import general_names
 from minikernel.kdb.settings import switch_of
 from minikernel.report.chains import chain, chain_words
@@ -84,8 +85,8 @@ def _stack(session: "Session") -> None:
 
 
 def _trace(session: "Session") -> None:
-    for frame in session.frames()[:_FRAMES]:
-        session.print(f"#{frame.level:<2} {session.place_words(frame.pc)}")
+    for frame in session.view.first(_FRAMES):
+        session.print(frame_words(session, frame))
 
 
 PANES: "Final[dict[str, Callable[[Session], None]]]" = {

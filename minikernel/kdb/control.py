@@ -126,11 +126,12 @@ def nexti(session: "Session", arguments: str) -> None:
 def finish(session: "Session", arguments: str) -> None:
     """Run until the current function returns, and show what it returns."""
     _no(arguments)
-    frames = session.frames()
-    if len(frames) < 2:
+    frame = session.view.selected
+    caller = session.view.at(frame.level + 1)
+    if caller is None:
         raise CommandError('"finish" not meaningful in the outermost frame.')
-    session.print(f"Run till exit from #0  {session.place_words(frames[0].pc)}")
-    goal = Goal(frames[1].pc, session.task, frames[0].cfa)
+    session.print(f"Run till exit from #{frame.level}  {session.place_words(frame.pc)}")
+    goal = Goal(caller.pc, session.task, frame.cfa)
     reached = go_on(session, goals=(goal,))
     if session.kernel.exit_code is None and session.kernel.current is not None and session.kernel.current.has_mm:
         session.show_position()

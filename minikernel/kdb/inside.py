@@ -235,7 +235,7 @@ def faults(session: "Session", arguments: str) -> None:
 # ---- frames
 
 
-@command("page PFN", "frame", group=_GROUP)
+@command("page PFN", group=_GROUP)
 def page(session: "Session", arguments: str) -> None:
     """One frame of RAM: its flags, counts, owner, and who maps it.  pfn(ADDRESS) is the frame behind an address."""
     pfn = _pfn(session, arguments)

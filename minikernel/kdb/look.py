@@ -51,27 +51,6 @@ def _plain(session: "Session", value: int) -> str:
     return f"{value:#x} {session.name_of(value)}".rstrip()
 
 
-@command("backtrace [N]", "bt", "where", group=_GROUP)
-def backtrace(session: "Session", arguments: str) -> None:
-    """Who called whom, the innermost first; with N, that many.
-
-    By return addresses and frame pointers.  A frame marked `?` was found by searching the stack for the address behind
-    a call, where a function keeps no frame pointer; frames between it and the one above may be missing.
-    """
-    limit = session.evaluate(arguments) if arguments else 1000
-    for frame in session.frames()[:limit]:
-        mark = "?" if frame.guessed else " "
-        words = session.place_words(frame.pc)
-        if frame.level:  # a return address: the line of the call is the one in front of it
-            place = locate(session.mm, session.explainer.symbols, frame.pc - 1)
-            shown = locate(session.mm, session.explainer.symbols, frame.pc)
-            if place.line is not None and shown.line is not None:
-                words = words.replace(str(shown.line), str(place.line))
-        elif words.startswith("0x") and " in " in words and frame.level:
-            words = words.partition(" in ")[2]
-        session.print(f"#{frame.level:<2}{mark}{words}")
-
-
 @command("info sharedlibrary", "info dll", group=_GROUP)
 def info_sharedlibrary(session: "Session", arguments: str) -> None:
     """The files whose code is mapped, with the addresses of it, and whether they name their functions."""

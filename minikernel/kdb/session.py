@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from emu.cpu import GPR_NAMES, RIP, RSP
+from emu.cpu import GPR_NAMES, RIP
 from emu.paging import walk_steps
 from emu.x86 import VirtAddr
 from minikernel.abi.signal import signal_name
@@ -18,9 +18,10 @@ from minikernel.events import Event, MmapRegion, SchedProcessExec, SignalGenerat
 from minikernel.kdb import points as p
 from minikernel.kdb.command import CommandError, find
 from minikernel.kdb.expr import ExprError, evaluate
+from minikernel.kdb.frames import View
 from minikernel.kdb.machine import Machine
 from minikernel.kdb.settings import Settings
-from minikernel.kdb.unwind import Frame, unwind
+from minikernel.kdb.unwind import MAX_FRAMES, Frame
 from minikernel.report.crash import saved_registers
 from minikernel.report.explain import Explainer
 from minikernel.report.paint import PLAIN, Paint
@@ -89,6 +90,7 @@ class Session:
         self.depth = 0  # scripts that execute scripts
         self.shown_registers: dict[str, int] = {}  # by the last ``context``
         self._answering = False  # a command's output is collected
+        self.view = View(self)  # the frames, and which of them is looked at
         self.machine: Machine
         self.start()
 
@@ -198,14 +200,8 @@ class Session:
         return tuple(value & task.abi.mask for value in raw)
 
     def frames(self) -> list[Frame]:
-        """The frames of the task, the innermost first."""
-        regs, mm = self.registers(), self.mm
-
-        def entry(pc: int) -> int | None:
-            symbol = locate(mm, self.explainer.symbols, pc).symbol
-            return pc - symbol.offset if symbol is not None else None
-
-        return unwind(mm, self.word, regs[RIP], regs[RSP], regs[_FULL["rbp"]], entry, self.symbol("_start"))
+        """The frames of the task up to main, the innermost first."""
+        return self.view.first(MAX_FRAMES)
 
     def disassemble(self, address: int, count: int) -> "list[Instruction]":
         """Instructions from *address* on, as the task would run them."""
@@ -228,14 +224,15 @@ class Session:
         if name.isdecimal() or not name:
             index = int(name or len(self.values)) if len(name) < 8 else 0
             return self.values[index - 1] if 0 < index <= len(self.values) else None
-        regs, cpu = self.registers(), self.kernel.cpu
+        regs, cpu = self.view.registers(), self.kernel.cpu
         name = {"pc": "rip", "sp": "rsp", "fp": "rbp"}.get(name, name)
         if name in {"rip", "eip"}:
             return regs[RIP]
         if name in _FULL:
             return regs[_FULL[name]]
         if name in _HALF:
-            return regs[_HALF[name]] & 0xFFFF_FFFF
+            half = regs[_HALF[name]]
+            return half & 0xFFFF_FFFF if half is not None else None
         if self.kernel.current is not self.task:
             return None
         if name in {"rflags", "eflags"}:

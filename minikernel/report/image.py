@@ -64,6 +64,7 @@ class Image:
     def __init__(self, cache: "PageCache") -> None:
         self._segments: list[_Segment] = []
         self._starts: list[int] = []
+        self._by_name: dict[str, list[int]] = {}  # aliases have one place
         self._symbols: list[tuple[int, int, str]] = []  # (value, size, name)
         self._sections: list[tuple[int, int, str]] = []  # (address, size, name)
         self._lines: LineTable | None = None
@@ -123,6 +124,9 @@ class Image:
             name = names[at_name:end].decode(errors="backslashreplace") if end > at_name else ""
             if not name or name.startswith(".L"):
                 continue  # a label that the assembler should have kept for itself
+            places = self._by_name.setdefault(name, [])
+            if value not in places:
+                places.append(value)
             rank = (info & 0xF == 0, size == 0, len(name) - len(name.lstrip("_")), name)
             if value not in best or rank < best[value][0]:
                 best[value] = rank, size
@@ -147,11 +151,11 @@ class Image:
     @property
     def names(self) -> list[str]:
         """The names of all symbols."""
-        return [name for _, _, name in self._symbols]
+        return list(self._by_name)
 
     def values(self, name: str) -> list[int]:
         """The addresses, as the file counts, of the symbols called *name*."""
-        return [value for value, _, other in self._symbols if other == name]
+        return self._by_name.get(name, [])
 
     def line_addresses(self, file: str, line: int) -> list[int]:
         """The first instruction, as the file counts, of every stretch of code that *line* of *file* became."""

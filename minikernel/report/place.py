@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from minikernel.mm.mm_struct import MmStruct
     from minikernel.mm.vma import Vma
     from minikernel.report.dwarf.lines import SourceLine
-    from minikernel.report.symbols import Symbol, Symbols
+    from minikernel.report.image import Symbol
+    from minikernel.report.symbols import Symbols
 
 NEAR_STACK: Final = 64 << 20  # bytes: an address further below a stack than that is not the stack's affair
 _NULL_LIMIT: Final = 1 << 16  # an address below is a NULL pointer and an offset

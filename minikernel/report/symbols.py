@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from emu.x86 import Pfn
 from minikernel.mm.vma import VM_EXEC
+from minikernel.report.dwarf.cfi import Blob, CallFrames
 from minikernel.report.image import Image, Symbol
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from minikernel.report.dwarf.lines import SourceLine
     from minikernel.task.vdso import Vdso
 
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What a file says about an address."""
@@ -25,11 +27,12 @@ class Found:
     section: str  # ".text"; "" where there is none
     symbol: Symbol | None  # the function or variable that contains the address
     _image: Image | None
+    _vdso: CallFrames | None = None
 
     @property
-    def image(self) -> Image | None:
-        """The file; None for the vDSO, which is the kernel's."""
-        return self._image
+    def frames(self) -> CallFrames | None:
+        """The file's call-frame information."""
+        return self._image.frames if self._image is not None else self._vdso
 
     @property
     def line(self) -> "SourceLine | None":
@@ -48,6 +51,7 @@ class Symbols:
     def __init__(self, vdso: "Mapping[Abi, tuple[Vdso, Pfn]] | None" = None) -> None:
         self._images: dict[PageCache, Image] = {}
         self._vdso = {pfn: image for image, pfn in (vdso or {}).values()}
+        self._vdso_frames = {pfn: _call_frames(image) for pfn, image in self._vdso.items()}
 
     def find(self, mm: "MmStruct", address: int) -> "Found | None":
         """What the file behind *address* says about it; None where there is no file, or none that says anything."""
@@ -57,7 +61,8 @@ class Symbols:
         if vma.special is not None:
             vdso = self._vdso.get(vma.special.pages[0])
             symbol = _nearest(vdso.symbols, address - vma.start) if vdso is not None else None
-            return Found(vma, address - vma.start, "", symbol, None)
+            frames = self._vdso_frames.get(vma.special.pages[0])
+            return Found(vma, address - vma.start, "", symbol, None, frames)
         if vma.mapping is not None:
             image = self._image(vma.mapping)
             vaddr = image.vaddr(vma, address)
@@ -121,6 +126,11 @@ class Symbols:
         return image
 
 
+def _call_frames(vdso: "Vdso") -> CallFrames:
+    image, header, at = vdso.image, vdso.eh_frame_hdr, vdso.eh_frame
+    return CallFrames(vdso.abi.word, Blob(at, image[at:]), Blob(header, image[header:at]), b"")
+
+
 def _nearest(symbols: Mapping[str, int], offset: int) -> Symbol | None:
     """The last of *symbols* (name -> offset) at or before *offset*."""
     before = [(value, name) for name, value in symbols.items() if value <= offset]
@@ -128,5 +138,3 @@ def _nearest(symbols: Mapping[str, int], offset: int) -> Symbol | None:
         return None
     value, name = max(before)
     return Symbol(name, offset - value)
-
-

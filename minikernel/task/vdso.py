@@ -18,12 +18,14 @@ from minikernel.abi.elf import (
     PF_R,
     PF_X,
     PT_DYNAMIC,
+    PT_GNU_EH_FRAME,
     PT_LOAD,
     Ehdr,
     Phdr,
     ehdr_size,
     phdr_size,
 )
+from minikernel.task.vdso_frames import eh_frame
 
 _DT_HASH: Final = 4
 _DT_STRTAB: Final = 5
@@ -82,9 +84,9 @@ _SYM: Final = {8: Struct("<IBBHQQ"), 4: Struct("<IIIBBH")}
 
 
 class Vdso:
-    """The object's bytes (at most a page) and where its symbols are, as offsets from its start."""
+    """The object's bytes (at most a page) and where its symbols and call frames are, as offsets from its start."""
 
-    __slots__ = ("abi", "image", "symbols")
+    __slots__ = ("abi", "eh_frame", "eh_frame_hdr", "image", "symbols")
 
     def __init__(self, abi: Abi) -> None:
         self.abi = abi
@@ -97,15 +99,17 @@ class Vdso:
         functions = _FUNCTIONS[abi]
         names = b"\0" + b"".join(name.encode() + b"\0" for name, _ in functions) + _SONAME[abi].encode() + b"\0"
         nr_symbols = len(functions) + 1
-        at_dynamic = ehdr_size(abi) + 2 * phdr_size(abi)
+        at_dynamic = ehdr_size(abi) + 3 * phdr_size(abi)
         at_symtab = at_dynamic + 7 * 2 * word
         at_hash = at_symtab + nr_symbols * _SYM[word].size
         at_strtab = at_hash + 4 * (2 + 1 + nr_symbols)
         at_code = -(-(at_strtab + len(names)) // _CODE_ALIGN) * _CODE_ALIGN
+        sizes: dict[str, tuple[int, int]] = {}
         code, symtab, at_name = b"", self._symbol(0, 0, 0, defined=False), 1
         for name, body in functions:
             offset = at_code + len(code)
             self.symbols[name] = offset
+            sizes[name] = offset, len(body)
             symtab += self._symbol(at_name, offset, len(body), defined=True)
             at_name += len(name) + 1
             code += body.ljust(-(-len(body) // _CODE_ALIGN) * _CODE_ALIGN, b"\x90")
@@ -116,15 +120,20 @@ class Vdso:
             *(_DT_SONAME, at_name, _DT_HASH, at_hash, _DT_STRTAB, at_strtab, _DT_SYMTAB, at_symtab),
             *(_DT_STRSZ, len(names), _DT_SYMENT, _SYM[word].size, 0, 0),
         )
-        size = at_code + len(code)
+        self.eh_frame_hdr = at_code + len(code)
+        frames, header_size = eh_frame(abi, sizes, self.eh_frame_hdr)
+        self.eh_frame = self.eh_frame_hdr + header_size
+        size = self.eh_frame_hdr + len(frames)
         ident = ELFMAG + bytes((abi.elf_class, ELFDATA2LSB, 1)) + bytes(9)
         header = Ehdr(
-            ident, ET_DYN, abi.elf_machine, 1, at_code, ehdr_size(abi), 0, 0, ehdr_size(abi), phdr_size(abi), 2, 0, 0, 0
+            ident, ET_DYN, abi.elf_machine, 1, at_code, ehdr_size(abi), 0, 0, ehdr_size(abi), phdr_size(abi), 3, 0, 0, 0
         )
         load = Phdr(PT_LOAD, PF_R | PF_X, 0, 0, 0, size, size, 4096)
         dyn = Phdr(PT_DYNAMIC, PF_R, at_dynamic, at_dynamic, at_dynamic, len(dynamic), len(dynamic), word)
-        image = header.pack(abi) + load.pack(abi) + dyn.pack(abi) + dynamic + symtab + table + names
-        return image.ljust(at_code, b"\0") + code
+        at = self.eh_frame_hdr
+        unwinding = Phdr(PT_GNU_EH_FRAME, PF_R, at, at, at, header_size, header_size, 4)
+        heads = header.pack(abi) + load.pack(abi) + dyn.pack(abi) + unwinding.pack(abi)
+        return (heads + dynamic + symtab + table + names).ljust(at_code, b"\0") + code + frames
 
     def _symbol(self, name: int, value: int, size: int, *, defined: bool) -> bytes:
         info, section = (_STB_GLOBAL_FUNC, 1) if defined else (0, 0)

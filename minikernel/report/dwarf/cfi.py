@@ -15,7 +15,14 @@ _MAX_ENTRIES: Final = 1 << 18  # of a section without an index
 _MAX_ROWS: Final = 1 << 14  # of a function
 _OMIT: Final = 0xFF
 _INDIRECT: Final = 0x80
-_FIXED: Final = {0x02: (2, False), 0x03: (4, False), 0x04: (8, False), 0x0A: (2, True), 0x0B: (4, True), 0x0C: (8, True)}
+_FIXED: Final = {
+    0x02: (2, False),
+    0x03: (4, False),
+    0x04: (8, False),
+    0x0A: (2, True),
+    0x0B: (4, True),
+    0x0C: (8, True),
+}
 _BINARY_SEARCH: Final = 0x3B  # datarel, sdata4: pairs of 32-bit offsets from the header
 
 
@@ -267,9 +274,7 @@ class _Section:
             raise DamagedError(f"an augmentation {augmentation[:8]!r} that cannot be stepped over")
         code = cursor.block(cursor.end - cursor.pos)
         augmented = augmentation[:1] == "z"
-        return Cie(
-            code_align, data_align, return_register, encoding, augmented, "S" in augmentation, code, self._word
-        )
+        return Cie(code_align, data_align, return_register, encoding, augmented, "S" in augmentation, code, self._word)
 
     def _pointer(self, cursor: Cursor, encoding: int) -> int:
         """An address; one that has to be read from memory is only stepped over, for we need none."""

@@ -10,7 +10,9 @@ import pytest
 from guest.toolchain import ARCHES, compiler_for
 
 HERE = Path(__file__).parent
-FLAGS = ("-O0", "-g", "-fno-omit-frame-pointer", "-fno-stack-protector", "-static", "-no-pie", "-fno-pie", "-pthread")
+FLAGS = ("-g", "-fno-stack-protector", "-pthread")
+FRAME_POINTERS = ("-fno-omit-frame-pointer", "-no-pie", "-fno-pie")
+KINDS = {"static": ("-static",), "dynamic": ("-Wl,-z,lazy",)}
 
 
 @functools.cache
@@ -19,10 +21,14 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 
 @functools.cache
-def build(arch: str, name: str) -> Path:
-    """The program *name*.c of this directory."""
-    out = Path(_folder().name) / f"{name}.{arch}"
-    command = [*compiler_for(arch).command, *FLAGS, "-o", str(out), str(HERE / f"{name}.c")]
+def build(arch: str, name: str, level: str = "", kind: str = "static") -> Path:
+    """The program *name*.c of this directory; with frame pointers and at a fixed address if no *level* is given."""
+    out = Path(_folder().name) / f"{name}.{arch}{level}.{kind}"
+    compiler = compiler_for(arch)
+    if kind == "dynamic" and compiler.libc != "glibc":
+        pytest.skip("dynamic programs are linked with this machine's own glibc")
+    flags = (*FLAGS, *KINDS[kind], *((level,) if level else ("-O0", *FRAME_POINTERS)))
+    command = [*compiler.command, *flags, "-o", str(out), str(HERE / f"{name}.c")]
     subprocess.run(command, check=True, capture_output=True)
     return out
 

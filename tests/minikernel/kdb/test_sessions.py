@@ -92,6 +92,7 @@ def test_a_session_goes_as_recorded(name: str, bare: tuple[str, Path]) -> None:
 
 def test_every_command_is_in_a_session_or_in_this_file() -> None:
     tried = {"step", "next", "help", "quit"}  # step and next: test_lines.py
+    tried |= {"frame", "up", "down", "info frame"}  # test_unwind.py
     tried |= {"buddyinfo", "zone", "pagecache", "phys", "vmalloc"}
     tried |= {"reverse-stepi", "goto", "checkpoint", "info checkpoints", "delete checkpoint"}  # test_travel.py
     tried |= {"lru", "swap", "pressure", "leaks"}  # test_pressure.py, test_leaks.py
