@@ -33,7 +33,7 @@ _TAKE_A_VALUE = frozenset(
             "schedule-seed",
             "clock",
         ),
-        *("max-instructions", "max-processes", "max-memory", "timeout", "output", "replay"),
+        *("max-instructions", "max-processes", "max-memory", "timeout", "output", "replay", "gdb"),
     )
 ) | {"-o"}
 _MAX_PRIORITY = 32767  # of a swap area
@@ -139,11 +139,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="command", prog="minikernel", metavar="COMMAND", required=True, parser_class=_Parser
     )
-    _add_run(
-        commands.add_parser(
-            "run", help="run a Linux program", usage=_RUN_USAGE, formatter_class=_Formatter, allow_abbrev=False
-        )
+    run = commands.add_parser(
+        "run", help="run a Linux program", usage=_RUN_USAGE, formatter_class=_Formatter, allow_abbrev=False
     )
+    run.add_argument("--gdb", metavar="[HOST:]PORT|-", default=None,
+                     help="wait for gdb's `target remote` at a port (of this host, unless told) or a pipe")  # fmt: skip
+    _add_run(run)
     record = commands.add_parser(
         "record",
         help="run a program and write its trace",
@@ -291,6 +292,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if getattr(options, "policy", None) == "help":
             _print_policies()
             return 0
+        if options.command == "run" and options.gdb is not None:
+            from minikernel.remote import remote_command
+
+            return remote_command(_config(options), options)
         if options.command in {"run", "record"}:
             from minikernel.runner import run_command
 

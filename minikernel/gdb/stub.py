@@ -1,0 +1,406 @@
+"""The stub: a payload in, payloads out.  No sockets, no acknowledgements, no terminal: those are server.py's.
+
+Source: the gdb manual, appendix "gdb Remote Serial Protocol", section "Packets".
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from emu.cpu import RIP
+from minikernel.abi import signal as s
+from minikernel.abi.errno import Errno, LinuxError
+from minikernel.abi.siginfo import Siginfo
+from minikernel.gdb import memory, registers
+from minikernel.gdb.client import ANYONE, EVERYONE, Action, Client, Inferior, Point, PointKind
+from minikernel.gdb.files import Files
+from minikernel.gdb.packet import PACKET_SIZE, escaped_prefix
+from minikernel.gdb.queries import parse_thread, query, setting
+from minikernel.gdb.resume import Control
+from minikernel.gdb.stops import End, Outcome, Stop, reply
+from minikernel.gdb.text import ALL, ANY, BadPacket, ThreadId, number, pair, thread_id, to_hex, unhex
+from minikernel.report.peek import peek
+from minikernel.report.sinks import combine
+from minikernel.task.signal import send_signal
+
+if TYPE_CHECKING:
+    from minikernel.kdb.session import Session
+    from minikernel.mm.mm_struct import MmStruct
+    from minikernel.task.task import Task
+
+_MAX_POINTS: Final = 4096
+_MAX_ACTIONS: Final = 4096
+_MAX_WATCHED: Final = 1 << 12  # bytes
+
+Restart = Callable[[Sequence[bytes]], None]
+"""Boots the machine anew with a command line; an empty one means the same again.  Raises OSError, LinuxError."""
+
+
+class Stub:
+    """One client's view of one machine.  *printed* is where the session's output goes."""
+
+    def __init__(self, session: "Session", printed: list[str], restart: Restart) -> None:
+        self.session = session
+        self.printed = printed
+        self.client = Client()
+        self.control: Control
+        self.files = Files()
+        self.last: Outcome
+        self.gone = False  # the client has left the machine to itself, or has killed it
+        self.extra_features: tuple[str, ...] = ()
+        self._restart = restart
+        self.begin()
+
+    # ---- the machine
+
+    def begin(self) -> None:
+        """A machine that has just been started: the client is attached to its first process."""
+        for sig in range(1, s.NSIG + 1):
+            self.session.stopping[s.signal_name(sig)] = False  # stopping is ours, not the session's
+        self.control = Control(self.session.machine, self.client)
+        tracer = self.control.kernel.tracer
+        assert tracer.sink is not None, "Stub: the session listens"
+        tracer.sink = combine(tracer.sink, self.control.hear)
+        self._attach_init(attached=False)
+
+    def connected(self) -> None:
+        """A new client: nothing of the last one's is left but whom it was attached to."""
+        client = self.client
+        client.features, client.pass_signals = frozenset(), frozenset()
+        client.general, client.step = ANYONE, EVERYONE
+        client.extended = client.thread_events = self.gone = False
+        self.files = Files()
+        for inferior in client.inferiors.values():
+            inferior.points.clear()
+            inferior.catches = None
+        if not client.inferiors and self.is_alive:
+            self._attach_init(attached=True)
+
+    @property
+    def is_alive(self) -> bool:
+        """The machine has not come to its end."""
+        return self.control.kernel.exit_code is None
+
+    def interrupt(self) -> None:
+        """The client wants a stop (the byte 3)."""
+        self.session.machine.interrupt()
+
+    def _attach_init(self, *, attached: bool) -> None:
+        init = self.control.kernel.init
+        assert init is not None, "Stub: nothing is booted"
+        self.client.inferiors = {init.tgid: Inferior(init.tgid, attached=attached)}
+        task = self.control.someone() or init
+        self.last = Stop(task.tgid, task.pid)
+
+    # ---- whom packets are about
+
+    @property
+    def multiprocess(self) -> bool:
+        """Threads are named with their processes."""
+        return "multiprocess" in self.client.features
+
+    def find(self, wanted: ThreadId) -> "Task":
+        """The thread that *wanted* means.
+
+        Errors:
+            ESRCH: there is none.
+        """
+        threads = self.control.all_threads()
+        fitting = [t for t in threads if wanted.pid in {ALL, ANY, t.tgid} and wanted.tid in {ALL, ANY, t.pid}]
+        if not fitting:
+            raise LinuxError(Errno.ESRCH, f"no thread {wanted}")
+        preferred = (self.last.tid if isinstance(self.last, Stop) else 0, getattr(self.control.someone(), "pid", 0))
+        return next((task for tid in preferred for task in fitting if task.pid == tid), fitting[0])
+
+    @property
+    def task(self) -> "Task":
+        """The general thread (Hg).  Errors: ESRCH."""
+        task = self.find(self.client.general)
+        if not registers.is_readable(task):
+            raise LinuxError(Errno.ESRCH, "the thread has no program")
+        return task
+
+    @property
+    def mm(self) -> "MmStruct":
+        """Its memory."""
+        return self.task.mm
+
+    def pc(self, task: "Task") -> int:
+        """The program counter of a thread."""
+        number_of_pc = next(r.number for r in registers.layout(task.abi) if r.bank == "general" and r.index == RIP)
+        return int.from_bytes(registers.read(self.session.machine, task, [number_of_pc])[0], "little")
+
+    # ---- packets
+
+    def handle(self, payload: bytes) -> list[bytes]:
+        """The answers to one packet, in their order; the last one is the reply, and only ``k`` has none."""
+        try:
+            return self._dispatch(payload)
+        except BadPacket:
+            return [b"E01"]
+        except LinuxError as error:
+            return [b"E%02x" % (int(error.errno) & 0xFF)]
+
+    def _dispatch(self, payload: bytes) -> list[bytes]:
+        letter, rest = payload[:1], payload[1:]
+        if letter in _RESUMING:
+            return self._resume(self._old_actions(letter, rest))
+        if letter == b"v":
+            return self._v_packet(payload)
+        if letter == b"k":
+            self._kill(0)
+            self.gone = True
+            return []
+        if letter == b"?":
+            return [self._why()]
+        handler = _PACKETS.get(letter)
+        return [handler(self, rest) if handler is not None else b""]
+
+    def _why(self) -> bytes:
+        if not self.client.inferiors:
+            return reply(self.session.machine, self.client, self.last) if isinstance(self.last, End) else b"W00"
+        if not isinstance(self.last, Stop) or self.last.tid not in self.control.kernel.tasks:
+            task = self.control.someone()
+            assert task is not None, "Stub: attached to a process without threads"
+            self.last = Stop(task.tgid, task.pid)
+        return reply(self.session.machine, self.client, self.last)
+
+    def _v_packet(self, payload: bytes) -> list[bytes]:
+        name, separator, rest = payload.partition(b":" if payload.startswith(b"vFile") else b";")
+        match name:
+            case b"vFile":
+                return [self.files.handle(self, rest)]
+            case b"vCont?":
+                return [b"vCont;c;C;s;S;r"]
+            case b"vCont" if separator:
+                return self._resume(tuple(_action(text) for text in rest.split(b";")[:_MAX_ACTIONS]))
+            case b"vKill":
+                self._kill(number(rest))
+                return [b"OK"]
+            case b"vAttach":
+                return [self._attach(number(rest))]
+            case b"vRun":
+                return [self._run([unhex(word) for word in rest.split(b";")])]
+        return [b""]
+
+    # ---- running
+
+    def _resume(self, actions: tuple[Action, ...]) -> list[bytes]:
+        if not self.client.inferiors:
+            raise LinuxError(Errno.ESRCH, "there is no process")
+        outcome = self.control.resume(actions)
+        self.last = outcome
+        if isinstance(outcome, Stop):
+            self.client.general = ThreadId(outcome.pid, outcome.tid)
+        console = [b"O" + to_hex(outcome.words.encode())] if outcome.words else []
+        return [*console, reply(self.session.machine, self.client, outcome)]
+
+    def _old_actions(self, letter: bytes, rest: bytes) -> tuple[Action, ...]:
+        """c, s, C and S: one thread or all, from where they are or from an address."""
+        sig = 0
+        if letter in {b"C", b"S"}:
+            text, _, rest = rest.partition(b";")
+            sig = number(text)
+        one = self.client.step if self.client.step.tid > 0 else None
+        task = self.find(one or EVERYONE)
+        if rest:
+            self._set_pc(task, number(rest))
+        named = ThreadId(task.tgid, task.pid)
+        first = Action(letter.lower().decode(), sig, threads=named)
+        return (first,) if one is not None else (first, Action("c"))
+
+    def _set_pc(self, task: "Task", address: int) -> None:
+        register = next(r for r in registers.layout(task.abi) if r.bank == "general" and r.index == RIP)
+        value = (address & task.abi.mask).to_bytes(register.size, "little")
+        registers.write(self.session.machine, task, [(register.number, value)])
+
+    def _run(self, argv: list[bytes]) -> bytes:
+        """vRun: the machine anew, with another command line if one is given."""
+        self._restart(argv if argv[0] else argv[1:] and [b"", *argv[1:]])
+        self.begin()
+        return self._why()
+
+    def _attach(self, pid: int) -> bytes:
+        leader = self.control.kernel.tasks.get(pid)
+        if leader is None or not leader.has_mm or leader.tgid != pid or pid in self.client.inferiors:
+            raise LinuxError(Errno.ESRCH, "no such process, or attached to already")
+        self.client.inferiors[pid] = Inferior(pid, attached=True)
+        self.last = Stop(pid, pid, 0)
+        return reply(self.session.machine, self.client, self.last)
+
+    def _detach(self, rest: bytes) -> bytes:
+        pid = number(rest[1:]) if rest[:1] == b";" else 0
+        if pid and pid not in self.client.inferiors:
+            raise LinuxError(Errno.ESRCH, "not attached to it")
+        for one in [pid] if pid else list(self.client.inferiors):
+            self.control.let_pass(one)
+            del self.client.inferiors[one]
+        self.gone = not self.client.inferiors
+        return b"OK"
+
+    def _kill(self, pid: int) -> None:
+        """Kill a process the client is attached to, or all: the machine ends with its first."""
+        kernel = self.control.kernel
+        if pid and pid not in self.client.inferiors:
+            raise LinuxError(Errno.ESRCH, "not attached to it")
+        for one in [pid] if pid else list(self.client.inferiors):
+            del self.client.inferiors[one]
+            leader = kernel.tasks.get(one)
+            if kernel.init is not None and one == kernel.init.tgid:
+                kernel.exit_code = s.SIGKILL if kernel.exit_code is None else kernel.exit_code
+            elif leader is not None and leader.process.threads:
+                send_signal(leader.process.threads[0], Siginfo(s.SIGKILL), group=True)
+            self.last = End(one, s.SIGKILL)
+
+    def _extended(self, _rest: bytes) -> bytes:
+        self.client.extended = True
+        return b"OK"
+
+    # ---- threads
+
+    def _select(self, rest: bytes) -> bytes:
+        """H: whom the packets that follow are about."""
+        wanted = thread_id(rest[1:])
+        if rest[:1] == b"c":
+            self.client.step = wanted
+            return b"OK"
+        if rest[:1] != b"g" or wanted.tid == ALL:
+            raise BadPacket("Hg or Hc")
+        if self.client.inferiors:
+            self.find(wanted)
+        self.client.general = wanted
+        return b"OK"
+
+    def _is_alive(self, rest: bytes) -> bytes:
+        return b"OK" if parse_thread(self, rest) else b"E%02x" % Errno.ESRCH
+
+    # ---- registers
+
+    def _read_registers(self, _rest: bytes) -> bytes:
+        return to_hex(registers.read_all(self.session.machine, self.task))
+
+    def _write_registers(self, rest: bytes) -> bytes:
+        data, task = unhex(rest), self.task
+        values, at = [], 0
+        for register in registers.layout(task.abi):
+            if at + register.size > len(data):
+                break  # a client may know fewer
+            values.append((register.number, data[at : at + register.size]))
+            at += register.size
+        registers.write(self.session.machine, task, values)
+        return b"OK"
+
+    def _read_register(self, rest: bytes) -> bytes:
+        return to_hex(registers.read(self.session.machine, self.task, [self._register(rest).number])[0])
+
+    def _write_register(self, rest: bytes) -> bytes:
+        name, _, text = rest.partition(b"=")
+        register, value = self._register(name), unhex(text)
+        if len(value) != register.size:
+            raise BadPacket(f"{register.name} has {register.size} bytes")
+        registers.write(self.session.machine, self.task, [(register.number, value)])
+        return b"OK"
+
+    def _register(self, text: bytes) -> registers.Register:
+        every, index = registers.layout(self.task.abi), number(text)
+        if index >= len(every):
+            raise BadPacket(f"there is no register {index}")
+        return every[index]
+
+    # ---- memory
+
+    def _read_memory(self, rest: bytes) -> bytes:
+        return to_hex(self._peek(rest, PACKET_SIZE // 2 - 1))
+
+    def _read_binary(self, rest: bytes) -> bytes:
+        return b"b" + escaped_prefix(self._peek(rest, PACKET_SIZE - 1), PACKET_SIZE - 1)[0]
+
+    def _peek(self, rest: bytes, limit: int) -> bytes:
+        address, length = pair(rest)
+        data = peek(self.mm, address, min(length, limit))
+        if length and not data:
+            raise LinuxError(Errno.EFAULT, f"{address:#x}")
+        return data
+
+    def _write_memory(self, rest: bytes) -> bytes:
+        place, _, text = rest.partition(b":")
+        return self._poke(place, unhex(text))
+
+    def _write_binary(self, rest: bytes) -> bytes:
+        place, _, data = rest.partition(b":")
+        return self._poke(place, data)
+
+    def _poke(self, place: bytes, data: bytes) -> bytes:
+        address, length = pair(place)
+        if length != len(data):
+            raise BadPacket("another length than it says")
+        memory.poke(self.mm, address, data)
+        return b"OK"
+
+    # ---- points
+
+    def _insert(self, rest: bytes) -> bytes:
+        """Z: conditions and commands, which follow a `;`, are not for us: the client evaluates them itself."""
+        point, inferior = self._point(rest)
+        if point is None:
+            return b""
+        if len(inferior.points) >= _MAX_POINTS:
+            raise LinuxError(Errno.ENOSPC, "too many points")
+        inferior.points.add(point)
+        return b"OK"
+
+    def _remove(self, rest: bytes) -> bytes:
+        point, inferior = self._point(rest)
+        if point is None:
+            return b""
+        inferior.points.discard(point)
+        return b"OK"
+
+    def _point(self, rest: bytes) -> tuple[Point | None, Inferior]:
+        inferior = self.client.inferiors.get(self.task.tgid)
+        if inferior is None:
+            raise LinuxError(Errno.ESRCH, "not attached to it")
+        kind, _, place = rest.partition(b";")[0].partition(b",")
+        if kind not in {b"0", b"1", b"2", b"3", b"4"}:
+            return None, inferior
+        address, size = pair(place)
+        point = Point(PointKind(int(kind)), address, size)
+        if not point.kind.is_code and not 0 < size <= _MAX_WATCHED:
+            raise BadPacket("nothing, or too much to watch")
+        return point, inferior
+
+
+def _action(text: bytes) -> Action:
+    """One action of vCont."""
+    what, colon, who = text.partition(b":")
+    threads = thread_id(who) if colon else EVERYONE
+    kind, rest = what[:1], what[1:]
+    match kind:
+        case b"c" | b"s" if not rest:
+            return Action(kind.decode(), threads=threads)
+        case b"C" | b"S":
+            return Action(kind.lower().decode(), number(rest), threads=threads)
+        case b"r":
+            start, end = pair(rest)
+            return Action("r", start=start, end=end, threads=threads)
+    raise BadPacket(f"an action: {text[:32]!r}")
+
+
+_RESUMING: Final = frozenset({b"c", b"C", b"s", b"S"})
+_PACKETS: Final[dict[bytes, Callable[[Stub, bytes], bytes]]] = {
+    b"!": Stub._extended,
+    b"D": Stub._detach,
+    b"G": Stub._write_registers,
+    b"H": Stub._select,
+    b"M": Stub._write_memory,
+    b"P": Stub._write_register,
+    b"Q": lambda stub, rest: setting(stub, b"Q" + rest),
+    b"T": Stub._is_alive,
+    b"X": Stub._write_binary,
+    b"Z": Stub._insert,
+    b"g": Stub._read_registers,
+    b"m": Stub._read_memory,
+    b"p": Stub._read_register,
+    b"q": lambda stub, rest: query(stub, b"q" + rest),
+    b"x": Stub._read_binary,
+    b"z": Stub._remove,
+}
