@@ -183,6 +183,15 @@ def _add_trace_commands(commands: "argparse._SubParsersAction[_Parser]") -> None
     show.add_argument("--event", metavar="NAME", action="append", default=[], help="only events of this name")
     show.add_argument("--from", dest="start", metavar="N", type=position, default=0, help="from this instruction on")
     show.add_argument("--to", dest="end", metavar="N", type=position, default=None, help="up to this instruction")
+    show.add_argument("--address", metavar="A[-B]", type=address_range, action="append", default=[],
+                      help="only what touches these addresses")  # fmt: skip
+    show.add_argument("--strace", action="store_true", help="system calls and signals as strace prints them")
+    show.add_argument("--follow", action="store_true", help="wait for what is still being recorded")
+    export = commands.add_parser("export", formatter_class=_Formatter, help="a trace for other programs")
+    export.add_argument("trace", metavar="TRACE")
+    export.add_argument("--format", choices=("strace", "chrome", "parquet"), required=True,
+                        help="text; JSON for Perfetto and Chrome; a table (minikernel[parquet])")  # fmt: skip
+    export.add_argument("-o", "--output", metavar="FILE", default="-", help="default: standard output")
     stats = commands.add_parser("stats", formatter_class=_Formatter, help="count what is in a trace")
     stats.add_argument("trace", metavar="TRACE")
     verify = commands.add_parser(
@@ -206,6 +215,17 @@ def _add_trace_commands(commands: "argparse._SubParsersAction[_Parser]") -> None
     )
     bisect.add_argument("first", metavar="A")
     bisect.add_argument("second", metavar="B")
+
+
+def address_range(text: str) -> tuple[int, int]:
+    """``0x401000``, or ``0x401000-0x402fff``: first and last address."""
+    first, dash, last = text.partition("-")
+    try:
+        low = int(first, 16)
+        high = int(last, 16) if dash else low
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address or two: 0x401000-0x401fff") from None
+    return low, high
 
 
 def position(text: str) -> int:

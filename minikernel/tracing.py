@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from minikernel.runner import EXIT_FAILURE, EXIT_TIMED_OUT
 from minikernel.trace.codec import TraceError
-from minikernel.trace.text import figures, show
+from minikernel.trace.export import strace_lines
+from minikernel.trace.text import figures, line, show
 from minikernel.trace.trace import Trace
 
 EXIT_SAME, EXIT_DIFFERENT, EXIT_CANNOT = 0, 1, EXIT_FAILURE
@@ -20,7 +21,7 @@ def trace_command(options: argparse.Namespace) -> int:
         if options.command in {"diff", "bisect"}:
             with Trace(options.first) as first, Trace(options.second) as second:
                 return (_diff if options.command == "diff" else _bisect)(first, second)
-        commands = {"verify": _verify, "replay": _replay, "show": _show, "stats": _stats}
+        commands = {"verify": _verify, "replay": _replay, "show": _show, "stats": _stats, "export": _export}
         with Trace(options.trace) as trace:
             return commands[options.command](trace, options)
     except TraceError as error:
@@ -35,17 +36,58 @@ def trace_command(options: argparse.Namespace) -> int:
         return EXIT_CANNOT
 
 
-def _warn_of_no_end(trace: Trace) -> None:
-    if not trace.complete:
+def _warn_of_no_end(trace: Trace, *, follow: bool = False) -> None:
+    if not trace.complete and not follow:
         sys.stderr.write(f"minikernel: {trace.path}: the trace has no end: its recorder was killed\n")
 
 
 def _show(trace: Trace, options: argparse.Namespace) -> int:
-    _warn_of_no_end(trace)
+    _warn_of_no_end(trace, follow=options.follow)
     write = sys.stdout.write
-    for line in show(trace, pids=options.pid, names=options.event, start=options.start, end=options.end):
-        write(line + "\n")
+    told = show(
+        trace,
+        pids=options.pid,
+        names=options.event,
+        start=options.start,
+        end=options.end,
+        addresses=options.address,
+        follow=options.follow,
+    )
+    for text in strace_lines(told) if options.strace else (line(one) + "\n" for one in told):
+        write(text)
+        if options.follow:
+            sys.stdout.flush()
     sys.stdout.flush()
+    return 0
+
+
+def _export(trace: Trace, options: argparse.Namespace) -> int:
+    _warn_of_no_end(trace)
+    try:
+        if options.format == "parquet":
+            from minikernel.trace.parquet import write_parquet
+
+            if options.output == "-":
+                raise TraceError("a Parquet file needs a name: -o FILE")
+            write_parquet(trace.events(), options.output)
+            return 0
+        from minikernel.trace.export import chrome_json
+
+        pieces = (
+            chrome_json(trace.events(), str(trace.header.get("program")))
+            if options.format == "chrome"
+            else strace_lines(trace.events())
+        )
+        if options.output == "-":
+            sys.stdout.writelines(pieces)
+            sys.stdout.flush()
+        else:
+            with open(options.output, "w", encoding="utf-8") as file:  # noqa: PTH123 - as elsewhere
+                file.writelines(pieces)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise TraceError(f"{options.output}: {error.strerror}") from None
     return 0
 
 

@@ -24,8 +24,11 @@ _WAKEUP_BYTES: Final = 4096
 class BellTap(Protocol):
     """Who stands between the host's readiness and the machine: a recorder, or the record itself."""
 
-    def poll(self, host: Callable[[], list[tuple[int, int]]]) -> list[tuple[int, int]]:
-        """Which streams (by their place) are ready for what; *host* asks the host, and may sleep."""
+    def poll(self, host: Callable[[], list[tuple[int, int]]], *, idle: bool) -> list[tuple[int, int]]:
+        """Which streams (by their place) are ready for what; *host* asks the host, and may sleep.
+
+        *idle*: nothing goes on in the machine until the host has something for it.
+        """
         ...
 
 
@@ -83,7 +86,7 @@ class HostDoorbell:
     def _poll(self, streams: dict["HostInode", int], timeout_ms: int | None) -> bool:
         tap, journal = self.tap, self.journal
         if tap is not None:
-            ready = tap.poll(lambda: self._ask_host(streams, timeout_ms))
+            ready = tap.poll(lambda: self._ask_host(streams, timeout_ms), idle=timeout_ms is None)
         elif journal is not None:
             ready = journal.ask("ready", lambda: self._ask_host(streams, timeout_ms))
         else:

@@ -187,6 +187,14 @@ class Reader:
             raise self._wrong(offset, "the head of the chunk is damaged")
         return (head, fields) if offset + _CHUNK.size + stored <= self._size else None
 
+    def look_again(self) -> bool:
+        """Find what was added to the file since; whether there was something."""
+        before = self._size, len(self.chunks), self.complete
+        self._size = os.fstat(self._file.fileno()).st_size
+        if self._size != before[0]:
+            self.chunks, self.complete = self._find_chunks()
+        return (self._size, len(self.chunks), self.complete) != before
+
     def _find_chunks(self) -> tuple[list[Chunk], bool]:
         """By the index if there is an end, otherwise from chunk to chunk."""
         indexed = self._by_index()

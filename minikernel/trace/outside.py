@@ -12,8 +12,8 @@ from minikernel.fs.anon import DetachedFs
 from minikernel.fs.hostdoor import HostDoor
 from minikernel.fs.hostfs import Door
 from minikernel.fs.hostio import HostInode
-from minikernel.fs.outside import Outside, Stream
-from minikernel.fs.swapstore import HostSwapStore, PrivateSwapStore, blank_swap
+from minikernel.fs.outside import CopyableOutside, Outside, Stream
+from minikernel.fs.swapstore import HostSwapStore, PrivateSwapStore
 from minikernel.trace.codec import TraceError
 from minikernel.trace.contents import hash_of
 from minikernel.trace.doors import Contents, DoorLog, RecordedDoor, RecordingDoor, stat_from_json, stat_to_json
@@ -52,7 +52,7 @@ class RecordingOutside(Outside):
         self.doors: list[RecordingDoor] = []
         self.inputs: list[Entry] = []
         self.time = TimeRecorder(self.inputs, self.time)
-        self.bell = BellRecorder(self.inputs)
+        self.bell = self.bell_recorder = BellRecorder(self.inputs)
         self.found: dict[int, Stream] = {}
 
     def tree(self, root: bytes) -> Door:
@@ -131,7 +131,7 @@ def _offset(fd: int) -> int:
         return 0
 
 
-class RecordedOutside(Outside):
+class RecordedOutside(CopyableOutside):
     """What a trace knows about its host.  *output* hears what the guest writes to its streams.
 
     Attributes:
@@ -193,12 +193,14 @@ class RecordedOutside(Outside):
         directory, name = self._of_host("bind", path)
         return os.fsencode(directory), None if name is None else os.fsencode(name)
 
-    def swap_file(self, path: bytes) -> HostSwapStore | PrivateSwapStore:
-        """A temporary file with the same size and first page."""
+    def swap_file(self, path: bytes) -> PrivateSwapStore:
+        """As large, and with the same first page; in memory, so that the machine can be copied."""
         if self._answers is None:
             return super().swap_file(path)
         known = self._of_host("swap", path)
-        return blank_swap(known["pages"], base64.b85decode(known["header"]).ljust(_PAGE, b"\0")[:_PAGE])
+        store = PrivateSwapStore(known["pages"] * _PAGE)
+        store.write_page(0, base64.b85decode(known["header"]).ljust(_PAGE, b"\0")[:_PAGE])
+        return store
 
     def streams(self, sb: DetachedFs) -> dict[int, Stream]:
         """Streams of the same kind as the recorded ones."""

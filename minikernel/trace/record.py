@@ -65,6 +65,7 @@ class Recorder:
         self.events = 0  # written so far
         self.failure: OSError | None = None
         self.sink: Sink = self._make_sink()
+        outside.bell_recorder.on_idle = self._flush  # who follows the trace sees what led to the wait
 
     def _make_sink(self) -> Sink:
         """A closure: attributes of ``self`` would cost twice as much, and this is called for every event."""

@@ -146,10 +146,13 @@ class BellRecorder:
     def __init__(self, log: list[Entry]) -> None:
         self._log = log
         self._calls = 0
+        self.on_idle: Callable[[], None] | None = None  # there is time to write things down
 
-    def poll(self, host: Callable[[], list[tuple[int, int]]]) -> list[tuple[int, int]]:
+    def poll(self, host: Callable[[], list[tuple[int, int]]], *, idle: bool) -> list[tuple[int, int]]:
         """Ask the host."""
         self._calls += 1
+        if idle and self.on_idle is not None:
+            self.on_idle()
         ready = host()
         self._log += [Entry(BELL, place, 0, self._calls, events) for place, events in ready]
         return ready
@@ -161,8 +164,9 @@ class BellPlayer:
     def __init__(self, script: Script) -> None:
         self._script = script
 
-    def poll(self, _host: Callable[[], list[tuple[int, int]]]) -> list[tuple[int, int]]:
+    def poll(self, _host: Callable[[], list[tuple[int, int]]], *, idle: bool) -> list[tuple[int, int]]:
         """What was noted of this call."""
+        del idle
         return [(entry.fd, entry.result) for entry in self._script.at_call(BELL, 0)]
 
 

@@ -3,13 +3,16 @@
 import shlex
 from collections import Counter
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import Any, Final
 
 from minikernel.abi.signal import signal_name
-from minikernel.events import MmFaultResolved, SignalDeliver, SysEnter
+from minikernel.events import Event, MmapRegion, MmFaultResolved, SignalDeliver, SysEnter
 from minikernel.trace.codec import Told
 from minikernel.trace.inputs import READ
+from minikernel.trace.locality import locality, locality_lines
 from minikernel.trace.trace import Trace
+
+_ADDRESSES: Final = ("address", "ip", "handler")  # fields that say where
 
 
 def line(told: Told) -> str:
@@ -28,9 +31,14 @@ def show(
     names: Collection[str] = (),
     start: int = 0,
     end: int | None = None,
-) -> Iterator[str]:
-    """The lines of the events of *pids* called *names*, from instruction *start* to *end*; empty: of all."""
-    for told in trace.events(start=start):
+    addresses: Collection[tuple[int, int]] = (),
+    follow: bool = False,
+) -> Iterator[Told]:
+    """The events of *pids* called *names* that touch *addresses*, from instruction *start* to *end*; empty: all.
+
+    *follow*: wait for more until the trace has its end.
+    """
+    for told in trace.follow(start=start) if follow else trace.events(start=start):
         icount, pid, event = told
         if end is not None and icount > end:
             return
@@ -38,7 +46,17 @@ def show(
             continue
         if names and event.name not in names:
             continue
-        yield line(told)
+        if addresses and not _touches(event, addresses):
+            continue
+        yield told
+
+
+def _touches(event: Event, ranges: Collection[tuple[int, int]]) -> bool:
+    """Whether *event* is about an address in one of *ranges* (first, last); a call, if an argument is one."""
+    if isinstance(event, MmapRegion):
+        return any(event.start <= last and first < event.end for first, last in ranges)
+    values = event.args if isinstance(event, SysEnter) else [getattr(event, name, -1) for name in _ADDRESSES]
+    return any(first <= value <= last for first, last in ranges for value in values)
 
 
 def _first_words(header: dict[str, Any]) -> list[str]:
@@ -91,4 +109,5 @@ def figures(trace: Trace) -> str:
     for title, counts in (("event", names), ("fault", faults), ("call", calls), ("signal", signals)):
         ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         lines += [f"{title:<8} {count:>10}  {name}" for name, count in ranked]
+    lines += locality_lines(locality(trace.events(), last))
     return "\n".join(lines) + "\n"

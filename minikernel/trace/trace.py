@@ -1,5 +1,6 @@
 """A recorded run to look at: its header, events, digests, inputs and end, read as they are wanted."""
 
+import time
 from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Any, Final, Self
@@ -84,6 +85,24 @@ class Trace:
             for told in self._decode(chunk):
                 if told[0] >= start:
                     yield told
+
+    def follow(self, *, start: int = 0, pause: float = 0.2) -> Iterator[Told]:
+        """The events in their order, and those that are still to be written, until the trace has its end.
+
+        *pause*: seconds between two looks at the file.
+        """
+        done = 0
+        while True:
+            for chunk in self._chunks[done:]:
+                for told in self._decode(chunk):
+                    if told[0] >= start:
+                        yield told
+            done = len(self._chunks)
+            if self._reader.complete:
+                return
+            if not self._reader.look_again():
+                time.sleep(pause)
+            self._chunks = list(self._reader.of_kind(EVENTS))
 
     def _decode(self, chunk: Chunk) -> list[Told]:
         contents = self._reader.contents(chunk)
