@@ -67,6 +67,10 @@ native: setup ## run every guest program on this machine's own Linux: the oracle
 test: setup ## the tests, on all cores
 	$(PY) -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
+.PHONY: explain-all
+explain-all: setup ## every fault of every guest program: explained, foreseen, decided where we say; half an hour
+	$(PY) -m tests.explain_all
+
 .PHONY: stress
 stress: setup ## minutes of forking, mapping and swapping on machines short of memory; STRESS_ARGS='--minutes 10 --seed 7'
 	$(PY) -m tests.stress $(STRESS_ARGS)

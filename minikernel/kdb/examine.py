@@ -178,7 +178,7 @@ def _strings_before(session: "Session", address: int, count: int) -> int:
     return page_start + at
 
 
-@command("hexdump [EXPR] [COUNT]", "hd", group=_GROUP)
+@command("hexdump [ADDRESS] [COUNT]", "hd", group=_GROUP)
 def hexdump(session: "Session", arguments: str) -> None:
     """Show bytes and characters, 16 to a line: hexdump [ADDRESS] [COUNT], without COUNT 64 bytes.
 
@@ -207,7 +207,7 @@ def _address_and_count(session: "Session", arguments: str, default: int) -> tupl
     return address & session.task.abi.mask, count
 
 
-@command("telescope [EXPR] [COUNT]", "tele", "stack", group=_GROUP)
+@command("telescope [ADDRESS] [COUNT]", "tele", "stack", group=_GROUP)
 def telescope(session: "Session", arguments: str) -> None:
     """Follow pointers: telescope [ADDRESS] [COUNT], word by word from ADDRESS on, at first the stack pointer.
 
@@ -250,7 +250,7 @@ def telescope_rows(session: "Session", address: int, count: int) -> list[str]:
     return rows
 
 
-@command("xinfo EXPR", group=_GROUP)
+@command("xinfo ADDRESS", group=_GROUP)
 def xinfo(session: "Session", arguments: str) -> None:
     """Everything about an address: mapping, file offset, symbol, source line, page, frame; how far it is from what."""
     if not arguments:

@@ -122,7 +122,7 @@ def _show_physical(session: "Session", needle: bytes) -> None:
     session.print(f"{found} pattern{'s' if found != 1 else ''} found.")
 
 
-@command("find [/bhwg] EXPR, EXPR|+LENGTH, EXPR...", group=_GROUP)
+@command("find [/bhwg] ADDRESS, ADDRESS|+LENGTH, EXPR...", group=_GROUP)
 def find_(session: "Session", arguments: str) -> None:
     """Search memory as gdb does: find [/bhwg] START, +LENGTH | END, VALUE [, VALUE...].
 
@@ -144,7 +144,7 @@ def find_(session: "Session", arguments: str) -> None:
     _show(session, find_in(session.mm, needle, start, end))
 
 
-@command("dump memory FILE EXPR EXPR|+LENGTH", "dump binary memory", group=_GROUP)
+@command("dump memory FILE ADDRESS ADDRESS|+LENGTH", "dump binary memory", group=_GROUP)
 def dump_memory(session: "Session", arguments: str) -> None:
     """Write memory to a file of the host: dump memory FILE START END | +LENGTH.
 
@@ -173,7 +173,7 @@ def _file_and_range(session: "Session", arguments: str) -> tuple[str, int, int]:
     return words[0], start, end
 
 
-@command("restore FILE EXPR", group=_GROUP)
+@command("restore FILE ADDRESS", group=_GROUP)
 def restore(session: "Session", arguments: str) -> None:
     """Write a file of the host into memory: restore FILE ADDRESS.
 

@@ -3,6 +3,7 @@
 Commands are in control.py, stops.py, look.py and inside.py; they print through ``Session.print`` and nothing else does.
 """
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from minikernel.kdb.settings import Settings
 from minikernel.kdb.unwind import MAX_FRAMES, Frame
 from minikernel.report.crash import saved_registers
 from minikernel.report.explain import Explainer
+from minikernel.report.frame_log import FrameLog
 from minikernel.report.paint import PLAIN, Paint
 from minikernel.report.peek import peek
 from minikernel.report.place import locate
@@ -46,6 +48,7 @@ _FULL: Final = {name: index for index, name in enumerate(GPR_NAMES)}
 _HALF: Final = {("e" + name[1:] if index < 8 else name + "d"): index for name, index in _FULL.items()}
 _SEGMENTS: Final = ("cs", "ss", "ds", "es", "fs", "gs")
 _MAX_INSN: Final = 15
+_CALLER: Final = re.compile(r"\[pid +(\d+)\]")
 
 Launch = Callable[[Callable[["Kernel"], "Sink"]], System]
 """Boots a machine, attaches the listener that is made for its kernel, and loads the program."""
@@ -89,6 +92,7 @@ class Session:
         self.data: dict[str, Any] = {}  # what the command says, as values
         self.depth = 0  # scripts that execute scripts
         self.shown_registers: dict[str, int] = {}  # by the last ``context``
+        self.shown_counters: dict[str, int] = {}  # by the last ``vmstat``
         self._answering = False  # a command's output is collected
         self.view = View(self)  # the frames, and which of them is looked at
         self.machine: Machine
@@ -99,7 +103,7 @@ class Session:
         self.nr_events = 0  # told since boot
         self.stop_at_event = 0  # stop when so many are told; 0: do not
         self.events: deque[tuple[int, int, Event]] = deque(maxlen=_KEPT_EVENTS)
-        self.calls: deque[str] = deque(maxlen=_KEPT_CALLS)
+        self.calls: deque[tuple[int, str]] = deque(maxlen=_KEPT_CALLS)
         self.explanations: list[Explanation] = []
         self.caught: list[tuple[p.Catchpoint | None, str]] = []
         self.maps_changed = False
@@ -132,9 +136,18 @@ class Session:
 
     def _listen(self, kernel: "Kernel") -> "Sink":
         explainer = self.explainer = Explainer(kernel)
-        calls = Strace(self.calls.append, CurrentMemory(kernel))
+        self.frame_log = FrameLog(kernel)
+        speaker = 0  # whose event is being heard
+
+        def keep_call(text: str) -> None:
+            match = _CALLER.match(text)  # there when several tasks make calls
+            self.calls.append((int(match[1]) if match is not None else speaker, text))
+
+        calls = Strace(keep_call, CurrentMemory(kernel))
 
         def hear(icount: int, pid: int, event: Event) -> None:
+            nonlocal speaker
+            speaker = pid
             self.events.append((icount, pid, event))
             self.nr_events += 1
             calls(icount, pid, event)
@@ -404,6 +417,8 @@ class Session:
         """Do what the command ``line`` is about; False if it could not be done, which one line has said."""
         if self.settings.json and not self._answering:
             return self._perform_quietly(action)
+        if not self.depth and not self._answering:
+            self.data = {}
         error = self._attempt(action)
         if error is not None:
             self.print(error)
@@ -422,6 +437,7 @@ class Session:
         from minikernel.kdb.machine_readable import answer
 
         lines: list[str] = []
+        line = self.line  # a script executes others
         write, self._write = self._write, lines.append
         paint, self.paint = self.paint, PLAIN
         self._answering, self.data = True, {}
@@ -429,7 +445,7 @@ class Session:
             error = self._attempt(action)
         finally:
             self._write, self.paint, self._answering = write, paint, False
-        self._write(answer(self, self.line, error is None, error, lines))
+        self._write(answer(self, line, error is None, error, lines))
         return error is None
 
     def complete(self, text: str) -> tuple[int, list[str]]:

@@ -54,7 +54,7 @@ def system_files(sb: ProcFs, kernel: Kernel) -> dict[bytes, Inode]:
         b"iomem": lambda: iomem(kernel),
         b"interrupts": lambda: b"           CPU0       \n",
         b"loadavg": lambda: _loadavg(kernel),
-        b"meminfo": lambda: _meminfo(kernel),
+        b"meminfo": lambda: meminfo(kernel),
         b"modules": lambda: b"",
         b"pagetypeinfo": lambda: pagetypeinfo(kernel),
         b"partitions": lambda: b"major minor  #blocks  name\n\n",
@@ -67,8 +67,8 @@ def system_files(sb: ProcFs, kernel: Kernel) -> dict[bytes, Inode]:
             b"Linux version %s (minikernel@minikernel) (python) %s\n" % (KERNEL_RELEASE, KERNEL_VERSION)
         ),
         b"vmallocinfo": lambda: vmallocinfo(kernel),
-        b"vmstat": lambda: b"".join(b"%s %d\n" % row for row in (*_vmstat(kernel), *vm_events(kernel))),
-        b"zoneinfo": lambda: zoneinfo(kernel, _vmstat(kernel)),
+        b"vmstat": lambda: b"".join(b"%s %d\n" % row for row in (*vmstat(kernel), *vm_events(kernel))),
+        b"zoneinfo": lambda: zoneinfo(kernel, vmstat(kernel)),
     }
     files: dict[bytes, Inode] = {}
     for number, name in enumerate(sorted(makers)):
@@ -163,7 +163,7 @@ def cached_pages(kernel: Kernel) -> tuple[int, int]:
     return total, shmem
 
 
-def _meminfo(kernel: Kernel) -> bytes:
+def meminfo(kernel: Kernel) -> bytes:
     """meminfo_proc_show."""
     node = kernel.node
     slab, vmalloc = node.slab, kernel.kernel_half.vmalloc
@@ -275,7 +275,7 @@ def _uptime(kernel: Kernel) -> bytes:
     return b"%d.%02d %d.%02d\n" % (now // 100, now % 100, idle // 100, idle % 100)
 
 
-def _vmstat(kernel: Kernel) -> tuple[tuple[bytes, int], ...]:
+def vmstat(kernel: Kernel) -> tuple[tuple[bytes, int], ...]:
     """vmstat_show, the counts of pages that exist."""
     cached, shmem = cached_pages(kernel)
     spaces = kernel.address_spaces()

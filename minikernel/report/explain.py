@@ -4,6 +4,8 @@
 each and the whole story of those that fail.  The walk is taken when the fault arrives, before it is served.
 """
 
+import sys
+from types import FrameType
 from typing import TYPE_CHECKING, Final, TextIO
 
 from emu.paging import walk_steps
@@ -22,7 +24,8 @@ from minikernel.events import (
     SysExit,
 )
 from minikernel.mm.pgtable import pte_pfn
-from minikernel.report.decisions import failed, served, where
+from minikernel.report.cost import Cost, Meter
+from minikernel.report.decisions import failed, served
 from minikernel.report.explanation import Explanation, Fault
 from minikernel.report.paint import PLAIN, Paint
 from minikernel.report.peek import peek
@@ -36,6 +39,25 @@ if TYPE_CHECKING:
     from minikernel.mm.vma import Vma
 
 _MAX_INSN: Final = 15  # bytes
+_FAULT_PATH: Final = "minikernel/mm/"
+_TELLER: Final = "/outcome.py"
+# They only finish what the function that calls them has decided.
+_HELPERS: Final = frozenset({"_finish", "_set_huge_zero", "_none_left", "_copy", "_map"})
+
+
+def deciding_function() -> str:
+    """Who tells of the end of a fault, seen from within the telling: the function of the fault path, with its file.
+
+    "" where nobody of it does.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        at = code.co_filename.rfind(_FAULT_PATH)
+        if at >= 0 and not code.co_filename.endswith(_TELLER) and code.co_name not in _HELPERS:
+            return f"{code.co_name} ({code.co_filename[at:]})"
+        frame = frame.f_back
+    return ""
 
 
 class Explainer:
@@ -99,6 +121,7 @@ class Explainer:
             code=locate(mm, self.symbols, ip) if ip is not None else None,
             insn=self._instruction(mm, ip) if ip is not None else None,
             rss_file=mm.rss_file + mm.rss_shmem,
+            before=Meter.read(self._kernel, mm) if error_code is not None else None,
         )
 
     def _purpose(self, mm: "MmStruct", pid: int) -> str:
@@ -132,7 +155,8 @@ class Explainer:
         vma = mm.vmas.find(event.address)
         assert vma is not None, "Explainer: a fault was served where nothing is mapped"
         grown, self._grown = self._grown, 0
-        decision = served(mm, vma, fault, event.kind, major=event.major, grown=grown)
+        decided_by = deciding_function()
+        decision = served(mm, vma, fault, event.kind, major=event.major, grown=grown, function=decided_by)
         self.count += 1
         return Explanation(
             number=self.count,
@@ -147,8 +171,13 @@ class Explainer:
             entry=mm.pgtable.get(event.address),
             short=decision.short,
             why=decision.why,
-            decided_by=where(decision.function),
+            decided_by=decided_by,
+            cost=self._cost(fault, mm),
         )
+
+    def _cost(self, fault: Fault, mm: "MmStruct") -> Cost | None:
+        """What has been spent since the fault arrived."""
+        return Cost.between(fault.before, Meter.read(self._kernel, mm)) if fault.before is not None else None
 
     def _failed(self, icount: int, pid: int, event: MmFaultFailed) -> Explanation | None:
         task = self._kernel.tasks.get(pid)
@@ -172,7 +201,8 @@ class Explainer:
             entry=mm.pgtable.get(event.address),
             short=decision.short,
             why=decision.why,
-            decided_by=where(decision.function),
+            decided_by=deciding_function(),
+            cost=self._cost(fault, mm),
         )
 
     def _mm_of(self, pid: int, event: MmFaultResolved) -> "MmStruct | None":

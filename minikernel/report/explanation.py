@@ -17,6 +17,7 @@ from minikernel.report.words import access_word, entry_flags, entry_words, error
 if TYPE_CHECKING:
     from emu.disasm import Instruction
     from emu.paging import PagingMode, WalkStep
+    from minikernel.report.cost import Cost, Meter
     from minikernel.report.place import Place
 
 _LABEL: Final = 10  # width of the left column
@@ -40,10 +41,13 @@ class Fault:
     code: "Place | None"  # of the instruction
     insn: "Instruction | None"
     rss_file: int  # pages, before
+    before: "Meter | None"  # None: the kernel's own access, of which nothing is told before it is served
 
     @property
     def pte(self) -> int:
-        """The entry that ended the walk, if that was a page's; otherwise 0."""
+        """The entry that ended the walk, if that was a page's; otherwise 0.  Of the kernel's own access: not known."""
+        if self.error_code is None:
+            return 0
         return self.walk[-1].raw if self.walk and self.walk[-1].level is self.mode.levels[-1] else 0
 
     @property
@@ -82,6 +86,7 @@ class Explanation:
     short: str  # the decision in a few words
     why: str  # and its reason, in sentences
     decided_by: str  # the function of minikernel/mm that decided
+    cost: "Cost | None"  # None: not known
 
     @property
     def access(self) -> str:
@@ -96,6 +101,32 @@ class Explanation:
     def failed(self) -> bool:
         """The fault was not served."""
         return self.kind is None
+
+    def values(self) -> dict[str, object]:
+        """The story as plain values, for programs."""
+        fault = self.fault
+        return {
+            "number": self.number,
+            "icount": fault.icount,
+            "pid": fault.pid,
+            "address": int(fault.address),
+            "ip": fault.ip,
+            "error_code": fault.error_code,
+            "call": fault.call,
+            "access": self.access,
+            "walk": [{"level": step.level.name, "at": int(step.entry_phys), "entry": step.raw} for step in fault.walk],
+            "mapping": fault.place.name,
+            "kind": self.kind.value if self.kind is not None else None,
+            "major": self.major,
+            "signal": self.signal,
+            "code": self.code,
+            "frame": int(self.pfn) or None,
+            "zone": self.zone,
+            "decision": self.short,
+            "because": self.why,
+            "decided_by": self.decided_by,
+            "cost": self.cost.values() if self.cost is not None else None,
+        }
 
     def text(self, paint: Paint = PLAIN) -> str:
         """The whole story, some fifteen lines."""
@@ -115,6 +146,10 @@ class Explanation:
         if self.pfn:
             rows.append(("frame", f"{self.pfn:#x} in zone {self.zone}"))
             rows.append(("entry now", f"{self.entry:#x}  {entry_flags(self.entry, fault.mode)}"))
+        if self.cost is not None:
+            rows.append(
+                ("cost", f"{'major' if self.major else 'minor'}: {self.cost.words}" if self.kind else self.cost.words)
+            )
         title = f"fault {self.number}: {self.access} at {fault.address:#x}, after {fault.icount:,} instructions"
         lines = [f"  {paint(label.ljust(_LABEL), 'dim')} {words}" for label, words in rows]
         return "\n".join([paint(title, "bold"), *lines]) + "\n"

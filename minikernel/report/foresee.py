@@ -1,6 +1,6 @@
 """What an access would lead to if it were made now: the decisions of mm/fault.py, asked and not taken."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from emu.x86 import PAGE_SHIFT, PF_I, PF_W, PTE_P, PTE_RW, PTE_XD
@@ -12,6 +12,7 @@ from minikernel.mm.page import PG_anon
 from minikernel.mm.pgtable import PTE_SPECIAL, pte_pfn
 from minikernel.mm.thp import is_exclusive, is_huge_candidate, thp_vma_allowable
 from minikernel.mm.vma import VM_ACCESS_FLAGS, VM_EXEC, VM_GROWSDOWN, VM_HUGETLB, VM_SHARED, VM_WRITE
+from minikernel.report.decisions import function_of, where
 from minikernel.report.place import NEAR_STACK, neighbours
 from minikernel.report.words import slot_words
 
@@ -28,10 +29,31 @@ class Foreseen:
     signal: int
     code: int
     words: str
+    decided_by: str = ""  # the function of minikernel/mm that would decide; "": the hardware alone
 
 
 def foresee(mm: "MmStruct", address: int, access: int) -> Foreseen:
     """What user code would meet that makes *access* (PF_W, PF_I or 0, a read) to *address* now."""
+    coming = _foresee(mm, address, access)
+    function = _decider(mm, address, coming)
+    return replace(coming, decided_by=where(function)) if function else coming
+
+
+def _decider(mm: "MmStruct", address: int, coming: Foreseen) -> str:
+    """The function that would tell of *coming*; "" for none."""
+    vma = mm.vmas.find(address)
+    large = address < mm.layout.task_size and bool(mm.pgtable.get_large(address))
+    if coming.signal == SIGSEGV:
+        return "_access_error" if coming.code == SEGV_ACCERR else "_bad_address"
+    if coming.signal:
+        assert vma is not None, "_decider: SIGBUS without a mapping"
+        return "do_fault" if not vma.flags & VM_HUGETLB else "hugetlb_wp" if large else "hugetlb_no_page"
+    if coming.kind is None:
+        return ""
+    return function_of(coming.kind, vma, present=bool(mm.pgtable.get(address) & PTE_P), large=large)
+
+
+def _foresee(mm: "MmStruct", address: int, access: int) -> Foreseen:
     if address >= mm.layout.task_size:
         return Foreseen(None, SIGSEGV, SEGV_MAPERR, "SIGSEGV: the address is not a user's")
     vma = mm.vmas.find(address)

@@ -2,15 +2,16 @@
 
 from typing import TYPE_CHECKING, Final
 
-from emu.x86 import PTE_P, Pfn, VirtAddr
+from emu.x86 import PAGE_SHIFT, PTE_P, Pfn, VirtAddr
 from minikernel.mm import page as pg
 from minikernel.mm.filemap import PageCache
 from minikernel.mm.kmem_cache import Slab
-from minikernel.mm.page import MemMap
-from minikernel.mm.pgtable import pte_pfn
+from minikernel.mm.pgtable import PageTable, pte_pfn
+from minikernel.mm.rmap import rmap_walk
 from minikernel.mm.vmalloc import VmArea
 from minikernel.report.backing import file_names
-from minikernel.report.words import slot_words
+from minikernel.report.tables import find_table
+from minikernel.report.words import plural, slot_words
 
 if TYPE_CHECKING:
     from minikernel.kernel import Kernel
@@ -20,13 +21,19 @@ if TYPE_CHECKING:
 SIGNS: Final = {
     "table": ("T", "yellow"),
     "anonymous": ("a", "green"),
+    "shared": ("s", "blue"),
     "file": ("f", "cyan"),
+    "stack": ("k", "magenta"),
+    "slab": ("S", "red"),
+    "vmalloc": ("V", "red"),
+    "huge": ("H", "green"),
     "kernel": ("K", "red"),
     "reserved": ("R", "magenta"),
     "free": (".", "dim"),
 }
 """Use -> sign and colour of a map; where one sign stands for several frames, the first use here counts."""
 
+_STACK_CALLER: Final = "kernel_clone"  # who asks the vmalloc area for a task's kernel stack
 _FLAGS: Final = {
     value: name.removeprefix("PG_")
     for name, value in vars(pg).items()
@@ -47,58 +54,110 @@ def frame_use(kernel: "Kernel", pfn: int) -> str:
         return "table"
     if flags & pg.PG_reserved or pfn == kernel.node.zero_pfn:
         return "reserved"
-    if not mem_map.refcount[pfn] and not flags & pg.PG_tail:
-        return "free"
+    head = _head(kernel, pfn)
+    flags = mem_map.flags[head]
+    if not mem_map.refcount[head]:
+        return "huge" if flags & pg.PG_huge else "free"
     if flags & pg.PG_anon:
         return "anonymous"
-    return "file" if isinstance(mem_map.owner[pfn], PageCache) else "kernel"
+    match mem_map.owner[head]:
+        case PageCache() as cache:
+            return "shared" if cache.is_shmem else "file"
+        case Slab():
+            return "slab"
+        case VmArea() as area:
+            return "stack" if area.caller == _STACK_CALLER else "vmalloc"
+    return "huge" if flags & pg.PG_huge else "kernel"
+
+
+def _head(kernel: "Kernel", pfn: int) -> int:
+    """The first frame of the block that *pfn* is part of, which knows what it is for."""
+    flags = kernel.node.mem_map.flags
+    while flags[pfn] & pg.PG_tail and not flags[pfn] & pg.PG_anon:
+        pfn -= 1
+    return pfn
 
 
 def describe(kernel: "Kernel", pfn: int) -> str:
     """What frame *pfn* holds, in a sentence."""
+    return f"frame {pfn:#x}: {_content(kernel, pfn)}"
+
+
+def _content(kernel: "Kernel", pfn: int) -> str:
     mem_map = kernel.node.mem_map
     if pfn == kernel.node.zero_pfn:
-        return f"frame {pfn:#x}: the shared zero page"
+        return "the shared zero page"
+    head = _head(kernel, pfn)
+    owner = mem_map.owner[head]
     match frame_use(kernel, pfn):
         case "table":
-            return f"frame {pfn:#x}: a page table"
+            return _table_words(kernel, pfn)
         case "free":
-            return f"frame {pfn:#x}: free{_block(kernel, mem_map, pfn)}"
+            return f"free{_block(kernel, pfn)}"
         case "anonymous":
-            return f"frame {pfn:#x}: anonymous memory, page {mem_map.index[pfn]:#x} of its mapping's address space"
-        case "file":
-            return f"frame {pfn:#x}: page {mem_map.index[pfn]:,} of a file{_file_name(kernel, mem_map, pfn)}"
+            return f"anonymous memory{_mapped_words(kernel, pfn)}"
+        case "shared" | "file" as use:
+            kind = "shared memory" if use == "shared" else "a file"
+            name = file_names(kernel).get(id(owner))
+            return f"page {mem_map.index[pfn]:,} of {kind}" + (f", {name}" if name is not None else "")
+        case "slab":
+            assert isinstance(owner, Slab), "_content: frame_use has looked"
+            return f"the kernel's own, objects of {owner.cache.name}"
+        case "stack" | "vmalloc" as use:
+            assert isinstance(owner, VmArea), "_content: frame_use has looked"
+            page = owner.pages.index(Pfn(pfn))
+            whose = _stack_owner(kernel, owner) if use == "stack" else ""
+            return f"the kernel's own, {whose}page {page} of the vmalloc area at {owner.address:#x}"
+        case "huge":
+            return "a huge page of the pool" + ("" if mem_map.refcount[head] else ", free")
         case "reserved":
-            return f"frame {pfn:#x}: reserved at boot"
-        case _:
-            return f"frame {pfn:#x}: the kernel's own{_kernel_use(mem_map, pfn)}"
+            named = next((name for start, count, name in kernel.node.reserved if start <= pfn < start + count), "")
+            return "reserved at boot" + (f" for {named}" if named not in {"", "Reserved"} else "")
+    vdso = any(pfn == own for _, own in kernel.vdso.values())
+    return "the kernel's own, the vDSO" if vdso else "the kernel's own"
 
 
-def _kernel_use(mem_map: MemMap, pfn: int) -> str:
-    """Which cache of objects, or which part of the vmalloc area, a frame belongs to."""
-    owner = mem_map.owner[pfn]
-    if isinstance(owner, Slab):
-        return f", objects of {owner.cache.name}"
-    if isinstance(owner, VmArea):
-        return f", page {owner.pages.index(Pfn(pfn))} of the vmalloc area at {owner.address:#x}"
-    return ""
+def _stack_owner(kernel: "Kernel", area: VmArea) -> str:
+    task = next((task for task in kernel.tasks.values() if task.stack == area.address), None)
+    return f"stack of task {task.pid}, " if task is not None else "a stack, "
 
 
-def _block(kernel: "Kernel", mem_map: MemMap, pfn: int) -> str:
+def _table_words(kernel: "Kernel", pfn: int) -> str:
+    """Whose table it is, on which level, for which addresses."""
+    owner = kernel.node.mem_map.owner[pfn]
+    for mm in kernel.address_spaces():
+        if isinstance(owner, PageTable) and mm.pgtable is owner:
+            place = find_table(kernel.physmem, owner.mode, owner.root, pfn)
+            who = f"a page table of process {_processes(kernel, mm)}"
+            return f"{who}, {place}" if place else who
+    place = find_table(kernel.physmem, kernel.init_pgtable.mode, kernel.init_pgtable.root, pfn)
+    return f"a page table of the kernel's half{f', {place}' if place else ''}"
+
+
+def _processes(kernel: "Kernel", mm: "MmStruct") -> str:
+    """The ids of the processes that live in *mm*."""
+    pids = dict.fromkeys(task.tgid for task in kernel.tasks.values() if task.has_mm and task.mm is mm)
+    return ", ".join(map(str, pids)) or "?"
+
+
+def _mapped_words(kernel: "Kernel", pfn: int) -> str:
+    """By whom an anonymous page is mapped, at most three of them."""
+    mem_map = kernel.node.mem_map
+    entries = rmap_walk(mem_map, Pfn(pfn))
+    if not entries:
+        return f", page {mem_map.index[pfn]:#x} of its mapping's address space, mapped by nobody now"
+    shown = [f"process {_processes(kernel, mm)} at {address:#x}" for mm, address in entries[:3]]
+    more = f" and {len(entries) - 3} more" if len(entries) > 3 else ""
+    return f" of {', '.join(shown)}{more}"
+
+
+def _block(kernel: "Kernel", pfn: int) -> str:
     """The free block that a frame is part of."""
-    zone = kernel.node.zone_of(Pfn(pfn))
-    block = zone.buddy.find_block(pfn)
+    block = kernel.node.zone_of(Pfn(pfn)).buddy.find_block(pfn)
     if block is None:
         return ", on its zone's list of single frames"
     start, order = block
-    del mem_map
     return f", in a block of order {order} at {start:#x}"
-
-
-def _file_name(kernel: "Kernel", mem_map: MemMap, pfn: int) -> str:
-    """What the file that owns the frame is called."""
-    name = file_names(kernel).get(id(mem_map.owner[pfn]))
-    return f", {name}" if name is not None else ""
 
 
 def state_words(kernel: "Kernel", mm: "MmStruct", vma: "Vma", address: VirtAddr) -> str:
@@ -114,3 +173,38 @@ def state_words(kernel: "Kernel", mm: "MmStruct", vma: "Vma", address: VirtAddr)
     if index in vma.mapping.pages:
         return f"not mapped; page {index:,} of the file is in frame {vma.mapping.pages[index]:#x}"
     return f"not mapped, and page {index:,} of the file is not in memory"
+
+
+def who_maps(kernel: "Kernel", pfn: int) -> list[dict[str, object]]:
+    """Every page-table entry that the reverse map knows: the processes, the virtual address, the entry, the mapping."""
+    from minikernel.report.place import display_name
+
+    found: list[dict[str, object]] = []
+    for mm, address in rmap_walk(kernel.node.mem_map, Pfn(pfn)):
+        vma = mm.vmas.find(address)
+        found.append({
+            "processes": _processes(kernel, mm),
+            "address": int(address),
+            "entry": mm.pgtable.get(address),
+            "mapping": display_name(mm, vma) if vma is not None else "",
+        })  # fmt: skip
+    return found
+
+
+def count_words(kernel: "Kernel", pfn: int) -> str:
+    """The reference counts, and where the references come from as far as that is known."""
+    mem_map = kernel.node.mem_map
+    users, mapped = mem_map.refcount[pfn], mem_map.mapcount[pfn]
+    parts = [f"{plural(mapped, 'entry').replace('entrys', 'entries')} of page tables"] if mapped else []
+    owner = mem_map.owner[pfn]
+    if isinstance(owner, PageCache) and owner.pages.get(mem_map.index[pfn]) == pfn:
+        parts.append("the page cache")
+    if mem_map.flags[pfn] & pg.PG_swapcache:
+        parts.append("the swap cache")
+    rest = f": {', '.join(parts)}" if parts else ""
+    return f"refcount {users}, mapcount {mapped}{rest}"
+
+
+def physical_address(pfn: int) -> int:
+    """Of the frame's first byte."""
+    return pfn << PAGE_SHIFT

@@ -116,7 +116,7 @@ def test_words_are_completed(bare: tuple[str, Path], tmp_path: Path) -> None:
     (tmp_path / "script").touch()
     with session(bare[1]) as (it, _):
         for text, expected in {
-            "pa": (2, ["page", "pagecache", "pagewalk"]),
+            "pa": (2, ["page", "pagecache", "pageflags", "pagewalk"]),
             "info reg": (3, ["registers"]),
             "set pag": (3, ["pagination"]),
             "set pagination o": (1, ["off", "on"]),

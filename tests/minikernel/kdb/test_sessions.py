@@ -17,6 +17,7 @@ from minikernel.kdb.command import COMMANDS, find
 from minikernel.kdb.session import Session
 from minikernel.kdb.shell import ROOMS, run_script
 from minikernel.kernel import Kernel
+from minikernel.report.frames import SIGNS, frame_use
 from tests.minikernel.kdb.test_machine import nowhere
 
 HERE = Path(__file__).parent
@@ -28,6 +29,8 @@ OWN_AFFAIRS = (
     (re.compile(r"(frame +)0x[0-9a-f]+"), r"\1PFN"),
     (re.compile(r"CR3 0x[0-9a-f]+"), "CR3 ROOT"),
     (re.compile(r"(cr3 +)0x[0-9a-f]+"), r"\1ROOT"),
+    (re.compile(r"\b[0-9a-f]{2,}:[0-9a-f]{2} \d+( +/bare)"), r"DEV INODE\1"),
+    (re.compile(r"(-> |kernel    )0x[0-9a-f]+(  frame|  direct)"), r"\1PHYS\2"),
     (re.compile(r"(E\[\d+\] +)at 0x[0-9a-f]+: [0-9a-f]+"), r"\1at ENTRY: RAW"),
     (re.compile(r"physical address 0x[0-9a-f]+"), "physical address PHYS"),
     (re.compile(r"(root|entry now ) 0x[0-9a-f]+"), r"\1 RAW"),
@@ -98,6 +101,7 @@ def test_every_command_is_in_a_session_or_in_this_file() -> None:
     tried |= {"lru", "swap", "pressure", "leaks"}  # test_pressure.py, test_leaks.py
     tried |= {"apropos", "echo", "set json", "set width", "set height", "set pagination", "show", "source"}  # prompt
     tried |= {"dump memory", "restore"}  # test_searching.py
+    tried |= {"meminfo", "vmstat", "pageflags"}  # test_physical.py
     for name in NAMES:
         for line in commands(name):
             try:
@@ -118,7 +122,7 @@ def test_every_command_explains_itself() -> None:
 def test_the_views_of_memory(bare: tuple[str, Path]) -> None:
     _, root = bare
     with session(root) as (it, printed):
-        commands = ["zone", "zone DMA", "buddyinfo", "pagecache", "pagecache bare", "phys"]
+        commands = ["zone", "zone DMA", "buddyinfo", "pagecache", "pagecache all", "pagecache bare", "phys"]
         assert run_script(it, ["until bye", *commands, "slab", "slab task_struct", "vmalloc"])
         text = "".join(printed)
         assert re.search(r"DMA +0x0-0x1000", text)
@@ -131,15 +135,19 @@ def test_the_views_of_memory(bare: tuple[str, Path]) -> None:
         address = it.kernel.node.slab.page_offset + (slab.pfn << 12)
         it.execute(f"slab {address + 5888 + 16}")
         assert "0x10 into object 1 of task_struct" in "".join(printed)
-        assert re.search(r"page +0 in frame 0x[0-9a-f]+, mapped", text)
-        rows = re.findall(r"^0x[0-9a-f]{6} ([.TafKR]+)$", text, re.MULTILINE)
+        assert re.search(r"pages? +0(-\d+)? in frames? 0x[0-9a-f]+.*mapped", text)
+        rows = re.findall(r"^0x[0-9a-f]{6} ([.TasfkSVHKR]+)$", text, re.MULTILINE)
         assert sum(map(len, rows)) == (it.kernel.physmem.nr_frames + 1) // 2
         printed.clear()
         near_tables = it.kernel.kernel_half.identity_root >> 12
         assert run_script(it, [f"phys {near_tables & -1024}"])
-        detail = "".join(re.findall(r"^0x[0-9a-f]{6} ([.TafKR]+)$", "".join(printed), re.MULTILINE))
+        detail = "".join(re.findall(r"^0x[0-9a-f]{6} ([.TasfkSVHKR]+)$", "".join(printed), re.MULTILINE))
         assert len(detail) == 1024
         assert detail.count("T") >= 3
+        assert detail == it.data["cells"]
+        assert sum(one["frames"] for one in it.data["legend"]) == 1024
+        assert run_script(it, ["phys 0 100"])
+        assert it.data["cells"] == "".join(SIGNS[frame_use(it.kernel, pfn)][0] for pfn in range(100))
         assert not it.execute("phys 0x1000000")
         assert not it.execute("zone NOWHERE")
         assert not it.execute("pagecache /nothing")

@@ -33,7 +33,8 @@ def test_the_editor_completes_remembers_and_searches(loop: str, tmp_path: Path) 
 def test_long_output_pauses_and_the_window_may_change(loop: str, tmp_path: Path) -> None:
     with terminal(loop, tmp_path, rows=10) as it:
         it.type("help\r")
-        assert it.expect(MORE).count("\n") <= 11
+        it.expect("Running the program")
+        assert it.expect(MORE).count("\n") in {8, 9}  # a line may be too wide
         it.type("\r")
         assert it.expect(MORE).count("\n") <= 11
         it.type("q\r")
@@ -43,7 +44,8 @@ def test_long_output_pauses_and_the_window_may_change(loop: str, tmp_path: Path)
         assert "info registers" in it.run("help info")
         it.resize(6, 100)
         it.type("help kernel\r")
-        assert it.expect(MORE).count("\n") <= 7
+        it.expect("Looking into")
+        assert it.expect(MORE).count("\n") <= 5
         it.type("c\r")
         assert "buddyinfo" in it.settle()
         it.run("set pagination off")
