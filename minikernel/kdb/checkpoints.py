@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from minikernel.fs.hostjournal import Answer, Journal
-from minikernel.kdb import wire
+from minikernel.kdb import watching, wire
 from minikernel.kdb.command import CommandError
 from minikernel.kdb.machine import Pause, Position, Why
 
@@ -356,6 +356,9 @@ class Timeline:
             pause = machine.run(to=to) if to is not None else machine.run(until=icount)
         finally:
             machine.undisturbed = False
+        self._session.resolve()
+        for point in watching.watchpoints(self._session):
+            point.old = watching.value_of(self._session, point)
         if pause.why is Why.INTERRUPTED:
             raise CommandError("Quit: the program stopped on the way.")
         return pause

@@ -186,8 +186,11 @@ class Machine:
 
     def forget_stops(self) -> None:
         """No stop is wanted any more, and no breakpoint: whoever wanted them is gone."""
-        self._asked = self._interrupted = False
+        self._asked = self._interrupted = self._touched = False
         self.arm(set())
+        if self.lookout is not None:
+            self.lookout.watch([])
+            self.lookout = None
 
     @property
     def is_interrupted(self) -> bool:
@@ -239,7 +242,7 @@ class Machine:
         self, *, single: bool, until: int | None, back_to: Task | None, to: Position | None, here_counts: bool
     ) -> Pause:
         cpu = self.kernel.cpu
-        start, begun = cpu.icount, None if here_counts else self._place()
+        start, begun = cpu.icount, None if here_counts else self.place
         mark: Place | None = None  # of a single step: where it began
         if single:
             self.mark = None
@@ -247,7 +250,7 @@ class Machine:
             until = to.icount
         while True:
             if to is not None and (cpu.icount, self._services) >= to:
-                assert self.position == to or begun == self._place(), "Machine._loop: the run goes another way"
+                assert self.position == to or begun == self.place, "Machine._loop: the run goes another way"
                 return Pause(Why.COUNTED)
             if self.lookout is not None and self.lookout.kernel_ran():
                 self._touched = True
@@ -275,7 +278,7 @@ class Machine:
                 self._way_out = True
                 start = -1  # that was the step
                 continue
-            here = self._place()
+            here = self.place
             if single:
                 if mark is None:
                     mark = here
@@ -292,10 +295,11 @@ class Machine:
         mark = self.mark
         if mark is None or self.icount != mark.position.icount:
             return mark
-        _, pc, pid = self._place()
+        _, pc, pid = self.place
         return mark if pid == mark.pid and pc != mark.pc else None
 
-    def _place(self) -> Place:
+    @property
+    def place(self) -> Place:
         """Instruction count, address, task."""
         current = self.kernel.current
         return self.icount, self.kernel.cpu.regs[RIP], current.pid if current is not None else 0

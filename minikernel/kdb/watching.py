@@ -146,7 +146,7 @@ def _who(session: "Session", point: p.Watchpoint, touch: Touch) -> str:
     """Who touched it, where that is not the instruction just executed, in its own memory."""
     if touch.by == "kernel":
         where = f", {touch.where}" if touch.where else ""
-        return f"(by the kernel{_occasion(session, touch)}{where})"
+        return f"(by the kernel{occasion(session, touch)}{where})"
     if touch.by == "walk":
         return f"(by the page walk for {touch.address:#x})"
     if point.kind is WatchKind.PHYSICAL:
@@ -154,7 +154,7 @@ def _who(session: "Session", point: p.Watchpoint, touch: Touch) -> str:
     return ""
 
 
-def _occasion(session: "Session", touch: Touch) -> str:
+def occasion(session: "Session", touch: Touch) -> str:
     """What the kernel was doing: the last thing that it told at this instruction."""
     for icount, _, event in reversed(session.events):
         if icount != touch.icount:
