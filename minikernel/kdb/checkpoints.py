@@ -251,6 +251,7 @@ class Timeline:
         Raises:
             CommandError: Ctrl-C, or the copy failed; everything is as before.
         """
+        self._session.flush()
         ours, theirs = socket.socketpair()
         position = self._session.machine.position
         here = Checkpoint(

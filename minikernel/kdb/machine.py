@@ -208,7 +208,7 @@ class Machine:
     def run(self, *, until: int | None = None, to: Position | None = None, here_counts: bool = False) -> Pause:
         """Go on until something pauses the machine, at the latest behind instruction number *until*, or at *to*.
 
-        *to* is a position that this run has had; where it is past nothing happens.  A breakpoint that the machine
+        *to* is a position, best one that this run has had; where it is past nothing happens.  A breakpoint that the machine
         stands in front of already does not count, unless *here_counts*.
         """
         return self._go(single=False, until=until, back_to=None, to=to, here_counts=here_counts)
@@ -249,11 +249,10 @@ class Machine:
         if to is not None:
             until = to.icount
         while True:
-            if to is not None and (cpu.icount, self._services) >= to:
-                assert self.position == to or begun == self.place, "Machine._loop: the run goes another way"
-                return Pause(Why.COUNTED)
             if self.lookout is not None and self.lookout.kernel_ran():
                 self._touched = True
+            if to is not None and (cpu.icount, self._services) >= to:
+                return Pause(Why.COUNTED)
             if (pause := self._pause()) is not None:
                 return pause
             if self._task is not None and self._task in self.kernel.scheduler.held:
@@ -282,7 +281,8 @@ class Machine:
             if single:
                 if mark is None:
                     mark = here
-                    self.mark = Mark(self.position, here[2], here[1], cpu.regs[RSP])
+                    mask = self._task.abi.mask
+                    self.mark = Mark(self.position, here[2], here[1] & mask, cpu.regs[RSP] & mask)
                 if here != mark:
                     return Pause(Why.STEPPED)
             elif here[1] in self._armed and here != begun:
@@ -296,7 +296,7 @@ class Machine:
         if mark is None or self.icount != mark.position.icount:
             return mark
         _, pc, pid = self.place
-        return mark if pid == mark.pid and pc != mark.pc else None
+        return mark if pid == mark.pid and pc & 0xFFFF_FFFF != mark.pc & 0xFFFF_FFFF else None
 
     @property
     def place(self) -> Place:

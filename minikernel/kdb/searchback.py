@@ -86,7 +86,7 @@ def _scan_stops(most: int, end: Position, inclusive: bool, session: "Session") -
     """The last *most* stops up to *end*."""
     machine = session.machine
     for point in session.points.values():
-        point.ignore, point.temporary = 0, False
+        point.ignore = 0
         if isinstance(point, p.Watchpoint):
             point.frame = None
             point.old = watching.value_of(session, point)
@@ -98,8 +98,8 @@ def _scan_stops(most: int, end: Position, inclusive: bool, session: "Session") -
         pause = machine.run(to=end, here_counts=fresh)
         fresh = False
         if pause.why in _END:
-            if pause.why is Why.COUNTED and inclusive:
-                hits.extend(_pending(session))
+            if pause.why is Why.COUNTED:
+                hits.extend(_pending(session, inclusive=inclusive))
             return list(hits)
         if pause.why is Why.BREAK:
             if broke_at == machine.place:
@@ -119,13 +119,20 @@ def _hit(session: "Session", pause: Pause) -> list[Hit]:
     words = "\n".join(stop.words for stop in stops)
     if pause.why is Why.WATCHED and is_alive(session):
         words = words.removesuffix("\n" + session.place_words(session.registers()[RIP]))
-    numbers = tuple(stop.point.number for stop in stops if stop.point is not None)
+    met = [stop.point for stop in stops if stop.point is not None]
+    for point in met:  # a temporary one is gone only from where it is met first
+        session.points[point.number] = point
+    numbers = tuple(point.number for point in met)
     return [Hit(machine.position, numbers, words, writer)]
 
 
-def _pending(session: "Session") -> list[Hit]:
-    """Stops at the very end of a stretch, for which the machine has not paused yet."""
-    hits = _hit(session, Pause(Why.ASKED)) if session.caught else []
+def _pending(session: "Session", *, inclusive: bool) -> list[Hit]:
+    """Stops at the very end of a stretch, for which the machine has not paused yet.
+
+    Where that is the present (not *inclusive*), events have been told there; but a write that is just over is undone
+    when we go back.
+    """
+    hits = _hit(session, Pause(Why.ASKED)) if session.caught and inclusive else []
     lookout = session.machine.lookout
     return hits + (_hit(session, Pause(Why.WATCHED)) if lookout is not None and lookout.touches else [])
 
@@ -134,7 +141,7 @@ def _pending(session: "Session") -> list[Hit]:
 
 
 def last_at(session: "Session", before: Position, addresses: set[int], pid: int, sp: int) -> Mark | None:
-    """The last time before *before* that task *pid* was about to execute one of *addresses*, its stack pointer at *sp*."""
+    """The last time before *before* that task *pid* was in front of one of *addresses* with SP at *sp*."""
     found: list[Mark] = search(session, before, partial(_scan_places, frozenset(addresses), pid, sp))
     return found[-1] if found else None
 
@@ -166,6 +173,7 @@ def last_write(session: "Session", before: Position, memory: Memory) -> Write | 
 
 
 def _scan_writes(memory: Memory, end: Position, inclusive: bool, session: "Session") -> list[Write]:
+    del inclusive  # a write that is over at the end was before it
     machine = session.machine
     machine.undisturbed = True
     lookout = machine.lookout = Lookout(session.kernel)
@@ -173,7 +181,7 @@ def _scan_writes(memory: Memory, end: Position, inclusive: bool, session: "Sessi
     found: list[Write] = []
     while True:
         pause = machine.run(to=end)
-        if pause.why is Why.WATCHED or (pause.why is Why.COUNTED and inclusive and lookout.touches):
+        if pause.why is Why.WATCHED or (pause.why is Why.COUNTED and lookout.touches):
             found = [_told(session, lookout.touches[-1])]
         if pause.why in _END:
             return found
@@ -190,4 +198,3 @@ def _told(session: "Session", touch: Touch) -> Write:
             insns = session.disassemble(touch.pc, 1)
             insn = insns[0].text if insns else ""
     return Write(touch, session.machine.position, place, insn, name, watching.occasion(session, touch))
-

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 # The commands announce themselves.
 from minikernel.kdb import (
+    changes,
     code,
     context,
     control,
@@ -28,6 +29,7 @@ from minikernel.kdb import (
     pressure,
     process_info,
     registers,
+    reverse,
     scripting,
     searching,
     settings,
@@ -48,6 +50,8 @@ ROOMS: Final = (
     lines,
     stops,
     travel,
+    reverse,
+    changes,
     look,
     frames,
     registers,
@@ -70,7 +74,8 @@ ROOMS: Final = (
 )
 _PROMPT: Final = "(kdb) "
 _REPEATS: Final = frozenset(
-    {"stepi", "nexti", "step", "next", "continue", "x", "until", "hexdump", "telescope", "reverse-stepi"}
+    {"stepi", "nexti", "step", "next", "continue", "x", "until", "hexdump", "telescope"}
+    | {"reverse-stepi", "reverse-nexti", "reverse-step", "reverse-next", "reverse-continue"}
 )
 _GOES_ON: Final = frozenset({"x", "hexdump", "telescope"})  # without arguments: where the last one ended
 

@@ -3,9 +3,11 @@
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from emu.cpu import RIP
 from minikernel.kdb import back
 from minikernel.kdb.command import CommandError, command
 from minikernel.kdb.control import count_of
+from minikernel.kdb.stopping import is_alive
 from minikernel.report.table import Column, grouped
 
 if TYPE_CHECKING:
@@ -32,23 +34,23 @@ def show_here(session: "Session") -> None:
         session.show_position()
 
 
-def show_arrival(words: str, pid: int, session: "Session") -> None:
-    """Say *words*, and where the program is; *pid* is the task that the user was with before."""
+def show_arrival(words: str, pid: int, session: "Session", *, place: bool = False) -> None:
+    """Say *words*, and where the program is, *place*: by name; *pid* is the task that the user was with before."""
     task = session.kernel.current
     if words:
         session.print(words)
     if task is not None and pid and task.pid != pid:
         session.print(f"[Switching to process {task.tgid}, thread {task.pid}]")
+    if place and is_alive(session):
+        session.print(session.place_words(session.registers()[RIP]))
     show_here(session)
 
 
-def go(session: "Session", place: back.Place | None, words: str = "") -> None:
-    """End a command at *place*, or at the beginning of the history."""
-    task = session.kernel.current
-    pid = task.pid if task is not None else 0
-    if place is None:
-        place, words = back.beginning(session), f"\n{back.NO_HISTORY}"
-    back.finish(session, place, partial(show_arrival, words, pid))
+def go(session: "Session", target: back.Place | None, words: str = "", *, place: bool = False) -> None:
+    """End a command at *target*, or at the beginning of the history, with *words*; *place*: say its name, too."""
+    if target is None:
+        target, words = back.beginning(session), f"\n{back.NO_HISTORY}"
+    back.finish(session, target, partial(show_arrival, words, back.task_at(session), place=place))
 
 
 @command("reverse-stepi [N]", "rsi", group=_GROUP)

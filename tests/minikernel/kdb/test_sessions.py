@@ -97,7 +97,16 @@ def test_every_command_is_in_a_session_or_in_this_file() -> None:
     tried = {"step", "next", "help", "quit"}  # step and next: test_lines.py
     tried |= {"frame", "up", "down", "info frame"}  # test_unwind.py
     tried |= {"buddyinfo", "zone", "pagecache", "phys", "vmalloc"}
-    tried |= {"reverse-stepi", "goto", "checkpoint", "info checkpoints", "delete checkpoint"}  # test_travel.py
+    tried |= {f"reverse-{what}" for what in ("continue", "nexti", "step", "next", "finish")}  # test_reverse.py
+    tried |= {
+        "last-write",
+        "pt-diff",
+        "reverse-stepi",
+        "goto",
+        "checkpoint",
+        "info checkpoints",
+        "delete checkpoint",
+    }  # test_travel.py
     tried |= {"lru", "swap", "pressure", "leaks"}  # test_pressure.py, test_leaks.py
     tried |= {"apropos", "echo", "set json", "set width", "set height", "set pagination", "show", "source"}  # prompt
     tried |= {"dump memory", "restore"}  # test_searching.py
