@@ -76,6 +76,11 @@ class Clock:
         """The host's clock is followed."""
         return self._host is not None
 
+    @property
+    def is_real(self) -> bool:
+        """And no record of it."""
+        return self._host is RealTime
+
     def now_ns(self) -> int:
         """CLOCK_MONOTONIC: ns since boot."""
         if self._host is not None:

@@ -31,17 +31,35 @@ if TYPE_CHECKING:
     from minikernel.trace.replay import Replay
 
 
-def debug_command(config: Config, options: argparse.Namespace, replay: "Replay | None" = None) -> int:
+class _Once:
+    """What a replayed program writes is shown, but not again where the debugger has been before."""
+
+    def __init__(self, write: "Callable[[int, bytes], None]") -> None:
+        self._write = write
+        self.session: Session | None = None
+
+    def __call__(self, fd: int, data: bytes) -> None:
+        """The program writes *data*."""
+        timeline = self.session.timeline if self.session is not None else None
+        if timeline is None:
+            self._write(fd, data)
+        else:
+            timeline.journal.ask("output", lambda: self._write(fd, data))
+
+
+def debug_command(
+    config: Config, options: argparse.Namespace, replay: "Replay | None" = None, once: _Once | None = None
+) -> int:
     """Debug the program of *config*; the exit status of the process: 0, or 1 if a command of a batch failed.
 
-    *replay*: the host's part is played by a trace.
+    *replay*: the host's part is played by a trace, and *once* hears what is written.
     """
     pager = _json_pager() if options.json else plain_pager(Settings(), ask)
     front = Front(pager.write)
     interrupts = Interrupts(front)
     old = signal.signal(signal.SIGINT, interrupts)
     try:
-        front.start(session_maker(config, json=options.json, replay=replay))
+        front.start(session_maker(config, json=options.json, replay=replay, once=once))
         return _serve(front, interrupts, pager, options)
     except CannotStartError as error:
         return _complain(error.message, error.status)
@@ -62,14 +80,15 @@ def debug_replay(options: argparse.Namespace) -> int:
     if options.argv:
         return _complain("--replay TRACE runs the program of TRACE, and no other", EXIT_FAILURE)
     try:
-        with Trace(options.replay) as trace, Replay(trace, output=write_out) as replay:
-            return debug_command(replay.config, options, replay)
+        once = _Once(write_out)
+        with Trace(options.replay) as trace, Replay(trace, output=once) as replay:
+            return debug_command(replay.config, options, replay, once)
     except TraceError as error:
         return _complain(str(error), EXIT_FAILURE)
 
 
 def session_maker(
-    config: Config, *, json: bool = False, replay: "Replay | None" = None
+    config: Config, *, json: bool = False, replay: "Replay | None" = None, once: _Once | None = None
 ) -> "Callable[[Console], Session]":
     """What boots *config* for ``Front.start``, with the program loaded; *json*: it answers with objects.
 
@@ -99,6 +118,8 @@ def session_maker(
             message = f"{os.fsdecode(config.argv[0])}: {os.strerror(error.errno)}"
             raise CannotStartError(message, status) from None
         session.settings.json = json
+        if once is not None:
+            once.session = session
         gc.freeze()  # what is there by now stays: looking through it would only unshare it from the copies
         gc.enable()
         return session

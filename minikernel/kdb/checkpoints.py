@@ -109,10 +109,10 @@ class Timeline:
 
     def why_not(self) -> str | None:
         """Why this run cannot be gone over again; None: it can."""
-        config = self._session.kernel.config
-        if config.host_clock:
+        kernel = self._session.kernel
+        if kernel.clock.is_real:
             return "The run follows the host's clock: it cannot be gone over again."
-        if any(bind.writable for bind in config.binds):
+        if any(bind.writable for bind in kernel.config.binds):
             return "The program may write to the host's files (--bind ...:rw): running again would write again."
         return None
 

@@ -208,7 +208,7 @@ class Machine:
     def run(self, *, until: int | None = None, to: Position | None = None, here_counts: bool = False) -> Pause:
         """Go on until something pauses the machine, at the latest behind instruction number *until*, or at *to*.
 
-        *to* is a position, best one that this run has had; where it is past nothing happens.  A breakpoint that the machine
+        *to* is a position, best one that this run has had; where it is past nothing happens.  A breakpoint that it
         stands in front of already does not count, unless *here_counts*.
         """
         return self._go(single=False, until=until, back_to=None, to=to, here_counts=here_counts)

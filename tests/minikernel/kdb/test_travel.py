@@ -148,3 +148,17 @@ def test_what_was_read_is_read_again_and_what_was_written_is_not_written_twice(s
     assert done.stdout.count(b"two") == 20
     assert done.stdout.count(b"exited normally") == 3
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.slow
+def test_a_replayed_run_goes_back_too_whatever_clock_it_followed(tmp_path: Path) -> None:
+    us, trace = [sys.executable, "-m", "minikernel"], str(tmp_path / "trace")
+    recorded = [*us, "record", "-o", trace, "--clock", "host", "--swap", "16M", "/bin/echo", "hello"]
+    subprocess.run(recorded, check=True, capture_output=True, timeout=60)
+    words = [word for line in ("continue", "rsi 20", "goto 500", "continue") for word in ("-ex", line)]
+    done = subprocess.run(
+        [*us, "debug", "--batch", *words, "--replay", trace], capture_output=True, timeout=60, check=False
+    )
+    assert done.stdout.count(b"hello") == 1
+    assert done.stdout.count(b"exited normally") == 2
+    assert (done.returncode, done.stderr) == (0, b"")
