@@ -154,14 +154,15 @@ class CpuTrace:
         return int(self._piece.size)
 
     def fetch(self) -> Piece | None:
-        """Take what was packed since the last time; None if no block ran."""
+        """Take what was packed since the last time; None if no block was."""
         piece = self._piece
         self._native.machine_trace_piece(self._handle, ctypes.byref(piece))
         assert not piece.wrong, "CpuTrace.fetch: the blocks noted do not add up to the instruction count"
-        if not piece.rows and not piece.nr_blocks:
-            return None
-        data = ctypes.string_at(piece.data, piece.size)
-        found = Piece(data, piece.start, piece.end, piece.rows, self._new_blocks(piece.nr_blocks, piece.code_size))
+        found = None
+        if piece.rows or piece.nr_blocks:
+            data = ctypes.string_at(piece.data, piece.size)
+            blocks = self._new_blocks(piece.nr_blocks, piece.code_size)
+            found = Piece(data, piece.start, piece.end, piece.rows, blocks)
         self._native.machine_trace_next(self._handle)
         return found
 

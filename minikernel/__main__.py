@@ -34,6 +34,7 @@ _TAKE_A_VALUE = frozenset(
             "clock",
         ),
         *("max-instructions", "max-processes", "max-memory", "timeout", "output", "replay", "gdb"),
+        *("level", "pid", "comm", "address", "symbol", "vma", "event"),
     )
 ) | {"-o"}
 _MAX_PRIORITY = 32767  # of a swap area
@@ -43,6 +44,7 @@ _DEBUG_USAGE = "minikernel debug [OPTIONS] [--] PROGRAM [ARGS...]"
 _COMPARE_USAGE = "minikernel compare [--policy A,B,...] [OPTIONS] [--] PROGRAM [ARGS...]"
 _RECORD_USAGE = "minikernel record -o TRACE [OPTIONS] [--] PROGRAM [ARGS...]"
 _SAMPLE = 50_000  # instructions
+_LEVELS = ("events", "blocks", "instructions")
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -154,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     record.add_argument("-o", "--output", metavar="TRACE", required=True, help="the file to write")
     record.add_argument("--pack", action="store_true", help="store the host's files, too: TRACE is replayed anywhere")
+    _add_levels(record)
     _add_run(record)
     _add_trace_commands(commands)
     _add_debug(
@@ -176,10 +179,37 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_levels(record: argparse.ArgumentParser) -> None:
+    what = record.add_argument_group("what is recorded (a filter may be repeated: any of them)")
+    what.add_argument("--level", choices=_LEVELS, default="events", help="each has what those before it have")
+    what.add_argument("--pid", metavar="N", type=count, action="append", default=[], help="only of this task")
+    what.add_argument("--comm", metavar="NAME", type=os.fsencode, action="append", default=[],
+                      help="only of tasks of this name")  # fmt: skip
+    what.add_argument("--address", metavar="A[-B]", type=address_range, action="append", default=[],
+                      help="only what touches these addresses")  # fmt: skip
+    what.add_argument("--symbol", metavar="NAME", action="append", default=[], help="only in this function or variable")
+    what.add_argument("--vma", metavar="NAME", action="append", default=[],
+                      help="only in this mapping: a file's name, [heap], [stack]")  # fmt: skip
+    what.add_argument("--event", metavar="NAME", action="append", default=[], help="only events of this name")
+
+
+def _selection(options: argparse.Namespace) -> None:
+    """Put together what `record` is to record, in ``options.selection``; None: everything."""
+    ranges = [(low, high + 1) for low, high in options.address]
+    filters = (options.pid, options.comm, ranges, options.symbol, options.vma, options.event)
+    options.selection = None
+    if any(filters):
+        from minikernel.trace.select import Selection
+
+        options.selection = Selection(*map(tuple, filters))
+
+
 def _add_trace_commands(commands: "argparse._SubParsersAction[_Parser]") -> None:
     show = commands.add_parser("show", formatter_class=_Formatter, help="print a trace, one event a line")
     show.add_argument("trace", metavar="TRACE")
+    show.add_argument("--level", choices=_LEVELS, default="events", help="what is printed, between the events")
     show.add_argument("--pid", metavar="N", type=count, action="append", default=[], help="only of this task")
+    show.add_argument("--symbol", metavar="NAME", action="append", default=[], help="only code of this function")
     show.add_argument("--event", metavar="NAME", action="append", default=[], help="only events of this name")
     show.add_argument("--from", dest="start", metavar="N", type=position, default=0, help="from this instruction on")
     show.add_argument("--to", dest="end", metavar="N", type=position, default=None, help="up to this instruction")
@@ -224,7 +254,9 @@ def address_range(text: str) -> tuple[int, int]:
         low = int(first, 16)
         high = int(last, 16) if dash else low
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an address or two: 0x401000-0x401fff") from None
+        low, high = 1, 0
+    if not 0 <= low <= high < 1 << 64:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address or two: 0x401000-0x401fff")
     return low, high
 
 
@@ -319,6 +351,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.command in {"run", "record"}:
             from minikernel.runner import run_command
 
+            if options.command == "record":
+                _selection(options)
             return run_command(_config(options), options)
         if options.command == "compare":
             from minikernel.compare import compare_command

@@ -49,6 +49,9 @@ def verify_trace(trace: Trace, *, live: bool | None = None, config: Config | Non
     Raises:
         TraceError: it cannot be run again.
     """
+    selection = trace.header.get("selection")
+    if isinstance(selection, dict) and not selection.keys() <= {"ranges", "symbols", "vmas"}:
+        raise TraceError(f"{trace.path}: only some events were recorded, so there is not enough to compare")
     live = not trace.packed if live is None else live
     with Replay(trace, live=live, config=config) as replay:
         return _rerun(replay, lambda system: Comparer(system.kernel, trace, open_end=replay.has_open_end), _beside)

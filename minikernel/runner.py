@@ -88,7 +88,7 @@ def _run_program(system: System, options: argparse.Namespace, outside: "Recordin
         return _complain(f"{options.output}: {error.strerror}", EXIT_FAILURE)
     gc.freeze()
     gc.enable()
-    status = listeners.finish(run_to_status(system))
+    status = listeners.finish(run_to_status(system, listeners.run_cpu))
     if leaks is not None:
         _tell_leaks(system, leaks)
     return status
@@ -183,7 +183,8 @@ class Listeners:
         if outside is not None:
             from minikernel.trace.record import Recorder
 
-            self._recorder = Recorder(kernel, outside, pack=options.pack)
+            chosen = {"level": options.level, "selection": options.selection}
+            self._recorder = Recorder(kernel, outside, pack=options.pack, **chosen)
             sinks.append(self._recorder.sink)
         if sinks:
             from minikernel.report.sinks import combine
@@ -202,6 +203,11 @@ class Listeners:
             _complain(
                 f"{name} (process {task.pid}) was killed: out of memory (the machine has {ram} MiB, see --ram)", 0
             )
+
+    @property
+    def run_cpu(self) -> RunCpu | None:
+        """Who runs the CPU while a trace is made of what it runs."""
+        return self._recorder.run_cpu if self._recorder is not None else None
 
     def start(self, program: bytes) -> None:
         """*program* is loaded.  Raises OSError: the trace cannot be written."""

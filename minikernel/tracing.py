@@ -44,6 +44,10 @@ def _warn_of_no_end(trace: Trace, *, follow: bool = False) -> None:
 def _show(trace: Trace, options: argparse.Namespace) -> int:
     _warn_of_no_end(trace, follow=options.follow)
     write = sys.stdout.write
+    if options.level != "events":
+        return _show_flow(trace, options)
+    if options.symbol:
+        raise TraceError("--symbol is for --level blocks and instructions")
     told = show(
         trace,
         pids=options.pid,
@@ -91,9 +95,27 @@ def _export(trace: Trace, options: argparse.Namespace) -> int:
     return 0
 
 
+def _show_flow(trace: Trace, options: argparse.Namespace) -> int:
+    """Blocks or instructions, and the events between them."""
+    from minikernel.trace.flow_text import Filter, show_flow
+
+    if options.follow or options.strace:
+        raise TraceError("--follow and --strace are for --level events")
+    ranges = [(low, high + 1) for low, high in options.address]
+    chosen = Filter(options.pid, options.event, options.symbol, ranges, options.start, options.end)
+    for text in show_flow(trace, options.level, chosen):
+        sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+    return 0
+
+
 def _stats(trace: Trace, options: argparse.Namespace) -> int:
     del options
     sys.stdout.write(figures(trace))
+    if trace.flows.recorded:
+        from minikernel.trace.flow_stats import flow_figures
+
+        sys.stdout.write(flow_figures(trace))
     sys.stdout.flush()
     return 0
 

@@ -230,17 +230,21 @@ int flow_read(const uint8_t *data, size_t size, uint64_t *icount, const struct f
     return good && r.row == columns->rows ? 0 : -1;
 }
 
-/* The offsets of `count` instructions in size bytes of code; false: there are not exactly as many. */
+/*
+ * The offsets of `count` instructions in size bytes of code; false: there are not as many.  The last one is what is
+ * left: the processor may have refused it (more than 15 bytes, an operand that cannot be), and it ends where it did.
+ */
 static bool split(const uint8_t *code, size_t size, unsigned bits, unsigned count, uint16_t *offsets)
 {
     size_t at = 0;
     for (; count && at < size; count--) {
+        *offsets++ = (uint16_t)at;
+        if (count == 1) return true;
         unsigned length = insn_length(code + at, size - at, bits);
         if (!length) return false;
-        *offsets++ = (uint16_t)at;
         at += length;
     }
-    return at == size && !count;
+    return !count;
 }
 
 /* The same for each of `nr_blocks` blocks, whose code lies one behind the other; how many were right before one was not. */

@@ -211,7 +211,7 @@ int trace_run(struct machine *m, int64_t budget)
     t->icount = m->icount; /* what is missing, others did */
     t->ran = 0;
     do {
-        if (t->flow.out.size >= t->limit || t->rows >= MAX_ROWS) {
+        if (t->flow.out.size >= t->limit || t->rows >= MAX_ROWS || m->icount - t->start >= MAX_SPAN) {
             m->exit_kind = EXIT_TRACE;
             break;
         }

@@ -13,7 +13,8 @@
 /* Each entry of the ring retires an instruction, or corrects one that did. */
 #define RING_SLOTS (4 * STRETCH)
 
-#define MAX_ROWS (4u << 20) /* blocks in one piece, and those of a stretch */
+#define MAX_ROWS (4u << 20)  /* blocks in one piece, and those of a stretch */
+#define MAX_SPAN (32u << 20) /* instructions from the start of a piece: less than a tenth of a second */
 
 /* An entry of the ring: the number of a block, or one of these in the high bits and an argument in the rest. */
 #define RING_OP 0xe0000000u
@@ -82,7 +83,7 @@ struct trace {
     uint64_t written;    /* the icount that a reader of it would have */
     uint32_t written_tag;
     uint64_t rows;       /* blocks in it, repeated ones counted each time */
-    size_t limit;        /* bytes: run() returns when there are more, or MAX_ROWS blocks */
+    size_t limit;        /* bytes: run() returns when there are more, or MAX_ROWS, or MAX_SPAN */
     uint64_t ran;        /* instructions of the last call of run() */
     size_t stubs_used;
     struct stub_page *stub_pages; /* where inlined blocks go on: see stub.c */

@@ -163,6 +163,15 @@ class Image:
         assert self._lines is not None, "Image.line_addresses: line() has read them"
         return self._lines.addresses(file, line)
 
+    def in_file(self) -> list[tuple[int, int, str]]:
+        """(offset in the file, bytes, name) of the symbols that are in the file, by offset."""
+        return sorted(
+            (value - segment.vaddr + segment.offset, size, name)
+            for value, size, name in self._symbols
+            for segment in self._segments
+            if segment.vaddr <= value < segment.vaddr + segment.filesz
+        )
+
     def in_bss(self, vaddr: int) -> bool:
         """Whether *vaddr* lies in a segment's memory behind its part of the file."""
         return any(s.vaddr + s.filesz <= vaddr < s.vaddr + s.memsz for s in self._segments)

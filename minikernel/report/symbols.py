@@ -86,6 +86,13 @@ class Symbols:
         """Every name that ``addresses`` knows."""
         return {name for image, _ in self.images(mm) for name in image.names}
 
+    def in_file(self, vma: "Vma") -> list[tuple[int, int, str]]:
+        """The names in the file behind *vma*: (offset in the file, bytes, name) by offset; 0 bytes: not said."""
+        if vma.special is not None:
+            vdso = self._vdso.get(vma.special.pages[0])
+            return sorted((offset, 0, name) for name, offset in vdso.symbols.items()) if vdso is not None else []
+        return self._image(vma.mapping).in_file() if vma.mapping is not None else []
+
     def images(self, mm: "MmStruct") -> list[tuple[Image, int]]:
         """The files with code in *mm*, the program before libraries, and what to add to their own addresses.
 

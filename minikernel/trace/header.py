@@ -20,19 +20,26 @@ from minikernel.trace.doors import stat_from_json
 if TYPE_CHECKING:
     from minikernel.kernel import Kernel
 
-LEVEL: Final = "events"
 _MADE_BY: Final = f"minikernel {__version__}"
 _MACHINES: Final = (("x86-64", "pae"), ("i386", "pae"), ("i386", "2level"))
 _MAX_NUMBER: Final = 1 << 63
 
 
 def make_header(
-    kernel: "Kernel", program: bytes, streams: dict[str, Any], files: dict[str, str], *, packed: bool
+    kernel: "Kernel",
+    program: bytes,
+    streams: dict[str, Any],
+    files: dict[str, str],
+    *,
+    packed: bool,
+    level: str,
+    selection: dict[str, Any],
 ) -> dict[str, Any]:
-    """The header of a run of *program*, which has just been loaded."""
+    """The header of a run of *program*, which has just been loaded; *selection* of *level* is recorded of it."""
     return {
         "made_by": _MADE_BY,
-        "level": LEVEL,
+        "level": level,
+        "selection": selection,
         "packed": packed,
         "program": os.fsdecode(program),
         "config": config_to_json(kernel.config),

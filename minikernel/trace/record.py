@@ -21,7 +21,10 @@ from minikernel.trace.inputs import encode_entries
 from minikernel.trace.outside import RecordingOutside, streams_to_json
 
 if TYPE_CHECKING:
+    from minikernel.entry import RunCpu
     from minikernel.kernel import Kernel
+    from minikernel.trace.flow_record import FlowRecorder
+    from minikernel.trace.select import Selection
 
 BATCH: Final = 4096
 """Events of one chunk: at 100,000 a second, what a crash can lose is 40 ms."""
@@ -47,14 +50,20 @@ class Recorder:
         outside: RecordingOutside,
         *,
         pack: bool = False,
+        level: str = "events",
+        selection: "Selection | None" = None,
         batch: int = BATCH,
         digest_every: int = DIGEST_EVERY,
     ) -> None:
+        """*level*: as `record --level` has it; above ``events``, ``run_cpu`` must run the machine after ``start``."""
         self._kernel = kernel
         self._outside = outside
         self._packer = Packer() if pack else None
         self._files: dict[tuple[RecordingDoor, HostNode], os.stat_result | None] = {}  # as they were when first read
         self._hashes: dict[str, str] = {}
+        self._level = level
+        self._selection = selection
+        self._flow: FlowRecorder | None = None
         self._batch: list[Told] = []
         self._batch_size = batch
         self._digest_every = digest_every
@@ -66,6 +75,8 @@ class Recorder:
         self.failure: OSError | None = None
         self.sink: Sink = self._make_sink()
         outside.bell_recorder.on_idle = self._flush  # who follows the trace sees what led to the wait
+        if selection is not None and selection.filters_events:
+            self.sink = selection.sink(kernel, self.sink)
 
     def _make_sink(self) -> Sink:
         """A closure: attributes of ``self`` would cost twice as much, and this is called for every event."""
@@ -90,7 +101,10 @@ class Recorder:
         streams = streams_to_json(self._outside.found)
         fresh = self._fresh_files()
         packed = self._packer is not None
-        self._writer = Writer(path, make_header(self._kernel, program, streams, dict(self._hashes), packed=packed))
+        chosen = self._selection.as_json() if self._selection is not None else {}
+        files = dict(self._hashes)
+        header = make_header(self._kernel, program, streams, files, packed=packed, level=self._level, selection=chosen)
+        self._writer = Writer(path, header)
         try:
             for fd, stream in streams.items():
                 if self._packer is not None and "sha256" in stream:
@@ -100,6 +114,23 @@ class Recorder:
         except OSError:
             self._writer.close()
             raise
+        if self._level != "events":
+            self._start_flow()
+
+    def _start_flow(self) -> None:
+        """From now on the CPU is looked at, too."""
+        from minikernel.report.sinks import combine
+        from minikernel.trace.flow_record import FlowRecorder
+        from minikernel.trace.select import Selection
+
+        kernel, selection = self._kernel, self._selection or Selection()
+        self._flow = FlowRecorder(kernel, selection, self._add, self._flush, with_code=self._level != "blocks")
+        kernel.tracer.sink = combine(self._flow.sink, kernel.tracer.sink or self.sink)
+
+    @property
+    def run_cpu(self) -> "RunCpu | None":
+        """What runs the CPU; None: nobody looks on."""
+        return self._flow.run if self._flow is not None else None
 
     def _full(self, icount: int, pid: int, event: Event) -> int:
         """It is time to write, or a process ends; the instruction count when it is time again."""
@@ -193,6 +224,8 @@ class Recorder:
     def finish(self, status: int) -> None:
         """The run is over, with *status*: write how it ended, which files it read, and the end."""
         self._flush()
+        if self._flow is not None:
+            self._flow.finish()
         kernel = self._kernel
         notes = {
             "status": status,

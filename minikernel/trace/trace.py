@@ -3,7 +3,8 @@
 import time
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import Any, Final, Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from minikernel.trace.codec import EventType, SignalsAt, Told, TraceError, decode_events, signals_among, types_of
 from minikernel.trace.contents import PackedContents
@@ -11,6 +12,10 @@ from minikernel.trace.digest import Digest
 from minikernel.trace.doors import is_answer
 from minikernel.trace.format import DIGEST, DOORS, EVENTS, INPUT, NOTES, Chunk, Reader
 from minikernel.trace.inputs import Entry, decode_entries
+
+if TYPE_CHECKING:
+    from minikernel.trace.flow_read import Blocks, Flows, Instructions
+    from minikernel.trace.places import Places
 
 EXIT_TIMED_OUT: Final = 124
 """The status of a run that --timeout ended."""
@@ -113,6 +118,28 @@ class Trace:
         if len(events) != chunk.items:
             raise TraceError(f"{self.path}: byte {chunk.offset}: {len(events)} events instead of {chunk.items}")
         return events
+
+    @cached_property
+    def flows(self) -> "Flows":
+        """The blocks and instructions, as far as they were recorded."""
+        from minikernel.trace.flow_read import Flows
+
+        return Flows(self._reader)
+
+    @cached_property
+    def places(self) -> "Places":
+        """Names for the addresses of blocks and instructions, as far as these were recorded."""
+        from minikernel.trace.places import Places
+
+        return Places(self._reader)
+
+    def blocks(self, *, start: int = 0, end: int | None = None) -> "Iterator[Blocks]":
+        """The blocks that ran in instructions *start* to *end*, in batches of columns (numpy arrays)."""
+        return self.flows.blocks(start=start, end=end)
+
+    def instructions(self, *, start: int = 0, end: int | None = None) -> "Iterator[Instructions]":
+        """The instructions number *start* to *end*, in batches of columns (numpy arrays)."""
+        return self.flows.instructions(start=start, end=end)
 
     def digests(self) -> list[Digest]:
         """The digests in their order."""
