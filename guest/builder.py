@@ -52,6 +52,7 @@ TOPICS: Final = (
     "thread",
     "pressure",
     "ipc",
+    "net",
 )
 # -w: the programs do wrong things on purpose, and every compiler has its own idea of which.
 FLAGS: Final = (

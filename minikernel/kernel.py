@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from minikernel.abi.abi import I386, X86_64
 from minikernel.abi.resource import default_rlimits
 from minikernel.abi.siginfo import Siginfo
+from minikernel.abi.signal import SI_KERNEL
 from minikernel.ipc.shm import Shm
 from minikernel.task.kstack import KernelStacks
 from minikernel.task.loadavg import LoadAverage
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from minikernel.mm.mm_struct import MmStruct
     from minikernel.mm.page_alloc import Node
     from minikernel.mm.pgtable import PageTable
+    from minikernel.net.net import Net
     from minikernel.prng import Prng
     from minikernel.task.futex import FutexKey, FutexWaiter
     from minikernel.task.futex_pi import PiState, PiWaiter
@@ -112,6 +114,26 @@ class Kernel:
         from minikernel.mm.compaction import Compaction
 
         return Compaction(self.node)
+
+    @cached_property
+    def net(self) -> Net:
+        """The machine's sockets; loaded with the first one."""
+        from minikernel.net.net import Net
+
+        return Net(self, self._calling_task, self._signal_owner)
+
+    def _calling_task(self) -> Task:
+        assert self.current is not None, "_calling_task: nobody runs"
+        return self.current
+
+    def _signal_owner(self, owner: int, signo: int) -> None:
+        """Send *signo* to process *owner*, or to the process group -*owner* (send_sigurg)."""
+        from minikernel.task.signal import send_signal
+
+        for task in [*self.tasks.values()]:
+            process = task.process
+            if process.leader is task and (process.pid == owner or (owner < 0 and process.pgrp == -owner)):
+                send_signal(task, Siginfo(signo, SI_KERNEL), group=True)
 
     def _compact(self, order: int, gfp: int) -> bool:
         return self.compaction(order, gfp)

@@ -78,6 +78,9 @@ class OpenFile:
     )
 
     seekable = False
+    is_socket = False
+    read_timeout: int | None = None  # how long a read waits at most, ns (SO_RCVTIMEO); None: for ever
+    write_timeout: int | None = None
 
     def __init__(self, path: Path, flags: int) -> None:
         """Errors: ENOMEM: no object of filp for it; nothing has changed then."""

@@ -10,6 +10,7 @@ from minikernel.fs.inode import Inode
 from minikernel.procfs import maps, pid_mem, pid_more, pid_text
 from minikernel.procfs.access import check_access, owner_of, ptrace_may_access
 from minikernel.procfs.clear_refs import clear_refs, read_refused
+from minikernel.procfs.net import net_dir
 from minikernel.procfs.node import ProcDir, ProcFs, ProcLink, ProcText
 from minikernel.task.task import Task
 
@@ -113,6 +114,7 @@ class _Pid:
         makers[b"fdinfo"] = lambda: ProcDir(
             self.sb, at + 8, self._find_fdinfo, self._fd_names, mode=0o555, owner=self.owner
         )
+        makers[b"net"] = lambda: net_dir(self.sb, self.task.kernel)
         if self.threads:
             makers[b"task"] = lambda: ProcDir(self.sb, at + 9, self._find_thread, self._thread_names, owner=self.owner)
         return makers

@@ -79,6 +79,7 @@ def system_files(sb: ProcFs, kernel: Kernel) -> dict[bytes, Inode]:
     files[b"sys"] = sysctl_dir(sb, at + 1, kernel)
     files[b"kpagecount"] = FrameInode(sb, _SYSVIPC_INO + 16, kernel.node, kpagecount)
     files[b"kpageflags"] = FrameInode(sb, _SYSVIPC_INO + 17, kernel.node, kpageflags)
+    files[b"net"] = ProcLink(sb, _SYSVIPC_INO + 18, lambda: b"self/net")
     files[b"sysvipc"] = sysvipc_dir(sb, _SYSVIPC_INO, kernel)
     return files
 

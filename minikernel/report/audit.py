@@ -34,7 +34,10 @@ def validate_machine(kernel: Kernel) -> None:
     tables = {id(task.files): task.files for task in tasks if task.state is not TaskState.ZOMBIE}
     validate_fs(kernel.vfs, tables.values())
     validate_shm(kernel.shm, mms)
-    validate_node(kernel.node, mms, [*page_caches(kernel.vfs, tables.values()), *_segment_caches(kernel)])
+    caches = [*page_caches(kernel.vfs, tables.values()), *_segment_caches(kernel)]
+    if "net" in vars(kernel):
+        caches += _validate_net(kernel, caches)
+    validate_node(kernel.node, mms, caches)
     for mm in mms:
         users = sum(1 for task in tasks if task.has_mm and task.mm is mm)
         assert mm.users == users, f"validate_machine: an address space has {mm.users} users, {users} tasks use it"
@@ -45,6 +48,15 @@ def validate_machine(kernel: Kernel) -> None:
     assert len(kernel.scheduler.queue) == sum(task.state is TaskState.RUNNING for task in (*tasks, *kthreads)), (
         "validate_machine: the run queue has other tasks than those that run"
     )
+
+
+def _validate_net(kernel: Kernel, known: list[PageCache]) -> list[PageCache]:
+    """Assert what the sockets promise; page caches that only their messages lead to, none of them *known*."""
+    from minikernel.net.validate import caches_in_flight, validate_net
+
+    validate_net(kernel.net)
+    seen = set(map(id, known))
+    return list({id(cache): cache for cache in caches_in_flight(kernel.net) if id(cache) not in seen}.values())
 
 
 def kernel_threads(kernel: Kernel) -> list[Task]:
@@ -124,6 +136,9 @@ def assert_nothing_left(kernel: Kernel, tables: int) -> None:
     assert not kernel.vfs.anon.inode.open_count, "assert_nothing_left: a file without a name is open"
     left = table_frames(kernel)
     assert left == tables, f"assert_nothing_left: {left} frames of page tables, {tables} after boot"
+    if "net" in vars(kernel):
+        assert not kernel.net.socks, f"assert_nothing_left: {len(kernel.net.socks)} sockets"
+        assert not kernel.net.in_flight, "assert_nothing_left: files in flight"
     validate_fs(kernel.vfs)
     validate_shm(kernel.shm, ())
     validate_node(kernel.node, (), [*page_caches(kernel.vfs), *_segment_caches(kernel)])

@@ -115,6 +115,10 @@ def lost(kernel: "Kernel") -> list[Lost]:
     mem_map = node.mem_map
     tables = [task.files for task in kernel.tasks.values() if task.state is not TaskState.ZOMBIE]
     caches = [*page_caches(kernel.vfs, tables), *(segment.mapping for segment in kernel.shm.ids)]
+    if "net" in vars(kernel):
+        seen = set(map(id, caches))
+        more = [file.inode.mapping for file in kernel.net.in_flight]
+        caches += {id(cache): cache for cache in more if cache is not None and id(cache) not in seen}.values()
     references = count_references(node, kernel.address_spaces(), caches)
     known = references.mapped + references.cached
     sites = node.page_owner.sites if node.page_owner is not None else {}

@@ -12,7 +12,6 @@ _NO_LANDLOCK: Final = "no Landlock; programs go on without"
 _NO_MOUNT_API: Final = "the new mount API; mount(8) falls back to mount(2)"
 _GONE: Final = "removed from Linux"
 _NEVER: Final = "never part of Linux"
-_NO_SOCKETS: Final = "no sockets: programs that only probe (nscd, syslog) go on without"
 _NO_SYSV: Final = "no System V semaphores and messages"
 _NO_MQ: Final = "no message queues"
 _ONE_NAMESPACE: Final = "one set of namespaces"
@@ -110,26 +109,6 @@ ENTRIES: tuple[Entry, ...] = (
     absent("adjtimex", "nothing disciplines the clock"),
     absent("clock_adjtime", "nothing disciplines the clock"),
     absent("clock_adjtime64", "nothing disciplines the clock"),
-    absent("socket", _NO_SOCKETS),
-    absent("socketpair", _NO_SOCKETS),
-    absent("connect", _NO_SOCKETS),
-    absent("bind", _NO_SOCKETS),
-    absent("listen", _NO_SOCKETS),
-    absent("accept", _NO_SOCKETS),
-    absent("accept4", _NO_SOCKETS),
-    absent("getsockname", _NO_SOCKETS),
-    absent("getpeername", _NO_SOCKETS),
-    absent("getsockopt", _NO_SOCKETS),
-    absent("setsockopt", _NO_SOCKETS),
-    absent("sendto", _NO_SOCKETS),
-    absent("recvfrom", _NO_SOCKETS),
-    absent("sendmsg", _NO_SOCKETS),
-    absent("recvmsg", _NO_SOCKETS),
-    absent("sendmmsg", _NO_SOCKETS),
-    absent("recvmmsg", _NO_SOCKETS),
-    absent("recvmmsg_time64", _NO_SOCKETS),
-    absent("shutdown", _NO_SOCKETS),
-    absent("socketcall", _NO_SOCKETS),
     absent("semget", _NO_SYSV),
     absent("semop", _NO_SYSV),
     absent("semctl", _NO_SYSV),

@@ -15,6 +15,7 @@ from minikernel.fs.namei import LOOKUP_EMPTY, LOOKUP_FOLLOW, lookup_at
 from minikernel.mm.uaccess import strncpy_from_user
 from minikernel.task.signal import send_signal
 from minikernel.task.task import Task
+from minikernel.wait import Interrupted, WaitQueue
 
 USER_MAX: Final = X86_64.task_size  # what access_ok compares with, on a 64-bit kernel also for i386 programs
 
@@ -65,6 +66,36 @@ def would_wait(file: OpenFile, blocked: WouldBlock) -> None:
     """Raise *blocked* as EAGAIN if *file* does not want to wait."""
     if file.flags & O_NONBLOCK:
         raise blocked
+
+
+class WaitLimit:
+    """How long a call waits in all: for ever, or up to a socket's SO_RCVTIMEO or SO_SNDTIMEO."""
+
+    __slots__ = ("_clock", "_deadline")
+
+    def __init__(self, task: Task, timeout_ns: int | None) -> None:
+        self._clock = task.kernel.clock
+        self._deadline = None if timeout_ns is None else self._clock.now_ns() + timeout_ns
+
+    async def wait(self, queue: WaitQueue) -> None:
+        """Wait on *queue* until it is woken.
+
+        Errors:
+            EAGAIN: the time is over; EINTR: a signal came; a call with a limit is not begun again (sock_intr_errno).
+
+        Raises:
+            Interrupted: a signal came, in a call without a limit.
+        """
+        if self._deadline is None:
+            await queue.wait()
+            return
+        left = self._deadline - self._clock.now_ns()
+        try:
+            woken = left > 0 and await queue.wait(left)
+        except Interrupted:
+            raise LinuxError(Errno.EINTR, "a signal ended a wait with a time limit") from None
+        if not woken:
+            raise LinuxError(Errno.EAGAIN, "the time is over")
 
 
 async def holding(file: OpenFile, call: Coroutine[Any, Any, int]) -> int:

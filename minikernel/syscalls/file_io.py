@@ -19,7 +19,15 @@ from minikernel.kernel import Kernel
 from minikernel.mm.uaccess import copy_from_user, copy_from_user_partial, copy_to_user, copy_to_user_partial
 from minikernel.syscalls.args import BufIn, BufOut, Fd, Hex, IovecIn, IovecOut, Off, Ptr, Size, UInt, ULong, Whence
 from minikernel.syscalls.entry_types import Entry, Result, full, partial
-from minikernel.syscalls.file_common import USER_MAX, abi_of, check_access, holding, send_sigpipe, split_offset
+from minikernel.syscalls.file_common import (
+    USER_MAX,
+    WaitLimit,
+    abi_of,
+    check_access,
+    holding,
+    send_sigpipe,
+    split_offset,
+)
 from minikernel.task.signal import send_signal
 from minikernel.task.task import Task
 from minikernel.wait import Interrupted, WaitQueue
@@ -99,8 +107,9 @@ def read_segments(task: Task, file: OpenFile, segments: list[Segment], offset: i
 
 async def _read_wait(task: Task, file: OpenFile, segments: list[Segment], total: int, queue: WaitQueue) -> int:
     """Wait on *queue* until something can be read, and read it."""
+    limit = WaitLimit(task, file.read_timeout)
     while True:
-        await queue.wait()
+        await limit.wait(queue)
         try:
             done, _ = _read_step(task, file, segments, total, 0, _ABSENT)
         except WouldBlock as blocked:
@@ -240,10 +249,11 @@ async def _write_wait(
 ) -> int:
     """Wait on *queue* for room and go on, until all is written or a signal ends it."""
     last = False
+    limit = WaitLimit(task, file.write_timeout)
     while not last:
         try:
-            await queue.wait()
-        except Interrupted:
+            await limit.wait(queue)
+        except (Interrupted, LinuxError):
             if done:
                 return done
             raise

@@ -38,6 +38,7 @@ from minikernel.syscalls import (
     sigaction,
     signalfd,
     sigsend,
+    socket,
     swap,
     time,
     timerfd,
@@ -79,6 +80,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     *swap.ENTRIES,
     *misc.ENTRIES,
     *shm.ENTRIES,
+    *socket.ENTRIES,
 )
 
 
