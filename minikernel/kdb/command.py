@@ -52,7 +52,7 @@ def command(usage: str, *aliases: str, group: str) -> Callable[[Run], Run]:
     """Make the function below a command; *usage* is its name in lower case, then its arguments in upper case."""
     words = []
     for word in usage.split():
-        if not word.replace("-", "").isalnum() or not word.islower():
+        if not word.replace("-", "").replace("_", "").isalnum() or not word.islower():
             break
         words.append(word)
     name = " ".join(words)

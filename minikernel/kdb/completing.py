@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from emu.cpu import GPR_NAMES
-from minikernel import events
 from minikernel.abi.signal import NAMES as SIGNALS
 from minikernel.abi.syscall_numbers import NUMBERS
-from minikernel.kdb import points as p
+from minikernel.kdb import catches as c
 from minikernel.kdb.command import BY_WORD, COMMANDS, Command, CommandError, find
 from minikernel.report.backing import all_caches, file_names
 
@@ -85,7 +84,7 @@ def _argument(session: "Session", found: Command, rest: str, *, typed: str) -> t
 
 def _wanted(found: Command, kinds: list[str], rest: str) -> list[str]:
     """The kinds that the word at the end of *rest* may be of."""
-    if found.name == "catch":
+    if found.name in {"catch", "tcatch"}:
         what = rest.split(" ", maxsplit=1)[0]
         return (
             [{"syscall": "SYSCALL", "signal": "SIGNAL", "fault": "KIND", "event": "EVENT"}.get(what, "")]
@@ -138,7 +137,7 @@ def _calls(session: "Session", _begun: str) -> list[str]:
 
 
 def _events(_session: "Session", _begun: str) -> list[str]:
-    return [kind.name for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, events.Event)]
+    return list(c.EVENTS)
 
 
 def _host_files(_session: "Session", begun: str) -> list[str]:
@@ -173,8 +172,8 @@ PROVIDERS: Final[dict[str, Provider]] = {
     "SYSCALL": _calls,
     "EVENT": _events,
     "SIGNAL": lambda _session, _begun: SIGNALS,
-    "KIND": lambda _session, _begun: p.FAULT_WORDS,
-    "WHAT": lambda _session, _begun: p.CATCHES,
+    "KIND": lambda _session, _begun: c.FAULT_WORDS,
+    "WHAT": lambda _session, _begun: c.CATCHES,
     "FILE": _host_files,
     "pagecache FILE": _cached_files,
     "COMMAND": _commands,

@@ -1,5 +1,6 @@
-"""``... if CONDITION``: where a point stops the program at all."""
+"""What stands behind a location: ``thread PID``, and ``if CONDITION``, where a point stops the program at all."""
 
+import re
 from typing import TYPE_CHECKING
 
 from minikernel.kdb.command import CommandError
@@ -10,10 +11,25 @@ if TYPE_CHECKING:
 
 def split_if(arguments: str) -> tuple[str, str]:
     """``WHAT if CONDITION``."""
-    if arguments.startswith("if "):
-        return "", arguments[3:].strip()
-    what, _, condition = arguments.partition(" if ")
-    return what.strip(), condition.strip()
+    match = re.search(r"(?:^|\s)if(?:\s+|(?=\())", arguments)
+    if match is None:
+        return arguments.strip(), ""
+    return arguments[: match.start()].strip(), arguments[match.end() :].strip()
+
+
+def split_thread(session: "Session", text: str) -> tuple[str, int]:
+    """``LOCATION thread PID``; 0: every task.
+
+    Raises:
+        CommandError: there is no such task.
+    """
+    match = re.search(r"(?:^|\s)(?:thread|task)\s+(\S+)$", text)
+    if match is None:
+        return text, 0
+    pid = session.evaluate(match[1])
+    if pid not in session.kernel.tasks:
+        raise CommandError(f"Unknown thread {match[1]}.")
+    return text[: match.start()].strip(), pid
 
 
 def checked(session: "Session", condition: str) -> str:

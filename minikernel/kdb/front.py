@@ -44,6 +44,7 @@ class Front:
         self._busy = False
         self.pid = 0  # of the process that is the machine now
         self.done = False  # the user has had enough
+        self.more = False  # a command of several lines goes on
 
     def start(
         self, make: "Callable[[Console], Session]", handlers: "Mapping[str, Callable[[Session], Handler]] | None" = None
@@ -129,7 +130,7 @@ class Front:
     def execute(self, line: str) -> bool:
         """Run the command *line*; False if it could not be done, which one line has said."""
         executed: wire.Executed = self.request("execute", line)
-        self.done = executed.done
+        self.done, self.more = executed.done, executed.more
         return executed.ok
 
     def complete(self, text: str) -> tuple[int, list[str]]:

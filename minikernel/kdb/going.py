@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 from emu.cpu import RIP, RSP
 from minikernel.abi import signal as s
+from minikernel.kdb import blocks
 from minikernel.kdb.machine import Pause, Why
-from minikernel.kdb.stopping import announce, arm, stops_of
+from minikernel.kdb.stopping import announce, arm, next_count, stops_of
 from minikernel.task.task import TaskState
 
 if TYPE_CHECKING:
@@ -32,15 +33,18 @@ def go_on(session: "Session", *, goals: tuple[Goal, ...] = (), until: int | None
     before, start = session.kernel.current, machine.icount
     while True:
         _arm(session, goals)
-        pause = machine.run(until=until)
-        if pause.why is Why.COUNTED or (pause.why in {Why.BREAK, Why.STEPPED} and _at_goal(session, goals)):
+        due = next_count(session)
+        last = min((each for each in (until, due) if each is not None), default=None)
+        pause = machine.run(until=last)
+        arrived = pause.why is Why.COUNTED and machine.icount == until
+        if arrived or (pause.why in {Why.BREAK, Why.STEPPED} and _at_goal(session, goals)):
             _tell_switch(session, before)
             return True
         if pause.why in {Why.EXITED, Why.STUCK}:
             tell_end(session, pause)
             return False
         stops = stops_of(session, pause)
-        if not stops and pause.why in {Why.ASKED, Why.WATCHED} and machine.icount != start:
+        if not stops and pause.why in {Why.ASKED, Why.WATCHED, Why.COUNTED} and machine.icount != start:
             # A run does not stop where it stands already, and this one comes from elsewhere.
             stops = stops_of(session, Pause(Why.BREAK))
         announce(session, stops)
@@ -108,6 +112,7 @@ def tell_end(session: "Session", pause: Pause) -> None:
 
 def _arm(session: "Session", goals: tuple[Goal, ...]) -> None:
     """Have the machine stop at the goals and points."""
+    blocks.going(session)
     session.flush()
     session.selected = None
     arm(session, {goal.address for goal in goals})
@@ -131,5 +136,5 @@ def at_breakpoint(session: "Session") -> bool:
 
 def _tell_switch(session: "Session", before: "Task | None") -> None:
     after = session.kernel.current
-    if after is not None and after is not before:
+    if after is not None and after is not before and not session.workbench.hushed:
         session.print(f"[Switching to process {after.tgid}, thread {after.pid}]")

@@ -53,6 +53,9 @@ def help_(session: "Session", arguments: str) -> None:
         _list(session, groups()[arguments], [each for each in COMMANDS.values() if each.group == arguments])
         if arguments not in BY_WORD:
             return
+    if arguments in session.workbench.defined:
+        session.print(session.workbench.defined[arguments].help)
+        return
     below = {word: each for word, each in BY_WORD.items() if word.startswith(f"{arguments} ")}
     if below and arguments not in BY_WORD:
         _list(session, f"Commands that begin with `{arguments}`", below.values(), list(below))

@@ -143,6 +143,11 @@ class Machine:
         self._gate = gate
         self.kernel.signal_gate = self._holds
 
+    @property
+    def has_gate(self) -> bool:
+        """Whether somebody is asked."""
+        return self._gate is not None
+
     def held_call(self, task: Task) -> bool:
         """Whether *task* stands at the entry of a system call."""
         return task in self._calls
@@ -177,6 +182,11 @@ class Machine:
     def interrupt(self) -> None:
         """Pause soon, at the latest when the slice is over.  For signal handlers of the host."""
         self._interrupted = True
+
+    @property
+    def was_interrupted(self) -> bool:
+        """Whether an interrupt has come that nothing has heeded yet."""
+        return self._interrupted
 
     def forget_interrupt(self) -> None:
         """An interrupt that came while nothing ran is not meant for the next run."""

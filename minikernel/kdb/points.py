@@ -8,32 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from emu.watch import READ, WRITE, WatchKind
-from minikernel.abi.signal import signal_name
-from minikernel.events import (
-    Event,
-    FaultKind,
-    SchedProcessExec,
-    SchedProcessExit,
-    SchedProcessFork,
-    SignalDeliver,
-    SignalGenerate,
-    SysEnter,
-    SysExit,
-)
 from minikernel.kdb.lookout import Memory
-from minikernel.syscalls.table import TABLES
 
 if TYPE_CHECKING:
     from minikernel.mm.mm_struct import MmStruct
     from minikernel.mm.vma import Vma
-    from minikernel.report.explanation import Explanation
-
-CATCHES: Final = ("syscall", "signal", "fault", "exec", "fork", "exit", "event")
-FAULT_WORDS: Final = ("minor", "major", "segv", "bus", "oom", *(kind.value for kind in FaultKind))
-NO_STOP: Final = frozenset(
-    {"SIGALRM", "SIGCHLD", "SIGURG", "SIGIO", "SIGVTALRM", "SIGPROF", "SIGWINCH", "SIGCONT", "SIGKILL"}
-)
-"""Signals that do not stop a program by themselves: gdb's list, as far as Linux has them (SIGKILL cannot wait)."""
 
 
 class FilePage(NamedTuple):
@@ -57,20 +36,51 @@ class Point:
 
     number: int
     what: str  # the location, expression or words it was made of
-    temporary: bool = False
+    temporary: bool = False  # it is deleted when it has stopped the program
+    once: bool = False  # it is disabled then
     enabled: bool = True
+    enabled_for: int = 0  # hits after which it is disabled, where it is not the first
     condition: str = ""
     ignore: int = 0  # times to go by
     hits: int = 0
+    thread: int = 0  # the only task that it is for; 0: all
+    commands: list[str] = field(default_factory=list)  # to execute when it has stopped the program
+
+    @property
+    def type(self) -> str:
+        """As gdb's ``info breakpoints`` names it."""
+        return "breakpoint"
+
+    @property
+    def disposition(self) -> str:
+        """What becomes of it when it has stopped the program, in gdb's words."""
+        return "del" if self.temporary else "dis" if self.once else "keep"
+
+
+@dataclass(slots=True, kw_only=True)
+class Countpoint(Point):
+    """Stops behind instruction number *count* of the run."""
+
+    count: int
 
 
 @dataclass(slots=True, kw_only=True)
 class Breakpoint(Point):
-    """Stops in front of an address, wherever the same page of the same file is mapped there."""
+    """Stops in front of an address, wherever the same page of the same file is mapped there.
+
+    With a *format* (dprintf) it prints that, and goes on.
+    """
 
     address: int | None  # None: pending, nothing is called that yet
     tgid: int = 0  # the process where it was set
     page: FilePage | None = None  # None: memory of that process alone
+    format: str = ""
+    hardware: bool = False  # as the user said; all are the CPU's
+
+    @property
+    def type(self) -> str:
+        """As gdb's ``info breakpoints`` names it."""
+        return "dprintf" if self.format else "hw breakpoint" if self.hardware else "breakpoint"
 
     def place_in(self, tgid: int, mm: "MmStruct", address: int) -> None:
         """It is at *address* of *mm*, which is process *tgid*'s."""
@@ -131,45 +141,3 @@ _TITLES: Final = {
     READ: "Hardware read watchpoint",
     READ | WRITE: "Hardware access (read/write) watchpoint",
 }
-
-
-@dataclass(slots=True, kw_only=True)
-class Catchpoint(Point):
-    """Stops where the kernel tells of an event: *kind* of CATCHES, *only* the names it is about (empty: all)."""
-
-    kind: str
-    only: frozenset[str] = field(default_factory=frozenset)
-
-    def catches(self, event: Event, explanation: "Explanation | None") -> str | None:
-        """What to say about *event*, with the *explanation* of the fault that it ends; None: it is not ours."""
-        match self.kind, event:
-            case "syscall", SysEnter() | SysExit():
-                name = TABLES[event.abi].name(event.nr)
-                verb = "call to" if isinstance(event, SysEnter) else "returned from"
-                return f"{verb} syscall {name}" if self._wants(name, str(event.nr)) else None
-            case "signal", SignalGenerate() | SignalDeliver():
-                name = signal_name(event.sig)
-                verb = "sent" if isinstance(event, SignalGenerate) else "delivered"
-                return f"signal {name} {verb}" if self._wants(name, name.removeprefix("SIG")) else None
-            case "fault", _ if explanation is not None:
-                words = fault_words(explanation)
-                return f"fault {explanation.number}: {explanation.short}" if self._wants(*words) else None
-            case "exec", SchedProcessExec():
-                return f"exec'd {event.filename}"
-            case "fork", SchedProcessFork():
-                return f"forked process {event.child_pid}"
-            case "exit", SchedProcessExit():
-                return f"exits with code {event.code:#x}"
-            case "event", _ if self._wants(event.name):
-                return event.text()
-        return None
-
-    def _wants(self, *names: str) -> bool:
-        return not self.only or not self.only.isdisjoint(names)
-
-
-def fault_words(explanation: "Explanation") -> tuple[str, ...]:
-    """The words of FAULT_WORDS that a fault answers to."""
-    if explanation.kind is not None:
-        return explanation.kind.value, "major" if explanation.major else "minor"
-    return ({11: "segv", 7: "bus"}.get(explanation.signal, "oom"),)

@@ -129,7 +129,7 @@ class Server:
 
     def _execute(self, line: str) -> wire.Executed:
         ok = self._session.execute(line)
-        return wire.Executed(ok, self._session.done)
+        return wire.Executed(ok, self._session.done, self._session.workbench.block is not None)
 
     def _complete(self, text: str) -> tuple[int, list[str]]:
         return self._session.complete(text)

@@ -16,13 +16,18 @@ from emu.x86 import VirtAddr
 from minikernel.abi.signal import signal_name
 from minikernel.boot import System
 from minikernel.events import Event, MmapRegion, SchedProcessExec, SignalGenerate
+from minikernel.kdb import blocks
 from minikernel.kdb import points as p
+from minikernel.kdb.catches import Catchpoint
 from minikernel.kdb.command import CommandError, find
 from minikernel.kdb.expr import ExprError, evaluate
 from minikernel.kdb.frames import View
 from minikernel.kdb.machine import Machine
 from minikernel.kdb.settings import Settings
+from minikernel.kdb.signals import NO_STOP, is_told
 from minikernel.kdb.unwind import MAX_FRAMES, Frame
+from minikernel.kdb.watching import value_of, watchpoints
+from minikernel.kdb.workbench import Workbench
 from minikernel.report.crash import saved_registers
 from minikernel.report.explain import Explainer
 from minikernel.report.frame_log import FrameLog
@@ -54,7 +59,7 @@ Launch = Callable[[Callable[["Kernel"], "Sink"]], System]
 """Boots a machine, attaches the listener that is made for its kernel, and loads the program."""
 
 
-_USERS: Final = ("points", "last_number", "values", "stopping", "done", "x_format", "settings", "line")
+_USERS: Final = ("points", "last_number", "values", "stopping", "done", "x_format", "settings", "workbench", "line")
 
 
 def _nothing() -> None:
@@ -63,6 +68,8 @@ def _nothing() -> None:
 
 def _run(line: str, session: "Session") -> None:
     """Find the command *line* begins with, and run it.  Raises CommandError."""
+    if blocks.run_defined(session, line):
+        return
     found, arguments = find(line)
     found.run(session, arguments)
 
@@ -85,10 +92,11 @@ class Session:
         self.points: dict[int, p.Point] = {}
         self.last_number = 0
         self.values: list[int] = []  # of print: $1 is the first
-        self.stopping = dict.fromkeys(p.NO_STOP, False)  # signal -> whether it stops the program
+        self.stopping = dict.fromkeys(NO_STOP, False)  # signal -> whether it stops the program
         self.done = False  # the user has had enough
         self.x_format = "x", 0  # of the last x: letter, bytes
         self.settings = Settings()
+        self.workbench = Workbench()
         self.data: dict[str, Any] = {}  # what the command says, as values
         self.depth = 0  # scripts that execute scripts
         self.shown_registers: dict[str, int] = {}  # by the last ``context``
@@ -105,7 +113,7 @@ class Session:
         self.events: deque[tuple[int, int, Event]] = deque(maxlen=_KEPT_EVENTS)
         self.calls: deque[tuple[int, str]] = deque(maxlen=_KEPT_CALLS)
         self.explanations: list[Explanation] = []
-        self.caught: list[tuple[p.Catchpoint | None, str]] = []
+        self.caught: list[tuple[Catchpoint | None, str]] = []
         self.maps_changed = False
         self.selected: Task | None = None
         self.next_address: int | None = None  # where x goes on
@@ -127,6 +135,9 @@ class Session:
         for name, value in users.items():
             setattr(self, name, value)
         self.machine.forget_stops()
+        self.workbench.settle()
+        for point in watchpoints(self):
+            point.old = value_of(self, point)
         self.caught.clear()
         self.selected = None
         self.next_address = None
@@ -166,11 +177,11 @@ class Session:
         if self.machine.undisturbed:
             return
         before = len(self.caught)
-        if isinstance(event, SignalGenerate) and self.stopping.get(signal_name(event.sig), True):
+        if isinstance(event, SignalGenerate) and is_told(self, signal_name(event.sig)):
             self.caught.append((None, signal_name(event.sig)))
         for point in self.points.values():
-            if isinstance(point, p.Catchpoint) and point.enabled:
-                words = point.catches(event, explanation)
+            if isinstance(point, Catchpoint) and point.enabled:
+                words = point.catches(event, explanation, self.kernel)
                 if words is not None:
                     self.caught.append((point, words))
         if isinstance(event, SchedProcessExec | MmapRegion) and self.points:
@@ -232,6 +243,8 @@ class Session:
 
     def register(self, name: str) -> int | None:
         """A register by its full or 32-bit name, pc sp fp, or a value of ``print``."""
+        if name in self.workbench.variables:
+            return self.workbench.variables[name]
         if name == "icount":
             return self.machine.icount
         if name.isdecimal() or not name:
@@ -297,7 +310,7 @@ class Session:
     def add(self, point: p.Point) -> None:
         """Keep *point*, which has ``next_number``."""
         self.points[point.number] = point
-        self.last_number = point.number
+        self.last_number = self.workbench.variables["bpnum"] = point.number
 
     @property
     def next_number(self) -> int:
@@ -353,6 +366,10 @@ class Session:
         finally:
             self._write = write
 
+    def write(self, text: str) -> None:
+        """Show *text* as it is."""
+        self._write(text)
+
     def tell(self, **values: object) -> None:
         """Say the same as values, for ``--json``."""
         self.data.update(values)
@@ -393,6 +410,8 @@ class Session:
 
     def show_position(self) -> None:
         """The next instruction of the task, or what the user wants to see at every stop."""
+        if self.workbench.hushed:
+            return
         if self.settings.stop_context:
             from minikernel.kdb.context import context
 
@@ -408,10 +427,13 @@ class Session:
     def execute(self, line: str) -> bool:
         """Run the command *line*; False if it could not be done, which one line has said."""
         stripped = line.strip()
+        if self.workbench.block is not None:
+            return blocks.feed(self, stripped)
         if not stripped or stripped.startswith("#"):
             return True
         self.line = stripped
-        return self.perform(partial(_run, stripped))
+        done = self.perform(partial(_run, stripped))
+        return blocks.follow_up(self) and done
 
     def perform(self, action: "Callable[[Session], None]") -> bool:
         """Do what the command ``line`` is about; False if it could not be done, which one line has said."""

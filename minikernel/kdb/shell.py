@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 # The commands announce themselves.
 from minikernel.kdb import (
+    blocks,
+    breaks,
+    catching,
     changes,
     code,
     context,
@@ -33,10 +36,12 @@ from minikernel.kdb import (
     scripting,
     searching,
     settings,
+    signals,
     spaces,
     stops,
     tasks,
     travel,
+    watching,
 )
 from minikernel.kdb.command import CommandError, find
 
@@ -48,6 +53,10 @@ __all__ = ["ROOMS", "Interrupts", "interact", "run_script"]
 ROOMS: Final = (
     control,
     lines,
+    breaks,
+    watching,
+    catching,
+    signals,
     stops,
     travel,
     reverse,
@@ -70,9 +79,11 @@ ROOMS: Final = (
     happened,
     settings,
     scripting,
+    blocks,
     helping,
 )
 _PROMPT: Final = "(kdb) "
+_MORE: Final = ">"  # inside a command of several lines
 _REPEATS: Final = frozenset(
     {"stepi", "nexti", "step", "next", "continue", "x", "until", "hexdump", "telescope"}
     | {"reverse-stepi", "reverse-nexti", "reverse-step", "reverse-next", "reverse-continue"}
@@ -92,6 +103,8 @@ class Debugger(Protocol):
 
 class FrontEnd(Debugger, Protocol):
     """What the prompt needs."""
+
+    more: bool
 
     def complete(self, text: str) -> tuple[int, list[str]]:
         """What may follow *text*: how many of its last characters are replaced, and by which words."""
@@ -133,7 +146,7 @@ def interact(front: FrontEnd, interrupts: Interrupts, pager: "Pager") -> None:
     while not front.done:
         interrupts.at_prompt = True
         try:
-            line = read().strip() or repeat
+            line = read().strip() or ("" if front.more else repeat)
         except KeyboardInterrupt:
             print("Quit", flush=True)
             continue
@@ -165,8 +178,12 @@ def _reader(front: FrontEnd) -> Callable[[], str]:
         from minikernel.kdb.editor import line_editor
 
         read = line_editor(front.complete)
-        return lambda: read(_PROMPT)
-    return lambda: ask(_PROMPT) if sys.stdin.isatty() else input()
+        return lambda: read(_prompt(front))
+    return lambda: ask(_prompt(front)) if sys.stdin.isatty() else input()
+
+
+def _prompt(front: FrontEnd) -> str:
+    return _MORE if front.more else _PROMPT
 
 
 def ask(prompt: str) -> str:

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 from emu.cpu import RIP, RSP
 from minikernel.abi import signal as s
+from minikernel.kdb import blocks, signals, watching
 from minikernel.kdb import points as p
-from minikernel.kdb import watching
 from minikernel.kdb.command import CommandError
+from minikernel.kdb.formatting import formatted
 from minikernel.kdb.lookout import Lookout
 from minikernel.kdb.machine import Pause, Why
 
@@ -31,6 +32,7 @@ def arm(session: "Session", addresses: set[int]) -> None:
     wanted |= {point.frame.pc for point in watchpoints if point.frame is not None}
     session.machine.arm(wanted)
     memories = [memory for point in watchpoints for memory in point.memories]
+    signals.arm(session)
     machine = session.machine
     if machine.lookout is None and memories:
         machine.lookout = Lookout(session.kernel)
@@ -49,18 +51,26 @@ def stops_of(session: "Session", pause: Pause) -> list[Stop]:
             return _caught(session)
         case Why.WATCHED:
             return _watched(session)
+        case Why.COUNTED:
+            return at_count(session)
         case _:
             return []
 
 
 def announce(session: "Session", stops: list[Stop]) -> None:
-    """Say it."""
+    """Say it, and note what the points want to be executed."""
+    if stops:
+        blocks.stopped(session, [stop.point for stop in stops])
     for stop in stops:
-        session.print(stop.words)
+        if not session.workbench.hushed:
+            session.print(stop.words)
 
 
 def counts(session: "Session", point: p.Point) -> bool:
-    """A hit of *point*: whether its condition holds, and it is not one to go by."""
+    """A hit of *point*: whether it is for this task, its condition holds, and it is not one to go by."""
+    task = session.kernel.current
+    if point.thread and (task is None or task.pid != point.thread):
+        return False
     if point.condition:
         try:
             if not session.evaluate(point.condition):
@@ -73,6 +83,11 @@ def counts(session: "Session", point: p.Point) -> bool:
         return False
     if point.temporary:
         del session.points[point.number]
+    elif point.enabled_for:
+        point.enabled_for -= 1
+        point.enabled = point.enabled_for > 0
+    elif point.once:
+        point.enabled = False
     return True
 
 
@@ -95,10 +110,44 @@ def _at_breakpoints(session: "Session") -> list[Stop]:
     here = [b for b in session.breakpoints if b.enabled and b.address == pc and b.applies_to(task.tgid, task.mm)]
     found = []
     for point in here:
-        if counts(session, point):
-            kind = "Temporary breakpoint" if point.temporary else "Breakpoint"
-            found.append(Stop(f"\n{kind} {point.number}, {session.place_words(pc)}", point))
+        if not counts(session, point):
+            continue
+        if point.format:
+            _print_formatted(session, point)
+            continue
+        kind = "Temporary breakpoint" if point.temporary else "Breakpoint"
+        found.append(Stop(f"\n{kind} {point.number}, {session.place_words(pc)}", point))
     return found
+
+
+def _print_formatted(session: "Session", point: p.Breakpoint) -> None:
+    """What a dprintf does."""
+    try:
+        session.write(formatted(session, point.format))
+    except CommandError as error:
+        session.print(f"Error in dprintf {point.number}: {error}")
+
+
+def at_count(session: "Session") -> list[Stop]:
+    """The points that are about the number of instructions that have been executed by now."""
+    found = []
+    for point in list(session.points.values()):
+        due = isinstance(point, p.Countpoint) and point.enabled and point.count == session.machine.icount
+        if due and counts(session, point):
+            kind = "Temporary breakpoint" if point.temporary else "Breakpoint"
+            words = f"\n{kind} {point.number}, behind instruction {session.machine.icount:,}"
+            found.append(Stop(words, point))
+    return _with_place(session, found)
+
+
+def next_count(session: "Session") -> int | None:
+    """The next number of instructions that somebody wants to stop at."""
+    ahead = [
+        point.count
+        for point in session.points.values()
+        if isinstance(point, p.Countpoint) and point.enabled and point.count > session.machine.icount
+    ]
+    return min(ahead, default=None)
 
 
 def _caught(session: "Session") -> list[Stop]:
@@ -110,7 +159,11 @@ def _caught(session: "Session") -> list[Stop]:
     for point, words in caught:
         if point is None:
             description = s.DESCRIPTIONS.get(s.NAMES.index(words), words) if words in s.NAMES else words
-            found.append(Stop(f"\nProgram received signal {words}, {description}."))
+            text = f"\nProgram received signal {words}, {description}."
+            if signals.stops(session, words):
+                found.append(Stop(text))
+            else:
+                session.print(text)
         elif point.number in session.points and counts(session, point):
             found.append(Stop(f"\nCatchpoint {point.number} ({words})", point))
     return _with_place(session, found)

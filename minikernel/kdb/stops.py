@@ -1,13 +1,12 @@
-"""Commands about what stops the program: break, tbreak, catch, condition, ignore, delete, handle."""
+"""Commands about points that there are: delete, enable, disable, condition, ignore, info breakpoints."""
 
 from typing import TYPE_CHECKING, Final
 
-from minikernel.abi.signal import NAMES
-from minikernel.abi.syscall_numbers import NUMBERS
 from minikernel.kdb import points as p
 from minikernel.kdb.command import CommandError, command
-from minikernel.kdb.conditions import checked, split_if
+from minikernel.kdb.conditions import checked
 from minikernel.kdb.watching import value_of
+from minikernel.report.words import plural
 
 if TYPE_CHECKING:
     from minikernel.kdb.session import Session
@@ -15,85 +14,81 @@ if TYPE_CHECKING:
 _GROUP: Final = "stops"
 
 
-def _break(session: "Session", arguments: str, *, temporary: bool) -> None:
-    location, condition = split_if(arguments)
-    if not location:
-        location = f"*{session.registers()[16]:#x}"
-    address = session.locate(location)
-    number = session.next_number
-    point = p.Breakpoint(
-        number=number, what=location, temporary=temporary, condition=checked(session, condition), address=None
-    )
-    kind = "Temporary breakpoint" if temporary else "Breakpoint"
-    if address is None:
-        session.print(f'Function "{location}" not defined.  {kind} {number} waits for it to be mapped.')
-    else:
-        point.place_in(session.task.tgid, session.mm, address)
-        session.print(f"{kind} {number} at {address:#x} {session.name_of(address)}".rstrip())
-    session.add(point)
+def _point(session: "Session", word: str) -> p.Point:
+    """The point with a number, or the number that a variable holds.
 
-
-@command("break LOCATION [if CONDITION]", "b", "br", group=_GROUP)
-def break_(session: "Session", arguments: str) -> None:
-    """Stop in front of LOCATION: FUNCTION, FILE:LINE, *ADDRESS; without one, here.
-
-    It holds in every process that maps the same page of the same file there.  What is not mapped yet is waited for.
-    A breakpoint that is not reached costs the run nothing.
+    Raises:
+        CommandError.
     """
-    _break(session, arguments, temporary=False)
+    known = word.startswith("$") or (word.isdecimal() and len(word) < 8)
+    number = session.evaluate(word) if known else 0
+    if number not in session.points:
+        raise CommandError(f"No breakpoint number {word or '?'}.")
+    return session.points[number]
 
 
-@command("tbreak LOCATION [if CONDITION]", "tb", group=_GROUP)
-def tbreak(session: "Session", arguments: str) -> None:
-    """As break, but it is deleted when it has stopped the program."""
-    _break(session, arguments, temporary=True)
-
-
-@command("catch WHAT [SYSCALL|SIGNAL|KIND|EVENT...]", group=_GROUP)
-def catch(session: "Session", arguments: str) -> None:
-    """Stop when the kernel does something: catch syscall|signal|fault|exec|fork|exit|event [NAMES...].
-
-    syscall read write     a call, and its return; without names, any
-    signal SIGSEGV         a signal is sent or delivered
-    fault KIND             a page fault has been served, or has failed: minor major segv bus oom, zero_page anon
-                           file_read file_cow file_shared cow_copy cow_reuse swap_in spurious code
-    event NAME             any event by its name, as `events` shows it
-    """
-    kind, *names = arguments.split()[:32] or [""]
-    if kind not in p.CATCHES:
-        raise CommandError(f"catch wants one of: {', '.join(p.CATCHES)}.")
-    if names and kind in {"exec", "fork", "exit"}:
-        raise CommandError(f"catch {kind} takes no names.")
-    if kind == "event" and not names:
-        raise CommandError("catch event wants the names of events.")
-    known = {
-        "syscall": {name for numbers in NUMBERS.values() for name in numbers},
-        "signal": {*NAMES, *(name.removeprefix("SIG") for name in NAMES)},
-        "fault": set(p.FAULT_WORDS),
-    }.get(kind)
-    for name in names:
-        if known is not None and name not in known and not name.isdecimal():
-            raise CommandError(f"Unknown {kind} name '{name}'.")
-    point = p.Catchpoint(number=session.next_number, what=arguments, kind=kind, only=frozenset(names))
-    session.add(point)
-    session.print(f"Catchpoint {point.number} ({arguments})")
+def _numbers(session: "Session", arguments: str) -> list[int]:
+    """The numbers given, and ranges of them; all without any."""
+    if not arguments:
+        return list(session.points)
+    found: dict[int, None] = {}
+    for word in arguments.split():
+        first, dash, last = word.partition("-")
+        if dash and first.isdecimal() and last.isdecimal():
+            span = [number for number in session.points if int(first[:8]) <= number <= int(last[:8])]
+            if not span:
+                raise CommandError(f"No breakpoint number {word}.")
+            found.update(dict.fromkeys(span))
+        else:
+            found[_point(session, word).number] = None
+    return list(found)
 
 
 @command("delete [POINT...]", "d", group=_GROUP)
 def delete(session: "Session", arguments: str) -> None:
-    """Delete breakpoints, watchpoints and catchpoints by their numbers; without numbers, all."""
-    for number in _numbers(session, arguments):
+    """Delete breakpoints, watchpoints and catchpoints by their numbers, or ranges N-M; without numbers, all."""
+    for number in _numbers(session, arguments.removeprefix("breakpoints").strip()):
         del session.points[number]
+
+
+def _enable(session: "Session", arguments: str, *, once: bool = False, temporary: bool = False, times: int = 0) -> None:
+    for number in _numbers(session, arguments):
+        point = session.points[number]
+        point.enabled, point.enabled_for = True, times
+        point.once = once or times > 0 or point.once
+        point.temporary = temporary or point.temporary
+        if isinstance(point, p.Watchpoint):
+            point.old = value_of(session, point)
 
 
 @command("enable [POINT...]", "en", group=_GROUP)
 def enable(session: "Session", arguments: str) -> None:
     """Let points stop the program again."""
-    for number in _numbers(session, arguments):
-        point = session.points[number]
-        point.enabled = True
-        if isinstance(point, p.Watchpoint):
-            point.old = value_of(session, point)
+    _enable(session, arguments)
+
+
+@command("enable once [POINT...]", group=_GROUP)
+def enable_once(session: "Session", arguments: str) -> None:
+    """Let points stop the program once; then they are disabled."""
+    _enable(session, arguments, once=True)
+
+
+@command("enable delete [POINT...]", group=_GROUP)
+def enable_delete(session: "Session", arguments: str) -> None:
+    """Let points stop the program once; then they are deleted."""
+    _enable(session, arguments, temporary=True)
+
+
+@command("enable count COUNT POINT...", group=_GROUP)
+def enable_count(session: "Session", arguments: str) -> None:
+    """Let points stop the program COUNT times; then they are disabled."""
+    word, _, rest = arguments.partition(" ")
+    if not word:
+        raise CommandError("Argument required (hit count).")
+    times = session.evaluate(word)
+    if times < 1:
+        raise CommandError("A count is 1 at least.")
+    _enable(session, rest.strip(), times=times)
 
 
 @command("disable [POINT...]", "dis", group=_GROUP)
@@ -118,56 +113,77 @@ def ignore(session: "Session", arguments: str) -> None:
     """Go by point N the next COUNT times."""
     word, _, text = arguments.partition(" ")
     point = _point(session, word)
+    if not text.strip():
+        raise CommandError("Second argument (specified ignore-count) is missing.")
     point.ignore = max(session.evaluate(text), 0)
-    session.print(f"Will ignore next {point.ignore} crossings of breakpoint {point.number}.")
+    if point.ignore == 0:
+        session.print(f"Will stop next time breakpoint {point.number} is reached.")
+    else:
+        crossings = "crossing" if point.ignore == 1 else f"{point.ignore} crossings"
+        session.print(f"Will ignore next {crossings} of breakpoint {point.number}.")
 
 
-@command("info breakpoints", "info break", "info b", "info watchpoints", group=_GROUP)
+@command("info breakpoints [POINT...]", "info break", "info b", group=_GROUP)
 def info_breakpoints(session: "Session", arguments: str) -> None:
     """Everything that stops the program, with how often it was met."""
-    del arguments
-    if not session.points:
-        session.print("No breakpoints, watchpoints or catchpoints.")
-        return
-    session.print(f"{'Num':<4}{'Type':<16}{'Disp':<5}{'Enb':<4}What")
-    for point in session.points.values():
-        disposition = "del" if point.temporary else "keep"
-        enabled = "y" if point.enabled else "n"
-        kind = point.type if isinstance(point, p.Watchpoint) else type(point).__name__.lower()
-        session.print(f"{point.number:<4}{kind:<16}{disposition:<5}{enabled:<4}{_what(point)}")
-        if point.condition:
-            session.print(f"\tstop only if {point.condition}")
-        if point.hits:
-            session.print(f"\talready hit {point.hits} time{'s' if point.hits > 1 else ''}")
-        if point.ignore:
-            session.print(f"\tignore next {point.ignore} hits")
+    _list(session, [session.points[number] for number in _numbers(session, arguments)], "breakpoints or watchpoints")
 
 
-def _what(point: p.Point) -> str:
+@command("info watchpoints [POINT...]", group=_GROUP)
+def info_watchpoints(session: "Session", arguments: str) -> None:
+    """The watchpoints, with how often they were met."""
+    chosen = [session.points[number] for number in _numbers(session, arguments)]
+    _list(session, [point for point in chosen if isinstance(point, p.Watchpoint)], "watchpoints")
+
+
+def _list(session: "Session", points: list[p.Point], nothing: str) -> None:
+    if not points:
+        session.print(f"No {nothing}.")
+    else:
+        digits = 2 + 2 * session.word if session.kernel.exit_code is None else 18
+        session.print(f"{'Num':<8}{'Type':<15}Disp Enb {'Address':<{digits}} What")
+        for point in points:
+            _show(session, point, digits)
+    session.tell(points=[_told(point) for point in points])
+
+
+def _show(session: "Session", point: p.Point, digits: int) -> None:
+    """A point's rows, as gdb lays them out."""
+    place, what = "", point.what
     if isinstance(point, p.Breakpoint):
-        return f"{point.address:#x} {point.what}" if point.address is not None else f"<PENDING> {point.what}"
-    return point.what
+        place = f"{point.address:#0{digits}x}" if point.address is not None else "<PENDING>"
+        what = _where(session, point)
+    enabled = "y" if point.enabled else "n"
+    row = f"{point.number:<8}{point.type:<14} {point.disposition:<4} {enabled:<3} {place:<{digits}} {what}"
+    session.print(row.rstrip())
+    if point.condition:
+        session.print(f"\tstop only if {point.condition}")
+    if point.thread:
+        session.print(f"\tstop only in thread {point.thread}")
+    if point.hits:
+        noun = "catchpoint" if point.type == "catchpoint" else "breakpoint"
+        session.print(f"\t{noun} already hit {plural(point.hits, 'time')}")
+    if point.ignore:
+        session.print(f"\tignore next {plural(point.ignore, 'hit')}")
+    if point.enabled_for:
+        session.print(f"\tdisable after {plural(point.enabled_for, 'more hit')}")
+    if isinstance(point, p.Breakpoint) and point.format:
+        session.print(f"        printf {point.format}")
+    for line in point.commands:
+        session.print(f"        {line}")
 
 
-@command("handle SIGNAL stop|nostop", group=_GROUP)
-def handle(session: "Session", arguments: str) -> None:
-    """Whether SIGNAL stops the program when it is sent.  The program gets it in any case."""
-    words = arguments.split()
-    if len(words) != 2 or words[0] not in NAMES or words[1] not in {"stop", "nostop"}:
-        raise CommandError("handle wants a signal's name and `stop` or `nostop`.")
-    session.stopping[words[0]] = words[1] == "stop"
-    session.print(f"{words[0]}: {words[1]}")
+def _where(session: "Session", point: p.Breakpoint) -> str:
+    """``in main at story.c:12``; the text that it was made of where there is no more to say."""
+    if point.address is None or session.kernel.exit_code is not None or session.kernel.current is None:
+        return point.what
+    words = session.place_words(point.address).partition(" in ")[2].replace(" ()", "", 1)
+    return f"in {words}" if words and not words.startswith("??") else point.what
 
 
-def _point(session: "Session", word: str) -> p.Point:
-    number = int(word) if word.isdecimal() and len(word) < 8 else 0
-    if number not in session.points:
-        raise CommandError(f"No breakpoint number {word or '?'}.")
-    return session.points[number]
-
-
-def _numbers(session: "Session", arguments: str) -> list[int]:
-    """The numbers given, all without any."""
-    if not arguments:
-        return list(session.points)
-    return [_point(session, word).number for word in dict.fromkeys(arguments.split())]
+def _told(point: p.Point) -> dict[str, object]:
+    return {
+        "number": point.number, "type": point.type, "disposition": point.disposition, "enabled": point.enabled,
+        "address": point.address if isinstance(point, p.Breakpoint) else None, "what": point.what,
+        "condition": point.condition, "hits": point.hits, "ignore": point.ignore, "commands": point.commands,
+    }  # fmt: skip

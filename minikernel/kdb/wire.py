@@ -53,10 +53,14 @@ class Active:
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """The payload of the reply to a command line: *ok*, it could be done; *done*, the user has had enough."""
+    """The payload of the reply to a command line: *ok*, it could be done; *done*, the user has had enough.
+
+    *more*: it is a command of several lines, of which the next is awaited.
+    """
 
     ok: bool
     done: bool
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
