@@ -75,6 +75,11 @@ explain-all: setup ## every fault of every guest program: explained, foreseen, d
 stress: setup ## minutes of forking, mapping and swapping on machines short of memory; STRESS_ARGS='--minutes 10 --seed 7'
 	$(PY) -m tests.stress $(STRESS_ARGS)
 
+.PHONY: travel
+travel: setup ## back and forth through 100 million instructions of 50 processes that swap; TRAVEL_ARGS='--moves 50 --seed 7'
+	@$(PY) -m guest.builder --bench --only bench/crowd
+	$(PY) -m tests.travel $(TRAVEL_ARGS)
+
 .PHONY: coverage
 coverage: setup ## every branch of paging and memory management is taken by a test that needs no guest program
 	$(PY) -m pytest -n $(WORKERS) -q tests/emu tests/minikernel/mm --cov=emu.paging --cov=minikernel.mm --cov-branch \
@@ -98,6 +103,7 @@ bench: setup ## times beside native, qemu-user and bare Unicorn; BENCH_ARGS='--o
 	@$(PY) -m guest.builder --bench
 	$(PY) -m bench.bench $(BENCH_ARGS)
 	$(PY) -m bench.kernel
+	$(PY) -m bench.travel
 
 .PHONY: clean
 clean: ## forget what was built and fetched
