@@ -10,7 +10,7 @@ r"""A pytest plugin: run a guest program in a test, and pin down what it does by
         guest.run("./fork", root="build")
 
 Runs are deterministic: the streams are the same pipes every time, the environment is empty but for PATH and LANG,
-the clock is virtual.  More: docs/trace-format.md, README.md.
+the clock is virtual.  More: docs/testing.md.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,27 +26,13 @@ import pytest
 
 # Nothing of the kernel is imported before a test asks for it: pytest loads this module in every run.
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
-    from minikernel.config import Config
-    from minikernel.events import Event, MmFaultFailed, MmFaultResolved
-    from minikernel.fs.anon import DetachedFs
-    from minikernel.fs.outside import Outside
-    from minikernel.trace.codec import Told
+    from minikernel.api import Fault, Machine, Occurrence, Syscall
+    from minikernel.events import Event
 
 _MARK: Final = "golden_trace"
-_ENV: Final = {"PATH": "/usr/bin:/bin", "LANG": "C"}
 _CONTEXT: Final = 3  # equal lines to show before the first that is not
-
-
-@dataclass(frozen=True, slots=True)
-class Syscall:
-    """A system call of the run; *ret* None: it did not return."""
-
-    pid: int
-    name: str
-    args: tuple[int, ...]
-    ret: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +42,9 @@ class GuestRun:
     status: int  # as the shell's $?: 128 + N when signal N killed it
     stdout: bytes
     stderr: bytes
-    events: list[Told]  # (instruction count, pid, event) in their order
+    events: list[Occurrence]  # (instruction count, pid, event) in their order
+    faults: list[Fault]  # how each page fault ended
+    machine: Machine = field(repr=False, compare=False)  # closed, so it has neither tasks nor memory
 
     def text(self) -> str:
         """The events as ``minikernel show`` prints them."""
@@ -70,27 +57,16 @@ class GuestRun:
         return [event for _, _, event in self.events if event.name == name]
 
     @property
-    def faults(self) -> list[MmFaultResolved | MmFaultFailed]:
-        """How each page fault ended."""
-        from minikernel.events import MmFaultFailed, MmFaultResolved
-
-        return [event for _, _, event in self.events if isinstance(event, MmFaultResolved | MmFaultFailed)]
+    def peak_memory(self) -> int:
+        """Bytes: the most that the first process had in RAM at one time."""
+        return self.machine.peak_memory
 
     @property
     def syscalls(self) -> list[Syscall]:
         """The system calls in the order of their starts."""
-        from minikernel.events import SysEnter, SysExit, call_name
+        from minikernel.api.views import calls_of
 
-        found: list[Syscall] = []
-        open_calls: dict[int, int] = {}
-        for _, pid, event in self.events:
-            if isinstance(event, SysEnter):
-                open_calls[pid] = len(found)
-                found.append(Syscall(pid, call_name(event.abi, event.nr), event.args, None))
-            elif isinstance(event, SysExit) and pid in open_calls:
-                at = open_calls.pop(pid)
-                found[at] = Syscall(pid, found[at].name, found[at].args, event.ret)
-        return found
+        return calls_of(self.events)
 
 
 class Guest:
@@ -117,19 +93,18 @@ class Guest:
             LinuxError: it cannot be executed.
             Deadlock, InstructionLimit, KernelPanic, TimeLimit: it did not end by itself.
         """
-        from minikernel.config import Config
-
-        variables = _ENV if env is None else env
-        config = Config(
-            argv=tuple(os.fsencode(word) for word in (program, *args)),
-            env=tuple(os.fsencode(f"{name}={value}") for name, value in variables.items()),
-            root=os.fsencode(root),
-            cwd=os.fsencode(cwd),
-            **machine,
-        )
-        done = _run(config, stdin)
+        with self.machine(program, *args, stdin=stdin, env=env, root=root, cwd=cwd, **machine) as booted:
+            status = booted.run()
+        assert status is not None, "Guest.run: somebody stopped the machine"
+        done = GuestRun(status, booted.stdout, booted.stderr, booted.events, booted.faults, booted)
         self.runs.append(done)
         return done
+
+    def machine(self, program: str | Path, *args: str, **machine: Any) -> Machine:
+        """A machine with *program* in front of its first instruction, to be stopped and looked at (docs/api.md)."""
+        from minikernel.api import Machine
+
+        return Machine(program, *args, **machine)
 
     def compile(self, source: str, *flags: str, cc: Sequence[str] | None = None) -> Path:
         """The static program that the C text *source* becomes; *cc*: the compiler (default: $CC, or cc)."""
@@ -142,93 +117,6 @@ class Guest:
         if done.returncode:
             pytest.fail(f"{shlex.join(command)} failed:\n{done.stderr}", pytrace=False)
         return program
-
-
-def _run(config: Config, stdin: bytes) -> GuestRun:
-    from minikernel.boot import System
-    from minikernel.events import Tracer
-    from minikernel.report.sinks import Recorder
-
-    taps = {0: _Tap(stdin), 1: _Tap(), 2: _Tap()}
-    recorder, tracer = Recorder(), Tracer()
-    outside = _outside(config, taps)
-    with closing(outside), System(config, tracer, outside=outside) as system:
-        tracer.sink = recorder
-        try:
-            system.exec_init()
-            code = system.run()
-        finally:
-            tracer.sink = None
-    system.kernel.cpu.close()
-    status = 128 + (code & 0x7F) if code & 0x7F else code >> 8
-    return GuestRun(status, taps[1].output(), taps[2].output(), recorder.events)
-
-
-class _Tap:
-    """One of the guest's streams: *data* to read, and a place for what is written."""
-
-    def __init__(self, data: bytes = b"") -> None:
-        self._data = data
-        self._written: list[bytes] = []
-
-    def read(self, count: int, _host: Callable[[int], bytes]) -> bytes:
-        """The next bytes."""
-        data, self._data = self._data[:count], self._data[count:]
-        return data
-
-    def write(self, data: bytes, _host: Callable[[bytes], int]) -> int:
-        """Everything is taken at once."""
-        self._written.append(bytes(data))
-        return len(data)
-
-    @staticmethod
-    def poll(_host: Callable[[], int]) -> int:
-        """Always ready."""
-        from minikernel.abi.poll import READABLE, WRITABLE
-
-        return READABLE | WRITABLE
-
-    @staticmethod
-    def ioctl(request: int, data: bytes | int, host: Callable[[int, bytes | int], bytes]) -> bytes:
-        """As a pipe of the host says."""
-        return host(request, data)
-
-    def output(self) -> bytes:
-        """All that was written."""
-        return b"".join(self._written)
-
-
-def _outside(config: Config, taps: dict[int, _Tap]) -> Outside:
-    """A host whose standard streams are *taps*; to the guest they are pipes that say the same in every run."""
-    from minikernel.fs.hostio import HostInode
-    from minikernel.fs.outside import Outside, Stream
-    from minikernel.trace.outside import pin_streams
-
-    class Streams(Outside):
-        """Pipes of our own: nothing comes from our own descriptors 0, 1 and 2."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.ends: list[int] = []
-
-        def streams(self, sb: DetachedFs) -> dict[int, Stream]:
-            """Three pipes."""
-            found = {}
-            for fd, tap in taps.items():
-                ends = os.pipe2(os.O_CLOEXEC)
-                self.ends += ends
-                inode = HostInode(sb, ends[min(fd, 1)])
-                inode.tap = tap
-                found[fd] = Stream(inode, inode.host_fd, os.O_WRONLY if fd else os.O_RDONLY)
-            pin_streams(sb.dev, found, config.uid, config.gid)
-            return found
-
-        def close(self) -> None:
-            """Close the pipes: after the machine."""
-            for end in self.ends:
-                os.close(end)
-
-    return Streams()
 
 
 # ---- pytest
@@ -270,7 +158,11 @@ def _check_golden(item: pytest.Item, path: str | None = None) -> None:
     now = "".join(run.text() for run in runner.runs)
     if item.config.getoption("update_traces"):
         golden.parent.mkdir(parents=True, exist_ok=True)
-        golden.write_text(now, encoding="utf-8")
+        fresh = golden.with_name(
+            f".{golden.name}.{os.getpid()}"
+        )  # tests in other processes see the old file, or the new
+        fresh.write_text(now, encoding="utf-8")
+        fresh.replace(golden)
         return
     if not golden.exists():
         pytest.fail(f"{golden} is not there: --update-traces writes it", pytrace=False)

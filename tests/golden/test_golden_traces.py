@@ -13,7 +13,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from guest.toolchain import compiler_for
-from minikernel.events import FaultKind, MmFaultResolved
+from minikernel.events import FaultKind
 from minikernel.testing import Guest, GuestRun
 
 HERE = Path(__file__).parent
@@ -45,7 +45,7 @@ def run(guest: Guest, name: str, folder: Path, arch: str = "x86-64", **machine: 
 
 def kinds(done: GuestRun) -> list[FaultKind]:
     """The branches that the faults at user addresses took."""
-    return [fault.kind for fault in done.faults if isinstance(fault, MmFaultResolved)]
+    return [fault.kind for fault in done.faults if fault.kind is not None]
 
 
 @pytest.mark.golden_trace("fork_cow.trace")
@@ -74,6 +74,15 @@ def test_anonymous_memory(guest: Guest, tmp_path: Path) -> None:
     assert done.status == 128 + SIGSEGV
     assert FaultKind.ZERO_PAGE in kinds(done)
     assert [call.ret for call in done.syscalls[1:]] == [0, 0, 0]
+
+
+@pytest.mark.golden_trace("swap.trace")
+def test_pages_go_to_swap_and_come_back(guest: Guest, tmp_path: Path) -> None:
+    done = run(guest, "swap", tmp_path, swap=1 << 20)
+
+    assert done.status == 3
+    assert kinds(done).count(FaultKind.SWAP_IN) == 3
+    assert len(done.named("mm_swap_out")) == 3
 
 
 @pytest.mark.golden_trace("signal.trace")
