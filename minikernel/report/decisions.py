@@ -12,7 +12,7 @@ from minikernel.events import FaultKind
 from minikernel.mm import fault as fault_path
 from minikernel.mm import file_fault, hugetlb_fault, outcome, stack, swap_fault, thp, wp_fault
 from minikernel.mm.pgtable import PTE_SPECIAL, pte_pfn
-from minikernel.mm.vma import VM_HUGETLB
+from minikernel.mm.vma import VM_HUGETLB, VM_SHARED
 from minikernel.report.blame import blame
 from minikernel.report.place import base_name
 from minikernel.report.words import plural, rights, si_code_words, size_words, slot_words
@@ -193,6 +193,11 @@ def _cow_copy(mm: "MmStruct", fault: "Fault") -> Decision:
             "the page was read before and showed the shared zero page; to be written it gets a cleared frame of its "
             "own",
         )
+    if fault.pte and not fault.pte & PTE_P:
+        return Decision(
+            f"own copy, back from {slot_words(mm.node, fault.pte)}",
+            "the page had been moved out, and others refer to it still: it was brought back, and the writer got a copy",
+        )
     if not fault.pte & PTE_P:
         # The kernel's own access: nobody saw the entry before.
         return Decision("own copy", "others see the page too, or it was the zero page: the writer gets its own")
@@ -249,8 +254,10 @@ _SIMPLE: Final = {
 }
 
 
-def function_of(kind: FaultKind, vma: "Vma | None", *, present: bool, large: bool) -> str:
+def function_of(kind: FaultKind, vma: "Vma | None", *, present: bool, large: bool, write: bool) -> str:
     """The function of the fault path that ends in *kind*; *present*, *large*: the entry, or a large leaf, is there."""
+    if kind is FaultKind.CODE and write and vma is not None and not vma.flags & VM_HUGETLB:
+        return "_wp_page_shared" if vma.flags & VM_SHARED else "do_wp_page"
     if vma is not None and vma.flags & VM_HUGETLB:
         return "hugetlb_code_fault" if kind is FaultKind.CODE else "hugetlb_wp" if large else "hugetlb_no_page"
     if vma is not None and vma.special is not None and not present:

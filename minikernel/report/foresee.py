@@ -3,13 +3,14 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from emu.x86 import PAGE_SHIFT, PF_I, PF_W, PTE_P, PTE_RW, PTE_XD
+from emu.x86 import PAGE_SHIFT, PF_I, PF_W, PTE_P, PTE_RW, PTE_XD, Pfn
 from minikernel.abi.signal import BUS_ADRERR, SEGV_ACCERR, SEGV_MAPERR, SIGBUS, SIGSEGV
 from minikernel.events import FaultKind
 from minikernel.mm.hugetlb import HugetlbCache, cache_of
 from minikernel.mm.hugetlb_pool import huge_pfn
-from minikernel.mm.page import PG_anon
+from minikernel.mm.page import PG_anon, PG_exec, PG_swapcache
 from minikernel.mm.pgtable import PTE_SPECIAL, pte_pfn
+from minikernel.mm.rmap import rmap_walk
 from minikernel.mm.thp import is_exclusive, is_huge_candidate, thp_vma_allowable
 from minikernel.mm.vma import VM_ACCESS_FLAGS, VM_EXEC, VM_GROWSDOWN, VM_HUGETLB, VM_SHARED, VM_WRITE
 from minikernel.report.decisions import function_of, where
@@ -35,11 +36,11 @@ class Foreseen:
 def foresee(mm: "MmStruct", address: int, access: int) -> Foreseen:
     """What user code would meet that makes *access* (PF_W, PF_I or 0, a read) to *address* now."""
     coming = _foresee(mm, address, access)
-    function = _decider(mm, address, coming)
+    function = _decider(mm, address, access, coming)
     return replace(coming, decided_by=where(function)) if function else coming
 
 
-def _decider(mm: "MmStruct", address: int, coming: Foreseen) -> str:
+def _decider(mm: "MmStruct", address: int, access: int, coming: Foreseen) -> str:
     """The function that would tell of *coming*; "" for none."""
     vma = mm.vmas.find(address)
     large = address < mm.layout.task_size and bool(mm.pgtable.get_large(address))
@@ -50,7 +51,8 @@ def _decider(mm: "MmStruct", address: int, coming: Foreseen) -> str:
         return "do_fault" if not vma.flags & VM_HUGETLB else "hugetlb_wp" if large else "hugetlb_no_page"
     if coming.kind is None:
         return ""
-    return function_of(coming.kind, vma, present=bool(mm.pgtable.get(address) & PTE_P), large=large)
+    pte = mm.pgtable.get(address) if address < mm.layout.task_size else 0
+    return function_of(coming.kind, vma, present=bool(pte & PTE_P), large=large, write=bool(access & PF_W))
 
 
 def _foresee(mm: "MmStruct", address: int, access: int) -> Foreseen:
@@ -71,9 +73,37 @@ def _foresee(mm: "MmStruct", address: int, access: int) -> Foreseen:
         huge = _write_to_huge(mm, vma, leaf) if leaf and access & PF_W and not pte & PTE_RW else None
         return huge or _present(mm, vma, pte, access)
     if pte:
-        cached = ", which the swap cache has in RAM" if pte in mm.node.swap.cache else ""
-        return Foreseen(FaultKind.SWAP_IN, 0, 0, f"the page in {slot_words(mm.node, pte)}{cached}")
+        return _swapped(mm, pte, access)
     return _absent(mm, vma, address, access)
+
+
+def _swapped(mm: "MmStruct", entry: int, access: int) -> Foreseen:
+    """The page is in swap; a write to one that others refer to, or map, needs a copy as well."""
+    swap = mm.node.swap
+    pfn = swap.cache.get(entry)
+    cached = ", which the swap cache has in RAM" if pfn is not None else ""
+    words = f"the page in {slot_words(mm.node, entry)}{cached}"
+    alone = swap.swap_count(entry) == 1 and (pfn is None or not mm.mem_map.mapcount[pfn])
+    if access & PF_W and not alone:
+        return Foreseen(FaultKind.COW_COPY, 0, 0, f"{words}, and a copy of it, as others have it too")
+    return Foreseen(FaultKind.SWAP_IN, 0, 0, words)
+
+
+def _takes_code(mm: "MmStruct", pte: int) -> bool:
+    """Whether making *pte* writable takes the right to run its frame from another entry (icache.note_write)."""
+    pfn = pte_pfn(pte)
+    if not pte & PTE_XD or not mm.mem_map.flags[pfn] & PG_exec:
+        return False
+    return any(not other.pgtable.get(address) & PTE_XD for other, address in rmap_walk(mm.mem_map, pfn))
+
+
+def _is_last_user(mm: "MmStruct", pfn: Pfn) -> bool:
+    """Whether nobody but the entry has the page, apart from a slot in swap that nobody refers to (folio_free_swap)."""
+    users = mm.mem_map.refcount[pfn]
+    swap = mm.node.swap
+    if mm.mem_map.flags[pfn] & PG_swapcache and users == 2:
+        return not swap.swap_count(swap.entry_of[pfn])
+    return users == 1
 
 
 def _unmapped(mm: "MmStruct", address: int) -> Foreseen:
@@ -94,13 +124,18 @@ def _present(mm: "MmStruct", vma: "Vma", pte: int, access: int) -> Foreseen:
     if pte & PTE_SPECIAL:
         return Foreseen(FaultKind.COW_COPY, 0, 0, "a copy of the shared zero page")
     if vma.flags & VM_SHARED:
-        return Foreseen(FaultKind.FILE_SHARED, 0, 0, "the file's page becomes writable, and dirty")
+        kind = FaultKind.CODE if _takes_code(mm, pte) else FaultKind.FILE_SHARED
+        return Foreseen(kind, 0, 0, "the file's page becomes writable, and dirty")
     pfn = pte_pfn(pte)
     if not mm.mem_map.flags[pfn] & PG_anon:
         return Foreseen(FaultKind.FILE_COW, 0, 0, "a private copy of the file's page")
-    if mm.mem_map.refcount[pfn] == 1:
+    if _is_last_user(mm, pfn):
+        if _takes_code(mm, pte):
+            return Foreseen(FaultKind.CODE, 0, 0, "made writable; an alias of it loses the right to be run")
         return Foreseen(FaultKind.COW_REUSE, 0, 0, "made writable: nobody else has the page any more")
-    return Foreseen(FaultKind.COW_COPY, 0, 0, f"a copy: {mm.mem_map.mapcount[pfn]} entries map the page")
+    mapped = mm.mem_map.mapcount[pfn]
+    others = f"{mapped} entries map it" if mapped > 1 else "somebody else has it, too"
+    return Foreseen(FaultKind.COW_COPY, 0, 0, f"a copy of the page: {others}")
 
 
 def _write_to_huge(mm: "MmStruct", vma: "Vma", leaf: int) -> Foreseen | None:
