@@ -215,7 +215,8 @@ def test_whatever_a_command_says_is_plain_data(name: str, bare: tuple[str, Path]
     with session(bare[1], *([b"x"] if name == "crash" else [])) as (it, printed):
         it.settings.json = True
         for line in commands(name):
-            it.execute(line)
+            if not line.startswith("set json"):
+                it.execute(line)
     for line in printed:
         answer = json.loads(line)
         assert list(answer) == list(KEYS)

@@ -40,6 +40,18 @@ OWN_AFFAIRS = (
 )
 
 
+_NUMBER = re.compile(r"0x[0-9a-f]+|(?<![\w.])[+-]?\d[\d,.]*")
+_MAP = re.compile(r"^0x[0-9a-f]{6} [^ ]{32,}$")
+_SHOWN = 2
+
+
+def shape(printed: list[str]) -> str:
+    """The first lines of an answer that changes with the kernel's own memory, without numbers."""
+    lines = "".join(printed).splitlines()
+    masked = [" ".join(_NUMBER.sub("N", _MAP.sub("MAP", line)).split()) for line in lines[:_SHOWN]]
+    return "".join(f"{line}\n" for line in [*masked, *(["..."] if len(lines) > _SHOWN else [])])
+
+
 @pytest.fixture(scope="module", params=ARCHES)
 def bare(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """The architecture, and a directory that is the guest's root, with bare.S as /bare."""
@@ -64,6 +76,7 @@ def session(root: Path, *arguments: bytes, program: str = "bare") -> Iterator[tu
     printed: list[str] = []
     with nowhere():
         made = Session(launch, printed.append)
+        made.settings.width, made.settings.height = 80, 24  # whatever terminal the tests run in
         try:
             yield made, printed
         finally:
@@ -80,11 +93,13 @@ NAMES = sorted(path.stem for path in SESSIONS.glob("*.kdb"))
 @pytest.mark.parametrize("name", NAMES)
 def test_a_session_goes_as_recorded(name: str, bare: tuple[str, Path]) -> None:
     arch, root = bare
+    answers = []
     with session(root, *([b"x"] if name == "crash" else [])) as (it, printed):
         for line in commands(name):
-            printed.append(f"(kdb) {line}\n")
             it.execute(line)
-    text = "".join(printed)
+            answers.append(f"(kdb) {line}\n{shape(printed) if name == 'shapes' else ''.join(printed)}")
+            printed.clear()
+    text = "".join(answers)
     for pattern, word in OWN_AFFAIRS:
         text = pattern.sub(word, text)
     path = SESSIONS / "golden" / f"{name}.{arch}.txt"
@@ -94,23 +109,10 @@ def test_a_session_goes_as_recorded(name: str, bare: tuple[str, Path]) -> None:
 
 
 def test_every_command_is_in_a_session_or_in_this_file() -> None:
-    tried = {"step", "next", "help", "quit"}  # step and next: test_lines.py
+    tried = {"step", "next"}  # test_lines.py
     tried |= {"frame", "up", "down", "info frame"}  # test_unwind.py
-    tried |= {"buddyinfo", "zone", "pagecache", "phys", "vmalloc"}
-    tried |= {f"reverse-{what}" for what in ("continue", "nexti", "step", "next", "finish")}  # test_reverse.py
-    tried |= {
-        "last-write",
-        "pt-diff",
-        "reverse-stepi",
-        "goto",
-        "checkpoint",
-        "info checkpoints",
-        "delete checkpoint",
-    }  # test_travel.py
-    tried |= {"lru", "swap", "pressure", "leaks"}  # test_pressure.py, test_leaks.py
-    tried |= {"apropos", "echo", "set json", "set width", "set height", "set pagination", "show", "source"}  # prompt
-    tried |= {"dump memory", "restore"}  # test_searching.py
-    tried |= {"meminfo", "vmstat", "pageflags"}  # test_physical.py
+    tried |= {f"reverse-{what}" for what in ("stepi", "continue", "nexti", "step", "next", "finish")}  # test_reverse.py
+    tried |= {"last-write", "pt-diff", "goto", "checkpoint", "info checkpoints", "delete checkpoint"}  # test_travel.py
     for name in NAMES:
         for line in commands(name):
             try:
