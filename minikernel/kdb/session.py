@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from emu.cpu import GPR_NAMES, RIP
 from emu.paging import walk_steps
@@ -74,6 +74,18 @@ def _run(line: str, session: "Session") -> None:
     found.run(session, arguments)
 
 
+class Keeper(Protocol):
+    """Saves positions of a run in files (minikernel/saving.py)."""
+
+    def save(self, session: "Session", path: str) -> int:
+        """Write where the run is to *path*; the size in bytes.  Raises CommandError."""
+        ...
+
+    def load(self, session: "Session", path: str) -> None:
+        """Go on from what was saved in *path*.  Raises CommandError."""
+        ...
+
+
 class Session:
     """Everything that a command may ask about or change."""
 
@@ -87,6 +99,7 @@ class Session:
         self._write = write
         self.flush: Callable[[], None] = _nothing  # show what was printed: the program is about to write, too
         self.timeline: Timeline | None = None  # who can bring the past back, in the debugger's own process
+        self.keeper: Keeper | None = None  # who can save the machine and load another
         self.line = ""  # the command that is being executed
         self.paint = paint
         self.points: dict[int, p.Point] = {}
