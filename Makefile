@@ -104,6 +104,7 @@ bench: setup ## times beside native, qemu-user and bare Unicorn; BENCH_ARGS='--o
 	$(PY) -m bench.bench $(BENCH_ARGS)
 	$(PY) -m bench.kernel
 	$(PY) -m bench.travel
+	$(PY) -m bench.stops
 
 .PHONY: clean
 clean: ## forget what was built and fetched
