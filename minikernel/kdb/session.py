@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 _KEPT_EVENTS: Final = 100_000
 _KEPT_CALLS: Final = 10_000
+KEPT_FAULTS: Final = 10_000
+"""Explained faults that are kept at least, some 3 KB each."""
 _FULL: Final = {name: index for index, name in enumerate(GPR_NAMES)}
 _HALF: Final = {("e" + name[1:] if index < 8 else name + "d"): index for name, index in _FULL.items()}
 _SEGMENTS: Final = ("cs", "ss", "ds", "es", "fs", "gs")
@@ -177,6 +179,8 @@ class Session:
             calls(icount, pid, event)
             explanation = explainer.feed(icount, pid, event)
             if explanation is not None:
+                if len(self.explanations) >= 2 * KEPT_FAULTS:
+                    del self.explanations[:KEPT_FAULTS]
                 self.explanations.append(explanation)
             if self._loaded:
                 self._consider(event, explanation)
