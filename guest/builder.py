@@ -53,6 +53,7 @@ TOPICS: Final = (
     "pressure",
     "ipc",
     "net",
+    "tty",
 )
 # -w: the programs do wrong things on purpose, and every compiler has its own idea of which.
 FLAGS: Final = (

@@ -33,7 +33,7 @@ _TAKE_A_VALUE = frozenset(
             "schedule-seed",
             "clock",
         ),
-        *("max-instructions", "max-processes", "max-memory", "timeout", "output", "replay", "load", "gdb"),
+        *("max-instructions", "max-processes", "max-memory", "timeout", "output", "replay", "gdb"),
         *("level", "pid", "comm", "address", "symbol", "vma", "event"),
     )
 ) | {"-o"}
@@ -288,7 +288,6 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
 def _add_debug(debug: argparse.ArgumentParser) -> None:
     _add_machine(debug)
     debug.add_argument("--replay", metavar="TRACE", help="debug the recorded run in TRACE; no PROGRAM is given")
-    debug.add_argument("--load", metavar="FILE", help="go on where `save FILE` was; no PROGRAM is given")
     what = debug.add_argument_group("commands, in their order, before the prompt")
     what.add_argument("-x", metavar="FILE", dest="commands", type=lambda word: ("file", word), action="append",
                       default=[], help="execute the commands in FILE")  # fmt: skip
@@ -360,10 +359,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             return compare_command(_config(options), options)
         if options.command == "debug":
-            from minikernel.debug import debug_command, debug_replay, debug_saved
+            from minikernel.debug import debug_command, debug_replay
 
-            if options.load is not None:
-                return debug_saved(options)
             if options.replay is not None:
                 return debug_replay(options)
 
@@ -390,6 +387,14 @@ def _print_policies() -> None:
     for name in POLICIES:
         print(f"{name:10} {find_policy(name).summary}")
     print("MODULE:CLASS  your own; docs/policies.md says how")
+
+
+def _is_at_terminal() -> bool:
+    """Standard input is a terminal, and ours to read from now."""
+    try:
+        return os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return False
 
 
 def _open_closed_streams() -> None:
@@ -459,6 +464,7 @@ def _config(options: argparse.Namespace) -> Config:
         seed=options.seed or 0,
         aslr=options.seed is not None,
         host_clock=options.clock == "host",
+        console=options.command in {"run", "record"} and _is_at_terminal(),
         max_instructions=options.max_instructions,
         timeout=options.timeout,
         max_processes=options.max_processes,

@@ -13,12 +13,15 @@ from minikernel import entry
 from minikernel.abi.abi import I386, X86_64
 from minikernel.abi.errno import LinuxError
 from minikernel.abi.resource import default_rlimits
-from minikernel.abi.signal import SIGALRM, SIGINT, SIGTERM
+from minikernel.abi.signal import SIGALRM, SIGINT, SIGTERM, SIGWINCH
 from minikernel.arch.user_mode import UserMode
 from minikernel.clock import Clock
 from minikernel.config import Config
 from minikernel.events import Tracer
 from minikernel.fs.cred import Cred
+from minikernel.fs.dentry import Path
+from minikernel.fs.devpts import PTMX, TTY
+from minikernel.fs.file import OpenFile
 from minikernel.fs.outside import Outside
 from minikernel.fs.vfs import Vfs
 from minikernel.kernel import Kernel
@@ -50,7 +53,28 @@ _LAYOUTS: Final = {
     ("i386", "pae"): I386_PAE_LAYOUT,
     ("i386", "2level"): I386_2LEVEL_LAYOUT,
 }
-_HOST_SIGNALS: Final = {signal.SIGINT: SIGINT, signal.SIGTERM: SIGTERM, signal.SIGALRM: SIGALRM}
+_HOST_SIGNALS: Final = {
+    signal.SIGINT: SIGINT,
+    signal.SIGTERM: SIGTERM,
+    signal.SIGALRM: SIGALRM,
+    signal.SIGWINCH: SIGWINCH,
+}
+
+
+def _register_terminals(kernel: Kernel) -> None:
+    """/dev/ptmx and /dev/tty; most programs never need what is behind them."""
+
+    def ptmx(path: Path, flags: int) -> OpenFile:
+        from minikernel.tty.pty import open_ptmx
+
+        return open_ptmx(path, flags, kernel)
+
+    def tty(path: Path, flags: int) -> OpenFile:
+        from minikernel.tty.pty import open_controlling
+
+        return open_controlling(path, flags, kernel)
+
+    kernel.chrdevs = {PTMX: ptmx, TTY: tty}
 
 
 def machine_layout(config: Config) -> KernelLayout:
@@ -108,6 +132,8 @@ class System:
         for sig in _HOST_SIGNALS:
             self._old_handlers[sig] = signal.signal(sig, self._host_signal)
         self.kernel.vfs.doorbell.connect_signals()
+        if self.kernel.console is not None:
+            self.kernel.console.take_host()
         if self.kernel.config.timeout is not None:
             signal.setitimer(signal.ITIMER_REAL, self.kernel.config.timeout)
         return self
@@ -155,6 +181,7 @@ def start_kernel(config: Config, tracer: Tracer, *, slab_debug: bool = False, ou
     for abi in (X86_64, I386) if cpu.long_mode else (I386,):
         kernel.vdso[abi] = (image := Vdso(abi), _kernel_page(node, image.image))
     _start_reclaim(kernel, outside)
+    _register_terminals(kernel)
     kernel.vfs = Vfs(kernel, config.root, config.binds, outside)
     kernel.vfs.mount_at(b"/proc", procfs(kernel))
     kernel.vfs.mount_at(b"/sys", sysfs(kernel))
@@ -227,6 +254,10 @@ def _init_task(kernel: Kernel) -> Task:
     process.pgrp = process.session = task.pid
     task.cred = Cred(config.uid, config.gid, config.groups)
     task.files = kernel.vfs.std_files()
+    if config.console:
+        from minikernel.tty.console import attach_console
+
+        attach_console(kernel, task)
     task.fs = kernel.vfs.fs_struct(config.cwd, kernel.node.objects.fs_cache)
     task.fs.umask = config.umask
     kernel.tasks[task.pid] = task

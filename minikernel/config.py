@@ -43,6 +43,7 @@ class Config(Struct, frozen=True, kw_only=True):
     seed: int = 0
     aslr: bool = False
     host_clock: bool = False
+    console: bool = False  # a terminal that is standard input is the machine's own, keys and all
     max_instructions: int | None = None
     timeout: float | None = None  # seconds of the host's time
     max_processes: int | None = None  # tasks at one time, threads included

@@ -156,10 +156,14 @@ def _pass_on_host_signals(kernel: Kernel) -> None:
     for sig in signals:
         if init is None:
             continue
+        if sig == s.SIGWINCH:
+            if kernel.console is not None:
+                kernel.console.host_resized()
+            continue
         if sig != s.SIGINT:
             send_signal(init, Siginfo(sig, s.SI_KERNEL), group=True)
             continue
-        group = kernel.vfs.foreground() or init.pgrp
+        group = (kernel.console.pgrp if kernel.console is not None else kernel.vfs.foreground()) or init.pgrp
         for process in {task.process: None for task in kernel.tasks.values() if task.pgrp == group}:
             if process.threads:
                 send_signal(process.threads[0], Siginfo(sig, s.SI_KERNEL), group=True)

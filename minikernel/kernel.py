@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from minikernel.clock import Clock
     from minikernel.config import Config
     from minikernel.events import Tracer
+    from minikernel.fs.dentry import Path
+    from minikernel.fs.file import OpenFile
     from minikernel.fs.vfs import Vfs
     from minikernel.mm.compaction import Compaction
     from minikernel.mm.kernel_half import KernelHalf
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from minikernel.task.futex_pi import PiState, PiWaiter
     from minikernel.task.kswapd import Kswapd
     from minikernel.task.vdso import Vdso
+    from minikernel.tty.console import Console
 
 PID_MAX: Final = 32768
 REAPER_PID: Final = 1
@@ -70,6 +73,8 @@ class Kernel:
         self.user_mode = user_mode
         self.clock = clock
         self.random = random
+        self.chrdevs: dict[int, Callable[[Path, int], OpenFile]] = {}  # besides the memory devices
+        self.console: Console | None = None  # the host's terminal, if it is one of the machine's
         self.stacks = KernelStacks(kernel_half)
         self.load = LoadAverage(clock.now_ns())
         self.vfs: Vfs

@@ -18,7 +18,11 @@ class Watcher(Protocol):
     """Who stays in a queue and is told of every wake: a wait_queue_entry with a function of its own (epoll's)."""
 
     exclusive: bool  # EPOLLEXCLUSIVE: one of these is enough
-    events: int  # POLL* events it asks for
+
+    @property
+    def events(self) -> int:
+        """POLL* events it asks for."""
+        ...
 
     def on_wake(self, key: int) -> bool:
         """Something happened; *key*: POLL* events that may be true now, 0 if nobody knows.  True: it was of use."""

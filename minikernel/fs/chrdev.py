@@ -127,7 +127,8 @@ _DEVICES: Final[dict[int, Callable[[Path, int], OpenFile]]] = {
 
 def open_chrdev(path: Path, flags: int) -> OpenFile:
     """Open the character device *path* by its number (chrdev_open).  Errors: ENXIO for one we do not have."""
-    opener = _DEVICES.get(path.inode.rdev)
+    number = path.inode.rdev
+    opener = _DEVICES.get(number) or path.inode.sb.services.chrdevs.get(number)
     if opener is None:
-        raise LinuxError(Errno.ENXIO, f"no device {path.inode.rdev:#x}")
+        raise LinuxError(Errno.ENXIO, f"no device {number:#x}")
     return opener(path, flags)

@@ -41,11 +41,15 @@ MAX_RW_COUNT: Final = 0x7FFF_F000
 
 
 class WouldBlock(LinuxError):  # noqa: N818 - it says what would happen
-    """Nothing can be done now: EAGAIN, or wait on *queue* and try again."""
+    """Nothing can be done now: EAGAIN, or wait on *queue* and try again.
 
-    def __init__(self, queue: WaitQueue, why: str = "") -> None:
+    *timeout_ns*: a reader waits so long at most, and then takes what ``OpenFile.read_expired`` gives.
+    """
+
+    def __init__(self, queue: WaitQueue, why: str = "", timeout_ns: int | None = None) -> None:
         super().__init__(Errno.EAGAIN, why)
         self.queue = queue
+        self.timeout_ns = timeout_ns
 
 
 class BrokenPipe(LinuxError):  # noqa: N818 - Linux's name
@@ -162,6 +166,10 @@ class OpenFile:
     def read(self, count: int) -> bytes:
         """Up to *count* bytes from the file position, which moves on; b"" at the end.  Errors: WouldBlock."""
         raise LinuxError(Errno.EINVAL, f"read of {count}: not readable")
+
+    def read_expired(self, count: int) -> bytes:
+        """What a read gives whose WouldBlock named a time, which has passed."""
+        return self.read(count)
 
     def write(self, data: bytes) -> int:
         """Write *data* at the file position, which moves on; how many bytes.  Errors: WouldBlock, BrokenPipe."""

@@ -36,6 +36,7 @@ from minikernel.abi.ioctl import (
 )
 from minikernel.abi.poll import POLLERR, POLLHUP, READABLE, WRITABLE
 from minikernel.abi.stat import Kstat
+from minikernel.fs.chrdev import open_chrdev
 from minikernel.fs.dentry import Dentry, Path
 from minikernel.fs.file import BrokenPipe, OpenFile, WouldBlock
 from minikernel.fs.hostdoor import from_host
@@ -81,6 +82,14 @@ class StreamTap(Protocol):
         ...
 
 
+class Console(Protocol):
+    """A terminal of the machine's whose keys and screen are the host's (minikernel.tty)."""
+
+    def open(self, path: Path, flags: int) -> OpenFile:
+        """An open file of it."""
+        ...
+
+
 class HostInode(Inode):
     """A file of the host that is already open as *host_fd*.  Changed attributes stay here (copy-up)."""
 
@@ -88,6 +97,7 @@ class HostInode(Inode):
         "_changed",
         "announced",
         "can_wait",
+        "console",
         "foreground",
         "host_fd",
         "is_tty",
@@ -119,6 +129,7 @@ class HostInode(Inode):
         self.journal: Journal | None = None  # what the host answers is kept there
         self.pinned: os.stat_result | None = None  # what stat(2) says whatever the host says now
         self.shown_name: bytes | None = None  # what ``name`` says whatever the host says
+        self.console: Console | None = None  # the terminal of the machine's that this is
         self.foreground = 0  # the terminal's process group in the guest (tcsetpgrp); 0: nobody has said
         self._changed: Attributes | None = None
 
@@ -164,6 +175,8 @@ class HostInode(Inode):
 
     def open(self, path: Path, flags: int) -> OpenFile:
         """Once more, e.g. through /dev/stdin or /proc/self/fd/0: a file anew, with a position of its own."""
+        if self.console is not None:
+            return self.console.open(path, flags)
         if not stat.S_ISREG(self.mode):
             return HostStream(path, flags, self.host_fd)
         try:
@@ -358,7 +371,7 @@ class HostStream(OpenFile):
         from minikernel.mm import uaccess
 
         if request in _READ_SIZES:
-            answer = self._ioctl(request, bytes(_READ_SIZES[request]))
+            answer = self.ask(request, bytes(_READ_SIZES[request]))
             uaccess.copy_to_user(task.mm, arg, answer)
             return 0
         if not self.inode.is_tty:
@@ -366,8 +379,8 @@ class HostStream(OpenFile):
         if request in _WRITE_SIZES:
             data = uaccess.copy_from_user(task.mm, arg, _WRITE_SIZES[request])
             if self.inode.saved_termios is None and request != TIOCSWINSZ:
-                self.inode.saved_termios = self._ioctl(TCGETS, bytes(TERMIOS_SIZE))
-            self._ioctl(request, data)
+                self.inode.saved_termios = self.ask(TCGETS, bytes(TERMIOS_SIZE))
+            self.ask(request, data)
             return 0
         if request == TIOCGPGRP:
             uaccess.copy_to_user(task.mm, arg, (self.inode.foreground or task.pgrp).to_bytes(4, "little"))
@@ -381,7 +394,7 @@ class HostStream(OpenFile):
         if request == TIOCSCTTY:
             return 0
         if request in {TCSBRK, TCXONC, TCFLSH}:
-            self._ioctl(request, arg & 0x7FFF_FFFF)
+            self.ask(request, arg & 0x7FFF_FFFF)
             return 0
         raise LinuxError(Errno.ENOTTY, f"terminal request {request:#x}")
 
@@ -397,7 +410,8 @@ class HostStream(OpenFile):
             raise LinuxError(Errno.EPERM, "a process group of another session")
         return pgrp
 
-    def _ioctl(self, request: int, data: bytes | int) -> bytes:
+    def ask(self, request: int, data: bytes | int) -> bytes:
+        """The host's answer to a terminal request.  Errors: what the host says."""
         tap = self.inode.tap
         return self._host_ioctl(request, data) if tap is None else tap.ioctl(request, data, self._host_ioctl)
 
@@ -410,7 +424,7 @@ class HostStream(OpenFile):
 
 
 class TtyNode(Inode):
-    """/dev/tty: the controlling terminal, which is the host's if one of the standard streams is it."""
+    """/dev/tty: the controlling terminal of the session, or the host's if one of the standard streams is it."""
 
     __slots__ = ("terminal",)
 
@@ -420,8 +434,11 @@ class TtyNode(Inode):
 
     def open(self, path: Path, flags: int) -> OpenFile:
         """The terminal.  Errors: ENXIO without one."""
-        if self.terminal is None:
-            raise LinuxError(Errno.ENXIO, "no controlling terminal")
+        try:
+            return open_chrdev(path, flags)
+        except LinuxError as error:
+            if self.terminal is None or self.terminal.console is not None or error.errno != Errno.ENXIO:
+                raise
         place = Dentry(path.dentry.name, path.dentry.parent, self.terminal)
         return self.terminal.open(Path(path.mnt, place), flags)
 

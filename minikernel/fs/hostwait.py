@@ -72,8 +72,11 @@ class HostDoorbell:
                 streams[inode] = events
         return bool(streams) and self._poll(streams, 0)
 
-    def sleep(self, timeout_ns: int | None) -> None:
-        """Sleep until a stream that somebody waits for is ready, a signal comes, or *timeout_ns* has passed."""
+    def sleep(self, timeout_ns: int | None) -> bool:
+        """Sleep until a stream that somebody waits for is ready, a signal comes, or *timeout_ns* has passed.
+
+        Whether a stream was ready, and that of use.
+        """
         streams = {}
         for inode in self._streams:
             # A watcher that knows of input already is not waiting for it.
@@ -81,7 +84,7 @@ class HostDoorbell:
             events |= _wanted(inode.room, WRITABLE, sleeping=True)
             if events:
                 streams[inode] = events
-        self._poll(streams, None if timeout_ns is None else -(-timeout_ns // _NS_PER_MS))
+        return self._poll(streams, None if timeout_ns is None else -(-timeout_ns // _NS_PER_MS))
 
     def _poll(self, streams: dict["HostInode", int], timeout_ms: int | None) -> bool:
         tap, journal = self.tap, self.journal

@@ -169,7 +169,8 @@ def open_path(path: Path, flags: int, cred: Cred, *, created: bool = False) -> O
         may_open(inode, flags, cred)
     if flags & O_ACCMODE != O_RDONLY and inode.is_reg and inode.write_count < 0:
         raise LinuxError(Errno.ETXTBSY, "the file is being executed")
-    file = inode.open(path, flags & ~_FMODE_FLAGS)
+    file = inode.open(path, flags & ~_FMODE_FLAGS | flags & O_NOCTTY)  # which a terminal wants to know
+    file.flags &= ~O_NOCTTY
     if flags & O_TRUNC and inode.is_reg:
         truncate_inode(inode, 0)
     return file

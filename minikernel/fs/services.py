@@ -1,9 +1,13 @@
 """What the file systems need of the kernel that holds them; ``Kernel`` satisfies it, and so does a test's stub."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from minikernel.mm.page_alloc import Node
+
+if TYPE_CHECKING:
+    from minikernel.fs.dentry import Path
+    from minikernel.fs.file import OpenFile
 
 
 class Clock(Protocol):
@@ -41,6 +45,11 @@ class KernelServices(Protocol):
     @property
     def clock(self) -> Clock:
         """Time stamps."""
+        ...
+
+    @property
+    def chrdevs(self) -> "dict[int, Callable[[Path, int], OpenFile]]":
+        """Who opens a character device, by its number as st_rdev shows it; besides the memory devices."""
         ...
 
     @property

@@ -301,7 +301,11 @@ class Tmpfs(SuperBlock):
     def __init__(self, services: KernelServices, dev: int, *, fstype: bytes = b"tmpfs", mode: int = 0o1777) -> None:
         super().__init__(services, fstype, TMPFS_MAGIC, dev)
         self.inode_cache = self.objects.shmem_inode_cache
-        self.root = MemDir(self, self.new_ino(), S_IFDIR | mode)
+        self.root = self.make_root(mode)
+
+    def make_root(self, mode: int) -> MemDir:
+        """Its root directory."""
+        return MemDir(self, self.new_ino(), S_IFDIR | mode)
 
     def statfs(self) -> Kstatfs:
         """Half of RAM, as Linux's default."""

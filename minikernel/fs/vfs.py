@@ -14,6 +14,7 @@ from minikernel.fs.anon import AnonFs, DetachedFs, EventFile
 from minikernel.fs.chrdev import MEM_MAJOR, TTYAUX_MAJOR
 from minikernel.fs.cred import Cred
 from minikernel.fs.dentry import Dentry, Path
+from minikernel.fs.devpts import PTMX, DevPts
 from minikernel.fs.epoll import EpollFile
 from minikernel.fs.fdtable import FdTable
 from minikernel.fs.file import OpenFile
@@ -40,6 +41,7 @@ _DEV_PIPEFS: Final = makedev(0, 13)
 _DEV_ANON: Final = makedev(0, 14)
 _DEV_SHM_MNT: Final = makedev(0, 1)
 _DEV_DEV_SHM: Final = makedev(0, 25)
+_DEV_DEVPTS: Final = makedev(0, 24)
 
 _MEM_DEVICES: Final = ((b"null", 3), (b"zero", 5), (b"full", 7), (b"random", 8), (b"urandom", 9))
 _LINKS: Final = (
@@ -76,8 +78,8 @@ class Vfs:
     """
 
     __slots__ = (
-        *("_outside", "_std", "anon", "doorbell", "hostio", "lock_waits", "namespace", "pipefs", "services", "shm"),
-        "streams",
+        *("_outside", "_std", "anon", "devpts", "doorbell", "hostio", "lock_waits", "namespace", "pipefs", "services"),
+        *("shm", "streams"),
     )
 
     def __init__(
@@ -95,7 +97,9 @@ class Vfs:
         self.streams: dict[int, HostInode] = {fd: stream.inode for fd, stream in self._std.items()}
         self.lock_waits: list[FileLock] = []  # POSIX and OFD locks that tasks wait for (blocked_hash)
         self.doorbell = HostDoorbell(self.streams.values(), outside.bell)
+        self.devpts = DevPts(services, _DEV_DEVPTS)
         self.mount_at(b"/dev", self._devtmpfs())
+        self.devpts.mount = self.mount_at(b"/dev/pts", self.devpts)
         self.mount_at(b"/dev/shm", Tmpfs(services, _DEV_DEV_SHM))
         for bind in binds:
             self.bind_host(bind)
@@ -147,6 +151,7 @@ class Vfs:
         for name, minor in _MEM_DEVICES:
             root.children[name] = MemNode(sb, sb.new_ino(), S_IFCHR | 0o666, rdev=makedev(MEM_MAJOR, minor))
         terminal = next((inode for inode in self.streams.values() if inode.is_tty), None)
+        root.children[b"ptmx"] = MemNode(sb, sb.new_ino(), S_IFCHR | 0o666, rdev=PTMX)
         root.children[b"tty"] = TtyNode(sb, sb.new_ino(), S_IFCHR | 0o666, makedev(TTYAUX_MAJOR, 0), terminal)
         for name, target in _LINKS:
             root.children[name] = MemSymlink(sb, sb.new_ino(), target)
@@ -157,15 +162,14 @@ class Vfs:
             self._show_terminal(root, terminal)
         return sb
 
-    @staticmethod
-    def _show_terminal(root: MemDir, terminal: HostInode) -> None:
+    def _show_terminal(self, root: MemDir, terminal: HostInode) -> None:
         """The host's terminal under its own name, which ttyname(3) looks for."""
         parts = terminal.name().split(b"/")
         if parts[:2] != [b"", b"dev"]:
             return
         directory: Inode = root
         if parts[2:3] == [b"pts"]:
-            directory = root.children[b"pts"]
+            directory = self.devpts.root
         assert isinstance(directory, MemDir), "_show_terminal: /dev/pts is no directory"
         directory.children[parts[-1]] = terminal
 

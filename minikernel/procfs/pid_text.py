@@ -17,7 +17,7 @@ from minikernel.mm.thp import THP_DISABLED
 from minikernel.mm.uaccess import copy_from_user_partial
 from minikernel.mm.vma import VM_HUGETLB
 from minikernel.procfs.access import ptrace_may_access
-from minikernel.task.task import Task, TaskState
+from minikernel.task.task import Process, Task, TaskState
 
 _PF_RANDOMIZE: Final = 0x400000  # flags of a task: the only ones that user space may find useful
 _PF_EXITING: Final = 0x4
@@ -159,6 +159,12 @@ def stat(task: Task) -> bytes:
     return _stat(task, task.utime, task.stime)
 
 
+def _terminal(process: Process) -> tuple[int, int]:
+    """The controlling terminal's number and foreground group (new_encode_dev, task_pgrp_nr_ns)."""
+    tty = process.tty
+    return (tty.number, tty.pgrp or -1) if tty is not None else (0, -1)
+
+
 def _stat(task: Task, utime: int, stime: int) -> bytes:
     """The 52 numbers (do_task_stat)."""
     ignored, caught = _signal_masks(task)
@@ -172,7 +178,7 @@ def _stat(task: Task, utime: int, stime: int) -> bytes:
     shown = mm if seen else None
     low = (1 << 31) - 1
     fields: list[int] = [
-        task.ppid, process.pgrp, process.session, 0, -1, _PF_RANDOMIZE if mm else _PF_EXITING,
+        task.ppid, process.pgrp, process.session, *_terminal(process), _PF_RANDOMIZE if mm else _PF_EXITING,
         mm.min_flt if mm else 0, children.minflt, mm.maj_flt if mm else 0, children.majflt,
         ticks(utime), ticks(stime), ticks(children.utime), ticks(children.stime),
         priority, attributes.nice, len(process.threads), 0, ticks(task.start_time),

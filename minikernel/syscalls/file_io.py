@@ -4,6 +4,7 @@ A regular file's bytes go page cache -> user memory in one piece; anything that 
 coroutine that waits on the queue named by WouldBlock and tries again.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from emu.x86 import PAGE_MASK
@@ -59,7 +60,14 @@ def _store(task: Task, segments: list[Segment], done: int, data: bytes) -> int:
 
 
 def _read_step(
-    task: Task, file: OpenFile, segments: list[Segment], total: int, done: int, offset: int
+    task: Task,
+    file: OpenFile,
+    segments: list[Segment],
+    total: int,
+    done: int,
+    offset: int,
+    *,
+    read: Callable[[int], bytes] | None = None,
 ) -> tuple[int, bool]:
     """One read of at most _CHUNK bytes: how many are done then, and whether that was the last.
 
@@ -67,7 +75,7 @@ def _read_step(
         WouldBlock: nothing is there yet; EFAULT: nothing could be stored.
     """
     wanted = min(total - done, _CHUNK)
-    data = file.read(wanted) if offset == _ABSENT else file.pread(wanted, offset + done)
+    data = (read or file.read)(wanted) if offset == _ABSENT else file.pread(wanted, offset + done)
     if not data:
         return done, True
     if done or len(segments) > 1:
@@ -97,7 +105,7 @@ def read_segments(task: Task, file: OpenFile, segments: list[Segment], offset: i
                 return done
             if nowait or file.flags & O_NONBLOCK:
                 raise
-            return holding(file, _read_wait(task, file, segments, total, blocked.queue))
+            return holding(file, _read_wait(task, file, segments, total, blocked))
         except LinuxError:
             if not done:
                 raise
@@ -105,15 +113,19 @@ def read_segments(task: Task, file: OpenFile, segments: list[Segment], offset: i
     return done
 
 
-async def _read_wait(task: Task, file: OpenFile, segments: list[Segment], total: int, queue: WaitQueue) -> int:
-    """Wait on *queue* until something can be read, and read it."""
+async def _read_wait(task: Task, file: OpenFile, segments: list[Segment], total: int, blocked: WouldBlock) -> int:
+    """Wait as *blocked* says until something can be read, and read it."""
     limit = WaitLimit(task, file.read_timeout)
     while True:
-        await limit.wait(queue)
+        read = file.read
+        if blocked.timeout_ns is None:
+            await limit.wait(blocked.queue)
+        elif not await blocked.queue.wait(blocked.timeout_ns):
+            read = file.read_expired
         try:
-            done, _ = _read_step(task, file, segments, total, 0, _ABSENT)
-        except WouldBlock as blocked:
-            queue = blocked.queue
+            done, _ = _read_step(task, file, segments, total, 0, _ABSENT, read=read)
+        except WouldBlock as again:
+            blocked = again
             continue
         return done
 
@@ -131,7 +143,7 @@ def sys_read(_kernel: Kernel, task: Task, fd: Fd, buf: BufOut, count: Size) -> R
     except WouldBlock as blocked:
         if file.flags & O_NONBLOCK:
             raise
-        return holding(file, _read_wait(task, file, [(buf, count)], count, blocked.queue))
+        return holding(file, _read_wait(task, file, [(buf, count)], count, blocked))
     try:
         copy_to_user(task.mm, buf, data)
     except LinuxError:

@@ -85,6 +85,7 @@ def sys_setsid(kernel: Kernel, task: Task) -> int:
     if task.session == task.tgid or any(other.pgrp == task.tgid for other in kernel.tasks.values()):
         raise LinuxError(Errno.EPERM, "setsid: a session or group leader")
     task.session = task.pgrp = task.tgid
+    task.process.tty = None
     return task.tgid
 
 

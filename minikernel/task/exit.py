@@ -109,6 +109,8 @@ def _exit_process(task: Task) -> None:
     process.stopped = process.continued = False
     process.stop_count = process.stop_signal = process.cld_notify = 0
     _exit_timers(process)
+    if process.tty is not None and process.session == process.pid:
+        process.tty.disassociate(process)
     _reparent_children(kernel_reaper(task), process)
     kill_orphaned_pgrp(kernel, process, None)
     if process.leader is kernel.init:

@@ -234,7 +234,7 @@ def _copy_signal(task: Task, pid: int, args: CloneArgs) -> Process:
         assert len(process.actions) == NSIG + 1, "_copy_signal: one action a signal"
     else:
         process.actions = parent.actions[:]
-    process.pgrp, process.session = parent.pgrp, parent.session
+    process.pgrp, process.session, process.tty = parent.pgrp, parent.session, parent.tty
     process.oom_score_adj = parent.oom_score_adj
     watch_cpu_limit(process)
     process.parent = parent.parent if args.flags & CLONE_PARENT else parent

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from minikernel.abi.resource import Rusage
 from minikernel.abi.siginfo import Siginfo
@@ -43,6 +43,17 @@ class TaskState(Enum):
     STOPPED = "T"
     ZOMBIE = "Z"
     DEAD = "X"
+
+
+class Terminal(Protocol):
+    """What controls a session (minikernel.tty)."""
+
+    number: int  # of the device, as st_rdev
+    pgrp: int  # the foreground process group, 0: none
+
+    def disassociate(self, process: Process) -> None:
+        """*process*, the leader of the session, ends."""
+        ...
 
 
 class Sigpending:
@@ -92,6 +103,7 @@ class Process:
         "stop_signal",
         "stopped",
         "threads",
+        "tty",
         "wait_chldexit",
         "zombie",
     )
@@ -121,6 +133,7 @@ class Process:
         self.session = 0
         self.group_exiting = False
         self.exit_code = 0  # in wait(2)'s form
+        self.tty: Terminal | None = None  # that controls the session
         self.oom_score_adj = 0  # /proc/PID/oom_score_adj
         self.children_usage = Rusage()  # of the children waited for
         self.signalfd_queue: WaitQueue | None = None  # readers of signalfds; made by the first

@@ -169,7 +169,7 @@ def config_from_json(value: Any) -> Config:
         and type(read["seed"]) is int
         and (read["schedule_seed"] is None or type(read["schedule_seed"]) is int)
         and all(read[name] is None or _is_number(read[name], _MAX_NUMBER) for name in optional)
-        and all(type(read[name]) is bool for name in ("aslr", "host_clock"))
+        and all(type(read[name]) is bool for name in ("aslr", "console", "host_clock"))
         and any((read["cpu"], read["paging"]) == machine for machine in _MACHINES)
         and type(read["policy"]) is str
         and bool(read["argv"])

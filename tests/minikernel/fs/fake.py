@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from emu.physmem import PhysMem
 from minikernel.events import Tracer
+from minikernel.fs.dentry import Path
+from minikernel.fs.file import OpenFile
 from minikernel.mm.layout import X86_64_LAYOUT
 from minikernel.mm.page_alloc import Node
 from minikernel.prng import Prng
@@ -39,3 +41,4 @@ class FakeServices:
         self.node = Node(PhysMem(ram), X86_64_LAYOUT, Tracer())
         self.clock = FakeClock()
         self.random = Prng(1)
+        self.chrdevs: dict[int, Callable[[Path, int], OpenFile]] = {}

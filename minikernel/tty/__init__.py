@@ -1,0 +1,1 @@
+"""Terminals: the line discipline, pseudo terminals, sessions and their controlling terminal."""
