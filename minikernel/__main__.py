@@ -219,9 +219,10 @@ def _add_trace_commands(commands: "argparse._SubParsersAction[_Parser]") -> None
     show.add_argument("--follow", action="store_true", help="wait for what is still being recorded")
     export = commands.add_parser("export", formatter_class=_Formatter, help="a trace for other programs")
     export.add_argument("trace", metavar="TRACE")
-    export.add_argument("--format", choices=("strace", "chrome", "parquet"), required=True,
-                        help="text; JSON for Perfetto and Chrome; a table (minikernel[parquet])")  # fmt: skip
+    export.add_argument("--format", choices=("strace", "chrome", "drcov", "parquet"), required=True,
+                        help="text; JSON for Perfetto; coverage, of --level blocks; a table")  # fmt: skip
     export.add_argument("-o", "--output", metavar="FILE", default="-", help="default: standard output")
+    export.add_argument("--pid", metavar="N", type=count, help="drcov: of this process (default: the first)")
     stats = commands.add_parser("stats", formatter_class=_Formatter, help="count what is in a trace")
     stats.add_argument("trace", metavar="TRACE")
     verify = commands.add_parser(

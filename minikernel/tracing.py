@@ -75,6 +75,17 @@ def _export(trace: Trace, options: argparse.Namespace) -> int:
                 raise TraceError("a Parquet file needs a name: -o FILE")
             write_parquet(trace.events(), options.output)
             return 0
+        if options.format == "drcov":
+            from minikernel.trace.drcov import drcov
+
+            data = drcov(trace, options.pid)
+            if options.output == "-":
+                sys.stdout.buffer.write(data)
+                sys.stdout.flush()
+            else:
+                with open(options.output, "wb") as file:  # noqa: PTH123 - as elsewhere
+                    file.write(data)
+            return 0
         from minikernel.trace.export import chrome_json
 
         pieces = (

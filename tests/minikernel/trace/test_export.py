@@ -1,6 +1,7 @@
 """What a trace shows, counts and exports."""
 
 import json
+import struct
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from minikernel.events import FaultKind, MmFaultResolved, SchedProcessExec, SchedSwitch, SysEnter, SysExit
+from minikernel.testing import Guest
 from minikernel.trace.codec import Told
 from minikernel.trace.export import chrome_json
 from minikernel.trace.locality import locality
@@ -160,6 +162,30 @@ def test_a_parquet_table_has_a_row_for_each_event(
     done = run("export", "--format", "parquet", "-o", str(tmp_path / "u.parquet"), str(recorded))
     assert (done.returncode, done.stderr) == (0, b"")
     assert pq.read_table(tmp_path / "u.parquet").num_rows == len(told)
+
+
+def test_drcov_lists_each_block_once_with_its_module(tmp_path: Path, guest: Guest) -> None:
+    program = guest.compile("int main(void) { return 3; }")
+    path = tmp_path / "t"
+    assert run("record", "-o", str(path), "--level", "blocks", "--", str(program)).returncode == 3
+    done = run("export", "--format", "drcov", str(path))
+    assert (done.returncode, done.stderr) == (0, b"")
+    text, _, data = done.stdout.partition(b" bbs\n")
+    lines = text.decode().splitlines()
+    assert lines[:2] == ["DRCOV VERSION: 2", "DRCOV FLAVOR: drcov"]
+    modules = [line.split(", ") for line in lines[4:-1]]
+    assert [module[4] for module in modules] == [str(program)]
+    base, end = int(modules[0][1], 16), int(modules[0][2], 16)
+    assert (base, int(lines[-1].split()[-1])) == (0x400000, len(data) // 8)
+    blocks = list(struct.iter_unpack("<IHH", data))
+    assert len(set(blocks)) == len(blocks)
+    assert all(number == 0 and base + offset + size <= end for offset, size, number in blocks)
+    with Trace(str(path)) as trace:
+        ran = {(int(a), int(s)) for batch in trace.blocks() for a, s in zip(batch.address, batch.size, strict=True)}
+    in_file = {(base + offset, size) for offset, size, _ in blocks}
+    assert in_file == {(address, size) for address, size in ran if base <= address < end}
+    refused = run("export", "--format", "drcov", str(record(tmp_path / "u", "/bin/true")))
+    assert (refused.returncode, refused.stderr.count(b"\n")) == (125, 1)
 
 
 @pytest.mark.parametrize(
