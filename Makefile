@@ -80,6 +80,10 @@ travel: setup ## back and forth through 100 million instructions of 50 processes
 	@$(PY) -m guest.builder --bench --only bench/crowd
 	$(PY) -m tests.travel $(TRAVEL_ARGS)
 
+.PHONY: traces
+traces: setup ## record, replay and verify every guest and Debian program; 1,000 runs, one digest; TRACES_ARGS='--only thread'
+	$(PY) -m tests.traces $(TRACES_ARGS)
+
 .PHONY: coverage
 coverage: setup ## every branch of paging and memory management is taken by a test that needs no guest program
 	$(PY) -m pytest -n $(WORKERS) -q tests/emu tests/minikernel/mm --cov=emu.paging --cov=minikernel.mm --cov-branch \
@@ -104,6 +108,8 @@ bench: setup ## times beside native, qemu-user and bare Unicorn; BENCH_ARGS='--o
 	$(PY) -m bench.bench $(BENCH_ARGS)
 	$(PY) -m bench.kernel
 	$(PY) -m bench.travel
+	$(PY) -m bench.stops
+	$(PY) -m bench.traces
 
 .PHONY: clean
 clean: ## forget what was built and fetched

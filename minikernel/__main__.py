@@ -33,7 +33,7 @@ _TAKE_A_VALUE = frozenset(
             "schedule-seed",
             "clock",
         ),
-        *("max-instructions", "max-processes", "max-memory", "timeout", "output", "replay", "gdb"),
+        *("max-instructions", "max-processes", "max-memory", "timeout", "output", "replay", "load", "gdb"),
         *("level", "pid", "comm", "address", "symbol", "vma", "event"),
     )
 ) | {"-o"}
@@ -289,6 +289,7 @@ def _add_compare(compare: argparse.ArgumentParser) -> None:
 def _add_debug(debug: argparse.ArgumentParser) -> None:
     _add_machine(debug)
     debug.add_argument("--replay", metavar="TRACE", help="debug the recorded run in TRACE; no PROGRAM is given")
+    debug.add_argument("--load", metavar="FILE", help="go on where `save FILE` was; no PROGRAM is given")
     what = debug.add_argument_group("commands, in their order, before the prompt")
     what.add_argument("-x", metavar="FILE", dest="commands", type=lambda word: ("file", word), action="append",
                       default=[], help="execute the commands in FILE")  # fmt: skip
@@ -360,8 +361,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             return compare_command(_config(options), options)
         if options.command == "debug":
-            from minikernel.debug import debug_command, debug_replay
+            from minikernel.debug import debug_command, debug_replay, debug_saved
 
+            if options.load is not None:
+                return debug_saved(options)
             if options.replay is not None:
                 return debug_replay(options)
 

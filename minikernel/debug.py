@@ -12,8 +12,7 @@ from emu.native import NativeMissingError
 from minikernel.abi.errno import LinuxError
 from minikernel.boot import System
 from minikernel.config import Config
-from minikernel.events import Sink, Tracer
-from minikernel.fs.outside import CopyableOutside
+from minikernel.events import Sink
 from minikernel.kdb.front import Front, MachineGoneError
 from minikernel.kdb.pager import Pager, plain_pager
 from minikernel.kdb.session import Session
@@ -21,7 +20,8 @@ from minikernel.kdb.settings import Settings
 from minikernel.kdb.shell import Interrupts, ask, interact, run_script
 from minikernel.kdb.wire import CannotStartError
 from minikernel.report.paint import Paint
-from minikernel.runner import EXIT_FAILURE, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, find_program
+from minikernel.runner import EXIT_FAILURE, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND
+from minikernel.saving import Launcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,6 +87,21 @@ def debug_replay(options: argparse.Namespace) -> int:
         return _complain(str(error), EXIT_FAILURE)
 
 
+def debug_saved(options: argparse.Namespace) -> int:
+    """Debug the run that was saved in the file that *options* names, from there on."""
+    from minikernel.kdb.command import CommandError
+    from minikernel.saving import config_of
+
+    if options.argv:
+        return _complain("--load FILE goes on with the program of FILE, and no other", EXIT_FAILURE)
+    try:
+        config = config_of(options.load)
+    except CommandError as error:
+        return _complain(str(error).removesuffix("."), EXIT_FAILURE)
+    options.commands.insert(0, ("command", f"load {options.load}"))
+    return debug_command(config, options)
+
+
 def session_maker(
     config: Config, *, json: bool = False, replay: "Replay | None" = None, once: _Once | None = None
 ) -> "Callable[[Console], Session]":
@@ -94,16 +109,15 @@ def session_maker(
 
     *replay*: the host's part is played by a trace.
     """
+    launcher = Launcher(config, replay)
 
     def launch(listen: "Callable[[Kernel], Sink]") -> System:
-        system = System(config, Tracer(), outside=CopyableOutside()) if replay is None else replay.boot(Tracer())
-        sink = listen(system.kernel)
-        system.kernel.tracer.sink = sink if replay is None else replay.listen(system.kernel, sink)
+        system = launcher.boot(listen)
         ours = signal.getsignal(signal.SIGINT)
         system.__enter__()
         signal.signal(signal.SIGINT, ours)  # Ctrl-C is for the debugger, not for the guest
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        system.exec_init(find_program(system, config.argv[0]))
+        launcher.exec_init(system)
         return system
 
     def make(console: "Console") -> Session:
@@ -118,6 +132,7 @@ def session_maker(
             message = f"{os.fsdecode(config.argv[0])}: {os.strerror(error.errno)}"
             raise CannotStartError(message, status) from None
         session.settings.json = json
+        session.keeper = launcher
         if once is not None:
             once.session = session
         gc.freeze()  # what is there by now stays: looking through it would only unshare it from the copies

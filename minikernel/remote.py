@@ -15,6 +15,7 @@ from minikernel.abi.errno import LinuxError
 from minikernel.boot import System
 from minikernel.config import Config
 from minikernel.events import Sink, Tracer
+from minikernel.fs.outside import CopyableOutside
 from minikernel.gdb.server import AddressError, Server, complain, listen, parse_address
 from minikernel.gdb.service import KIND, make_service
 from minikernel.kdb.front import Front, MachineGoneError
@@ -75,7 +76,7 @@ class _Factory:
 
     def _launch(self, listen: "Callable[[Kernel], Sink]") -> System:
         config = self.config
-        system = System(config, Tracer())
+        system = System(config, Tracer(), outside=CopyableOutside())
         kernel = system.kernel
         Listeners(system, self.options)
         others = kernel.tracer.sink

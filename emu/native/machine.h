@@ -188,7 +188,8 @@ struct machine {
     struct machine *next_watching;
     struct machine_watch *watches;
     size_t nr_watches;
-    bool watches_entries;
+    bool watches_entries, watches_physical;
+    uint64_t watches_start, watches_end; /* around all linear ones */
     int64_t held_budget; /* taken away to stop in front of the next block */
     uint64_t half_address, half_size; /* of a store that is asked about in two parts */
     struct watch_hit hits[MAX_HITS];

@@ -140,6 +140,7 @@ static void check_access(void *cpu, uint64_t address, uint64_t size, uint32_t at
     struct machine *m = machine_of(cpu);
     if (!m || m->exit_kind != EXIT_NONE || is_half(m, &address, &size)) return;
     bool hit = m->held_budget != 0;
+    if (!hit && !m->watches_physical && (address >= m->watches_end || address + size <= m->watches_start)) return;
     for (size_t i = 0; i < m->nr_watches; i++) {
         const struct machine_watch *w = &m->watches[i];
         if (w->kind == WATCH_ENTRY || !(w->access & (uint32_t)access) || !touches(m, w, address, size)) continue;
@@ -235,9 +236,14 @@ int machine_set_watches(struct machine *m, const struct machine_watch *watches, 
     free(m->watches);
     m->watches = copy;
     m->nr_watches = count;
-    m->watches_entries = false;
+    m->watches_entries = m->watches_physical = false;
+    m->watches_start = ~0ull, m->watches_end = 0;
     m->nr_hits = 0;
     for (size_t i = 0; i < count; i++) {
+        uint64_t end = copy[i].address + copy[i].size;
+        if (copy[i].kind == WATCH_PHYSICAL) m->watches_physical = true;
+        if (copy[i].kind == WATCH_LINEAR && copy[i].address < m->watches_start) m->watches_start = copy[i].address;
+        if (copy[i].kind == WATCH_LINEAR && end > m->watches_end) m->watches_end = end;
         if (copy[i].kind != WATCH_ENTRY) continue;
         copy[i].old = word_at(m, copy[i].address, copy[i].size);
         m->watches_entries = true;

@@ -453,7 +453,7 @@ class Machine:
         init = self._system.kernel.init
         assert init is not None, "Machine.peak_memory: nothing is booted"
         living = max(init.mm.hiwater_rss, init.mm.rss) if init.has_mm else 0
-        return max(init.process.dead_usage.maxrss, living) * PAGE_SIZE
+        return max(init.process.dead_usage.maxrss << 10, living * PAGE_SIZE)
 
     @property
     def events(self) -> list[Occurrence]:

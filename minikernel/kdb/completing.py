@@ -14,6 +14,7 @@ from minikernel.abi.signal import NAMES as SIGNALS
 from minikernel.abi.syscall_numbers import NUMBERS
 from minikernel.kdb import catches as c
 from minikernel.kdb.command import BY_WORD, COMMANDS, Command, CommandError, find
+from minikernel.kdb.context import PANES
 from minikernel.report.backing import all_caches, file_names
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ def match_of(pattern: re.Pattern[str], text: str) -> str:
 def _expressions(session: "Session", begun: str) -> Iterable[str]:
     if begun.startswith("$"):
         return _registers(session)
+    if begun.startswith("0x"):
+        return [f"{vma.start:#x}" for vma in session.mm.vmas.items]
     return (*_FUNCTIONS, *session.explainer.symbols.names(session.mm)) if begun else ()
 
 
@@ -177,6 +180,7 @@ PROVIDERS: Final[dict[str, Provider]] = {
     "FILE": _host_files,
     "pagecache FILE": _cached_files,
     "COMMAND": _commands,
+    "PANE": lambda _session, _begun: PANES,
     "CACHE": _caches,
     "ZONE": lambda session, _begun: [zone.name for zone in session.kernel.node.zones],
     "SETTING": lambda _session, _begun: [name[4:] for name in COMMANDS if name.startswith("set ")],

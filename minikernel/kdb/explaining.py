@@ -32,10 +32,17 @@ def explain(session: "Session", arguments: str) -> None:
             raise CommandError("There was no fault yet.")
         _show(session, known[-1])
         return
-    if arguments.isdecimal() and len(arguments) < 8 and 0 < int(arguments) <= len(known):
-        _show(session, known[int(arguments) - 1])
+    number = int(arguments) if arguments.isdecimal() and len(arguments) < 10 else 0
+    if not known or not 0 < number <= known[-1].number:
+        _explain_address(session, address_argument(session, arguments))
         return
-    _explain_address(session, address_argument(session, arguments))
+    at = number - known[0].number
+    if at < 0:
+        raise CommandError(
+            f"Faults 1 to {known[0].number - 1:,} are too long ago to be kept: `goto` a place behind fault {number:,} "
+            "and ask there."
+        )
+    _show(session, known[at])
 
 
 def _show(session: "Session", story: "Explanation") -> None:

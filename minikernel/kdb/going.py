@@ -7,7 +7,7 @@ from emu.cpu import RIP, RSP
 from minikernel.abi import signal as s
 from minikernel.kdb import blocks
 from minikernel.kdb.machine import Pause, Why
-from minikernel.kdb.stopping import announce, arm, next_count, stops_of
+from minikernel.kdb.stopping import announce, arm, look_again, next_count, stops_of
 from minikernel.task.task import TaskState
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def go_on(session: "Session", *, goals: tuple[Goal, ...] = (), until: int | None
     """
     machine = session.machine
     before, start = session.kernel.current, machine.icount
+    look_again(session)
     while True:
         _arm(session, goals)
         due = next_count(session)
@@ -58,6 +59,7 @@ def go_on(session: "Session", *, goals: tuple[Goal, ...] = (), until: int | None
 
 def step_once(session: "Session") -> bool:
     """One instruction of the current task; False if something stopped it, which has been printed."""
+    look_again(session)
     _arm(session, ())
     task = session.task
     pause = session.machine.step()

@@ -107,6 +107,6 @@ def when(session: "Session", arguments: str) -> None:
     session.tell(instructions=icount, services=services, ns=now, events=session.nr_events)
     session.print(
         f"{icount:,} instructions, {services:,} services, {now:,} ns of virtual time, "
-        f"{session.nr_events:,} events, {plural(len(session.explanations), 'fault')}, "
+        f"{session.nr_events:,} events, {plural(session.explainer.count, 'fault')}, "
         f"{plural(kernel.nr_syscalls, 'system call')}"
     )

@@ -95,9 +95,13 @@ class Lookout:
         """
         self.watched = tuple(dict.fromkeys(memories))
         self.touches = []
+        self.look_again()
+        self._stand_between(on=any(m.access & READ or m.kind is WatchKind.PHYSICAL for m in self.watched))
+
+    def look_again(self) -> None:
+        """Somebody else, the user, may have changed things: that is nobody's touch."""
         self._contents = {memory: self.content(memory) for memory in self.watched}
         self._arm()
-        self._stand_between(on=any(m.access & READ or m.kind is WatchKind.PHYSICAL for m in self.watched))
 
     def content(self, memory: Memory) -> bytes:
         """What is there now; empty: nothing."""

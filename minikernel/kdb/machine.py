@@ -127,6 +127,7 @@ class Machine:
         self._dead: Pause | None = None
         self.lookout: Lookout | None = None  # who watches memory, for as long as any is watched
         self._touched = False  # and has seen something
+        self._kernel_worked = True  # since the lookout was told last
         self._gate: Gate | None = None
         self._calls: dict[Task, Syscall] = {}  # made, and held by the gate
         self._unbegun = False  # the slice of ``_task`` begins when the gate has let it into user mode
@@ -259,8 +260,10 @@ class Machine:
         if to is not None:
             until = to.icount
         while True:
-            if self.lookout is not None and self.lookout.kernel_ran():
-                self._touched = True
+            if self._kernel_worked:
+                self._kernel_worked = False
+                if self.lookout is not None and self.lookout.kernel_ran():
+                    self._touched = True
             if to is not None and (cpu.icount, self._services) >= to:
                 return Pause(Why.COUNTED)
             if (pause := self._pause()) is not None:
@@ -331,6 +334,7 @@ class Machine:
 
     def _begin_slice(self) -> None:
         """One turn of the outer loop."""
+        self._kernel_worked = True
         if self._on_turn is not None:
             self._on_turn()
         self._services += 1
@@ -356,6 +360,7 @@ class Machine:
         return kept
 
     def _end_slice(self, task: Task) -> None:
+        self._kernel_worked = True
         self._services += 1
         self._leave_cpu(task)
         slice_over(self.kernel, task)
@@ -407,6 +412,7 @@ class Machine:
         return touched
 
     def _serve(self, task: Task, cpu_exit: CpuExit) -> None:
+        self._kernel_worked = True
         match cpu_exit:
             case Syscall(insn):
                 if self._gate is not None and not self.undisturbed and self._gate.holds_call(task):
@@ -427,6 +433,7 @@ class Machine:
 
     def _leave_kernel(self) -> None:
         """What follows a served exit, as in entry: signals, and whether the slice goes on."""
+        self._kernel_worked = True
         kernel, task = self.kernel, self._task
         assert task is not None, "Machine._leave_kernel: nobody was in the kernel"
         if self._on_turn is not None:

@@ -78,6 +78,8 @@ def frame_history(session: "Session", arguments: str) -> None:
     session.print(f"frame {pfn:#x}, zone {session.kernel.node.zone_of(Pfn(pfn)).name}")
     if session.frame_log.forgotten_before:
         session.print(f"  what was before instruction {session.frame_log.forgotten_before:,} is forgotten")
+    if session.explanations and session.explanations[0].number > 1:
+        session.print(f"  faults before number {session.explanations[0].number:,} are not kept")
     told = []
     for life in lives:
         if life.begun is None:

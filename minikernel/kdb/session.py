@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from emu.cpu import GPR_NAMES, RIP
 from emu.paging import walk_steps
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 _KEPT_EVENTS: Final = 100_000
 _KEPT_CALLS: Final = 10_000
+KEPT_FAULTS: Final = 10_000
+"""Explained faults that are kept at least, some 3 KB each."""
 _FULL: Final = {name: index for index, name in enumerate(GPR_NAMES)}
 _HALF: Final = {("e" + name[1:] if index < 8 else name + "d"): index for name, index in _FULL.items()}
 _SEGMENTS: Final = ("cs", "ss", "ds", "es", "fs", "gs")
@@ -74,6 +76,18 @@ def _run(line: str, session: "Session") -> None:
     found.run(session, arguments)
 
 
+class Keeper(Protocol):
+    """Saves positions of a run in files (minikernel/saving.py)."""
+
+    def save(self, session: "Session", path: str) -> int:
+        """Write where the run is to *path*; the size in bytes.  Raises CommandError."""
+        ...
+
+    def load(self, session: "Session", path: str) -> None:
+        """Go on from what was saved in *path*.  Raises CommandError."""
+        ...
+
+
 class Session:
     """Everything that a command may ask about or change."""
 
@@ -87,6 +101,7 @@ class Session:
         self._write = write
         self.flush: Callable[[], None] = _nothing  # show what was printed: the program is about to write, too
         self.timeline: Timeline | None = None  # who can bring the past back, in the debugger's own process
+        self.keeper: Keeper | None = None  # who can save the machine and load another
         self.line = ""  # the command that is being executed
         self.paint = paint
         self.points: dict[int, p.Point] = {}
@@ -164,6 +179,8 @@ class Session:
             calls(icount, pid, event)
             explanation = explainer.feed(icount, pid, event)
             if explanation is not None:
+                if len(self.explanations) >= 2 * KEPT_FAULTS:
+                    del self.explanations[:KEPT_FAULTS]
                 self.explanations.append(explanation)
             if self._loaded:
                 self._consider(event, explanation)

@@ -42,6 +42,12 @@ def arm(session: "Session", addresses: set[int]) -> None:
             machine.lookout = None
 
 
+def look_again(session: "Session") -> None:
+    """The user lets the program go on: what was changed by hand is no news."""
+    if session.machine.lookout is not None:
+        session.machine.lookout.look_again()
+
+
 def stops_of(session: "Session", pause: Pause) -> list[Stop]:
     """Why the program should stop at this *pause*: nothing, if it is not to.  Counts the hits of points."""
     match pause.why:

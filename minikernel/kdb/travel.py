@@ -111,3 +111,33 @@ def delete_checkpoint(session: "Session", arguments: str) -> None:
     if not 0 < number < len(timeline.points):
         raise CommandError(f"There is no checkpoint {arguments or '?'} to delete: see `info checkpoints`.")
     timeline.remove(timeline.points[number])
+
+
+@command("save FILE", group=_GROUP)
+def save(session: "Session", arguments: str) -> None:
+    """Write this position of the run to FILE, with all that it needs: the program, its files, what it has read.
+
+    `load FILE`, or `minikernel debug --load FILE`, goes on from it, also on another host.
+    """
+    if not arguments:
+        raise CommandError("save wants a file name.")
+    if session.keeper is None:
+        raise CommandError("This session cannot be saved.")
+    size = session.keeper.save(session, arguments)
+    icount, services = session.machine.position
+    session.print(f"Saved instruction {icount:,} ({services:,} services) in {arguments}: {size:,} bytes.")
+
+
+@command("load FILE", group=_GROUP)
+def load(session: "Session", arguments: str) -> None:
+    """Go on from the position that was saved in FILE; this run is given up, the breakpoints stay.
+
+    The program runs again up to there, on what the file holds, and must come to the same state.  From there on its
+    input and output are this terminal's, and files that it has not asked for before are this host's.
+    """
+    if not arguments:
+        raise CommandError("load wants a file name.")
+    if session.keeper is None:
+        raise CommandError("This session cannot load another.")
+    session.keeper.load(session, arguments)
+    show_here(session)

@@ -60,7 +60,7 @@ class Cost:
 
     @property
     def words(self) -> str:
-        """A sentence; "nothing" where only an entry was changed."""
+        """A sentence; "nothing" where at most an entry was changed."""
         parts = []
         if self.frames:
             tables = f", {self.tables} of them for page tables" if self.tables else ""
@@ -75,7 +75,7 @@ class Cost:
             parts.append(f"reclaim looked at {plural(self.scanned, 'page')}")
         if self.swapped_out:
             parts.append(f"{plural(self.swapped_out, 'page')} moved out")
-        return "; ".join(parts) or "no frame, no time: only an entry"
+        return "; ".join(parts) or "nothing: no frame, no time"
 
     def values(self) -> dict[str, int]:
         """For programs."""

@@ -106,15 +106,16 @@ class Replay:
         """Paths that the last boot asked for, and the recorded run did not."""
         return self._outsides[-1].missing if self._outsides else []
 
-    def outside(self) -> RecordedOutside:
-        """A host for one machine, which says what the recorded one did, from the start."""
-        outside = RecordedOutside(
+    def outside(self, kind: type[RecordedOutside] = RecordedOutside, **more: Any) -> RecordedOutside:
+        """A host for one machine, which says what the recorded one did, from the start; *kind*: of that class."""
+        outside = kind(
             self._streams,
             Script(self.trace.inputs(), open_end=self.has_open_end),
             stdin=self._stream_file,
             output=self._output,
             answers=self._answers,
             contents=self._contents,
+            **more,
         )
         self._outsides.append(outside)
         return outside

@@ -58,6 +58,11 @@ class Trace:
     def __exit__(self, *_: object) -> None:
         self._reader.close()
 
+    def check(self) -> None:
+        """Look at every chunk.  Raises TraceError: one is damaged."""
+        for chunk in self._reader.chunks:
+            self._reader.contents(chunk)
+
     def _named(self, error: TraceError) -> TraceError:
         text = str(error)
         return error if text.startswith(f"{self.path}: ") else TraceError(f"{self.path}: {text}")

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 COMMAND = [sys.executable, "-m", "minikernel", "debug", "--ram", "16M"]
-PATIENCE = 20.0  # seconds
+PATIENCE = 60.0  # seconds
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>()][0-9A-Z]?")
 
 

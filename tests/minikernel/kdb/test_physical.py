@@ -82,6 +82,19 @@ def test_old_notes_are_forgotten_and_that_is_said(bare: tuple[str, Path]) -> Non
         assert any("is forgotten" in line for line in printed)
 
 
+def test_old_faults_are_forgotten_and_that_is_said(bare: tuple[str, Path]) -> None:
+    with session(bare[1]) as (it, printed):
+        it.execute("until bye")
+        last = it.explanations[-1].number
+        del it.explanations[:2]
+        assert not it.execute("explain 2")
+        assert "Faults 1 to 2 are too long ago" in printed[-1]
+        assert it.execute("explain 3")
+        assert it.data["explanation"]["number"] == 3
+        assert it.execute(f"explain {last}")
+        assert it.data["explanation"]["number"] == last
+
+
 def test_owners_are_those_of_the_page_tables(bare: tuple[str, Path]) -> None:
     with session(bare[1]) as (it, _):
         it.execute("catch fault cow_copy")

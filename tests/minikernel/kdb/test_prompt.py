@@ -1,11 +1,12 @@
 """What stands between a person and the machine: paging, settings, completion, help, answers for programs."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from minikernel.kdb.command import COMMANDS
+from minikernel.kdb.command import COMMANDS, find
 from minikernel.kdb.completing import PROVIDERS
 from minikernel.kdb.pager import MORE, Pager, visible_length
 from minikernel.kdb.settings import Settings
@@ -136,6 +137,12 @@ def test_words_are_completed(bare: tuple[str, Path], tmp_path: Path) -> None:
             "slab task_s": (6, ["task_struct"]),
             "zone DM": (2, ["DMA", "DMA32"]),
             "nonsense x": (0, []),
+            "pagewalk 0x401": (5, ["0x401000"]),  # where a mapping begins
+            "syscalls mun": (3, ["munlock", "munlockall", "munmap"]),
+            "events oom": (3, ["oom_kill"]),
+            "task": (4, ["task"]),
+            "pagecache al": (2, ["all"]),
+            "set context re": (2, ["regs"]),
             f"source {tmp_path}/scr": (len(f"{tmp_path}/scr"), [f"{tmp_path}/script"]),
         }.items():
             start, words = it.complete(text)
@@ -237,3 +244,15 @@ def test_a_script_executes_a_script(bare: tuple[str, Path], tmp_path: Path) -> N
         assert not it.execute(f"source {inner}")
         assert not it.execute("source")
         assert not it.execute(f"source {tmp_path}/nothing")
+
+
+def test_the_document_describes_the_answers() -> None:
+    """docs/debugger.md: its first table has the fields, its second only commands that exist."""
+    text = (Path(__file__).parents[3] / "docs" / "debugger.md").read_text()
+    fields = text.partition("| field | what it is |")[2].partition("\n\n")[0]
+    named = [name for line in fields.splitlines()[2:] for name in re.findall(r"`(\w+)`", line.split("|")[1])]
+    assert named == list(KEYS)
+    table = text.partition("| command | `data` |")[2].partition("\n\n")[0]
+    for line in table.splitlines()[2:]:
+        for name in re.findall(r"`([^`]+)`", line.split("|")[1]):
+            assert find(name)[0].name == name
