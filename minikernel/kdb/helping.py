@@ -27,9 +27,14 @@ For a start: break main, continue, context, explain, vmmap, pagewalk $sp, phys."
 
 def groups() -> dict[str, str]:
     """Every group that has a command, with its title; those not listed above come last."""
-    found = dict.fromkeys(each.group for each in COMMANDS.values())
+    found = dict.fromkeys(sorted(each.group for each in COMMANDS.values()))
     known = {group: title for group, title in _GROUPS.items() if group in found}
     return known | {group: group.capitalize() for group in found if group not in known}
+
+
+def _of(group: str) -> list[Command]:
+    """The commands of *group*, by name."""
+    return sorted((each for each in COMMANDS.values() if each.group == group), key=lambda each: each.name)
 
 
 @command("help [COMMAND]", "h", group="help")
@@ -41,22 +46,22 @@ def help_(session: "Session", arguments: str) -> None:
     """
     if arguments in {"", "all"}:
         for group, title in groups().items():
-            _list(session, f"{title} ({group})", [each for each in COMMANDS.values() if each.group == group])
+            _list(session, f"{title} ({group})", _of(group))
         if arguments:
-            for each in COMMANDS.values():
+            for _, each in sorted(COMMANDS.items()):
                 session.print()
                 _explain(session, each)
             return
         session.print(_FIRST_STEPS)
         return
     if arguments in groups():
-        _list(session, groups()[arguments], [each for each in COMMANDS.values() if each.group == arguments])
+        _list(session, groups()[arguments], _of(arguments))
         if arguments not in BY_WORD:
             return
     if arguments in session.workbench.defined:
         session.print(session.workbench.defined[arguments].help)
         return
-    below = {word: each for word, each in BY_WORD.items() if word.startswith(f"{arguments} ")}
+    below = {word: each for word, each in sorted(BY_WORD.items()) if word.startswith(f"{arguments} ")}
     if below and arguments not in BY_WORD:
         _list(session, f"Commands that begin with `{arguments}`", below.values(), list(below))
         return
@@ -99,7 +104,7 @@ def apropos(session: "Session", arguments: str) -> None:
     except re.error as error:
         raise CommandError(f"{arguments}: {error}.") from None
     found = [
-        each for each in COMMANDS.values() if pattern.search(" ".join((each.usage, *each.aliases, each.help)))
+        each for _, each in sorted(COMMANDS.items()) if pattern.search(" ".join((each.usage, *each.aliases, each.help)))
     ]  # fmt: skip
     if not found:
         raise CommandError(f"No command says anything about {arguments}.")

@@ -34,7 +34,7 @@ def test_long_output_pauses_and_the_window_may_change(loop: str, tmp_path: Path)
     with terminal(loop, tmp_path, rows=10) as it:
         it.type("help\r")
         it.expect("Running the program")
-        assert it.expect(MORE).count("\n") in {8, 9}  # a line may be too wide
+        assert 4 < it.expect(MORE).count("\n") <= 9  # some lines take two rows
         it.type("\r")
         assert it.expect(MORE).count("\n") <= 11
         it.type("q\r")
@@ -47,7 +47,7 @@ def test_long_output_pauses_and_the_window_may_change(loop: str, tmp_path: Path)
         it.expect("Looking into")
         assert it.expect(MORE).count("\n") <= 5
         it.type("c\r")
-        assert "buddyinfo" in it.settle()
+        assert "/proc/zoneinfo" in it.settle()
         it.run("set pagination off")
         assert "buddyinfo" in it.run("help kernel")
 
