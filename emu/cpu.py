@@ -291,8 +291,10 @@ class Cpu:
             self.trace.note_emulated()
         self._words[_ICOUNT] = value
 
-    def start_trace(self, on_full: "Callable[[CpuTrace], None]", *, limit: int = 1 << 20) -> "CpuTrace":
-        """Note every block that runs from now on, until ``CpuTrace.stop``.
+    def start_trace(
+        self, on_full: "Callable[[CpuTrace], None]", *, limit: int = 1 << 20, accesses: bool = False
+    ) -> "CpuTrace":
+        """Note every block that runs from now on, and with *accesses* all loads and stores, until ``CpuTrace.stop``.
 
         *on_full* is called in the middle of a run, with about *limit* packed bytes to be fetched.  It must fetch them
         and leave the machine alone.  A traced run retires the same instructions as any other and stops at the same
@@ -301,7 +303,7 @@ class Cpu:
         from emu.trace import CpuTrace
 
         assert self.trace is None, "Cpu.start_trace: there is a trace already"
-        self.trace = CpuTrace(self._native, self._handle, on_full, limit, self._forget_trace)
+        self.trace = CpuTrace(self._native, self._handle, on_full, limit, self._forget_trace, accesses=accesses)
         return self.trace
 
     def _forget_trace(self) -> None:

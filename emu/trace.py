@@ -20,7 +20,15 @@ Column: TypeAlias = npt.NDArray[Any]
 MAX_ROWS: Final = 1 << 24
 """Rows of one piece that are unpacked, at most."""
 
+NR_ACCESS_COLUMNS: Final = 5
+
 _POINTER, _WORD, _NUMBER = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int
+
+
+class _Bytes(ctypes.Structure):
+    """struct bytes."""
+
+    _fields_ = (("data", _POINTER), ("size", ctypes.c_size_t), ("room", ctypes.c_size_t))
 
 
 class _Piece(ctypes.Structure):
@@ -28,7 +36,18 @@ class _Piece(ctypes.Structure):
 
     _fields_ = (
         ("data", _POINTER),
-        *((name, _WORD) for name in ("size", "start", "end", "rows", "nr_blocks", "code_size", "ran", "wrong")),
+        *((name, _WORD) for name in ("size", "start", "end", "rows", "nr_blocks", "code_size", "ran", "accesses")),
+        ("columns", _Bytes * NR_ACCESS_COLUMNS),
+        ("wrong", _WORD),
+    )
+
+
+class _AccessColumns(ctypes.Structure):
+    """struct access_columns."""
+
+    _fields_ = (
+        *((name, _POINTER) for name in ("icount", "address", "physical", "value", "size", "store")),
+        ("rows", _WORD),
     )
 
 
@@ -43,7 +62,7 @@ class _Columns(ctypes.Structure):
 
 
 _TRACE_FUNCTIONS: Final[tuple[Prototype, ...]] = (
-    ("machine_trace_start", _NUMBER, (_POINTER, ctypes.c_size_t)),
+    ("machine_trace_start", _NUMBER, (_POINTER, ctypes.c_size_t, _NUMBER)),
     ("machine_trace_stop", _NUMBER, (_POINTER,)),
     ("machine_trace_task", None, (_POINTER, ctypes.c_uint32, _NUMBER)),
     ("machine_trace_ranges", _NUMBER, (_POINTER, _POINTER, ctypes.c_size_t)),
@@ -53,6 +72,7 @@ _TRACE_FUNCTIONS: Final[tuple[Prototype, ...]] = (
     ("machine_trace_next", None, (_POINTER,)),
 )
 _FLOW_FUNCTIONS: Final[tuple[Prototype, ...]] = (
+    ("access_read", _NUMBER, (ctypes.c_char_p, _POINTER, _WORD, _POINTER)),
     ("flow_read", _NUMBER, (ctypes.c_char_p, ctypes.c_size_t, _POINTER, _POINTER)),
     ("flow_split", ctypes.c_size_t, (ctypes.c_char_p, *(_POINTER,) * 3, ctypes.c_size_t, _POINTER)),
 )
@@ -80,6 +100,8 @@ class Piece:
     start: int  # instruction counts
     end: int
     rows: int  # blocks in it, each time they ran
+    accesses: int
+    access_columns: tuple[bytes, ...]  # the accesses, packed: NR_ACCESS_COLUMNS
     new_blocks: BlockCode  # numbered on from those of the pieces before
 
 
@@ -91,6 +113,21 @@ class Flow:
     block: Column  # uint32: its number
     retired: Column  # uint16: how many of its instructions
     tag: Column  # uint32: in which task
+
+    def __len__(self) -> int:
+        return len(self.icount)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Loads and stores in their order, as columns."""
+
+    icount: Column  # uint64: before the instruction
+    address: Column  # uint64
+    physical: Column  # uint64: of the first byte
+    value: Column  # uint64: what the bytes were after it, as a little-endian number
+    size: Column  # uint8: bytes
+    store: Column  # uint8: 1 for a store, 0 for a load
 
     def __len__(self) -> int:
         return len(self.icount)
@@ -110,6 +147,8 @@ class CpuTrace:
         on_full: "Callable[[CpuTrace], None]",
         limit: int,
         on_stop: Callable[[], None],
+        *,
+        accesses: bool,
     ) -> None:
         native.declare(library, _TRACE_FUNCTIONS)
         self._native = library
@@ -117,7 +156,9 @@ class CpuTrace:
         self._piece = _Piece()
         self._on_stop = on_stop
         self.on_full = on_full
-        if library.machine_trace_start(handle, limit):
+        error = library.machine_trace_start(handle, limit, int(accesses))
+        assert error != -2, "this engine is another one than that whose accesses can be noted"
+        if error:
             raise MemoryError("the host has no memory for a trace")
 
     def stop(self) -> None:
@@ -162,7 +203,8 @@ class CpuTrace:
         if piece.rows or piece.nr_blocks:
             data = ctypes.string_at(piece.data, piece.size)
             blocks = self._new_blocks(piece.nr_blocks, piece.code_size)
-            found = Piece(data, piece.start, piece.end, piece.rows, blocks)
+            columns = tuple(ctypes.string_at(column.data, column.size) for column in piece.columns)
+            found = Piece(data, piece.start, piece.end, piece.rows, piece.accesses, columns, blocks)
         self._native.machine_trace_next(self._handle)
         return found
 
@@ -205,6 +247,30 @@ def unpack_flow(data: bytes, start: int, rows: int, counts: Column) -> tuple[Flo
     if error:
         raise FlowError("the blocks do not unpack")
     return flow, icount.value
+
+
+def unpack_accesses(data: bytes, sizes: Sequence[int], start: int, rows: int) -> Memory:
+    """The *rows* accesses of a piece that begins at instruction *start*; *data* are its columns, of these sizes.
+
+    Raises:
+        FlowError: *data* is no such piece.
+    """
+    if not 0 <= rows <= MAX_ROWS or len(sizes) != NR_ACCESS_COLUMNS or sum(sizes) != len(data):
+        raise FlowError(f"a piece of {rows} accesses in {len(data)} bytes")
+    names = ("icount", "address", "physical", "value")
+    words = {name: np.empty(rows, np.uint64) for name in names}
+    memory = Memory(**words, size=np.empty(rows, np.uint8), store=np.empty(rows, np.uint8))
+    pointers = (
+        column.ctypes.data
+        for column in (memory.icount, memory.address, memory.physical, memory.value, memory.size, memory.store)
+    )
+    columns = _AccessColumns(*pointers, rows)
+    error = _flow_library().access_read(data, (ctypes.c_uint64 * len(sizes))(*sizes), start, ctypes.byref(columns))
+    if error == -2:
+        raise MemoryError("the host has no memory to read a trace")
+    if error:
+        raise FlowError("the accesses do not unpack")
+    return memory
 
 
 def split_blocks(blocks: BlockCode) -> Column:

@@ -44,7 +44,7 @@ _DEBUG_USAGE = "minikernel debug [OPTIONS] [--] PROGRAM [ARGS...]"
 _COMPARE_USAGE = "minikernel compare [--policy A,B,...] [OPTIONS] [--] PROGRAM [ARGS...]"
 _RECORD_USAGE = "minikernel record -o TRACE [OPTIONS] [--] PROGRAM [ARGS...]"
 _SAMPLE = 50_000  # instructions
-_LEVELS = ("events", "blocks", "instructions")
+_LEVELS = ("events", "blocks", "instructions", "memory")
 _SIZES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 

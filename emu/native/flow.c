@@ -33,7 +33,7 @@ void bytes_put(struct bytes *b, const void *data, size_t size)
     b->size += size;
 }
 
-static void put_number(struct bytes *b, uint64_t value)
+void bytes_put_number(struct bytes *b, uint64_t value)
 {
     uint8_t buffer[10];
     size_t n = 0;
@@ -77,7 +77,7 @@ void flow_reset(struct flow *f)
 /* Write what is only counted so far. */
 void flow_settle(struct flow *f)
 {
-    if (f->hits || f->lead == SECOND) put_number(&f->out, f->hits << 2 | f->lead);
+    if (f->hits || f->lead == SECOND) bytes_put_number(&f->out, f->hits << 2 | f->lead);
     f->hits = 0;
     f->lead = HITS;
 }
@@ -86,7 +86,7 @@ static void not_the_first(struct flow *f, struct guess *g, uint32_t block)
 {
     flow_settle(f);
     if (g->second == block) f->lead = SECOND;
-    else put_number(&f->out, (uint64_t)block << 2 | NEITHER);
+    else bytes_put_number(&f->out, (uint64_t)block << 2 | NEITHER);
     g->second = g->first;
     g->first = block;
 }
@@ -102,17 +102,13 @@ void flow_block(struct flow *f, uint32_t block)
 void flow_control(struct flow *f, unsigned control, uint64_t argument)
 {
     flow_settle(f);
-    put_number(&f->out, (argument << 2 | control) << 2 | CONTROL);
+    bytes_put_number(&f->out, (argument << 2 | control) << 2 | CONTROL);
 }
 
 /* ---- reading */
 
-struct source {
-    const uint8_t *at, *end;
-};
-
 /* The next number; false: the data end in it, or it has more than 64 bits. */
-static bool get_number(struct source *s, uint64_t *value)
+bool get_number(struct source *s, uint64_t *value)
 {
     *value = 0;
     for (unsigned shift = 0; shift < 64 && s->at < s->end; shift += 7) {

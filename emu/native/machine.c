@@ -144,6 +144,7 @@ static void on_edge(uc_engine *uc, uc_tb *current, uc_tb *previous, void *user)
         m->block_icount = current->icount;
         if (m->trace) m->trace->last_is_other = true;
     }
+    if (m->trace) m->trace->edges++;
     m->kinds[current->pc % KIND_SLOTS].run = 0;
     blocks_add(m, current->pc, current->size, current->icount);
 }
@@ -272,6 +273,7 @@ void machine_close(struct machine *m)
 {
     if (!m) return;
     if (m->uc) m->api->close(m->uc);
+    if (m->trace) accesses_end(m);
     trace_free(m);
     blocks_free(&m->blocks);
     breaks_free(m);

@@ -251,7 +251,13 @@ int machine_set_break(struct machine *m, uint64_t address, int on);
 bool breaks_at(const struct machine *m, uint64_t address);
 void breaks_free(struct machine *m);
 
+/* linkage.c */
+void *linkage_function(const struct machine *m, const char *name);
+void **linkage_slot(const struct machine *m, const char *name, bool in_table);
+
 /* watch.c */
+bool watches_fill_in(const struct machine *m);
+int watches_listen(struct machine *m);
 int machine_set_watches(struct machine *m, const struct machine_watch *watches, size_t count);
 void watches_begin(struct machine *m);
 void watches_undone(struct machine *m);

@@ -77,6 +77,7 @@ int step_once(struct machine *m)
 
     m->budget = INT64_MAX; /* the block hook counts on it; the step counts by itself */
     uint32_t *cursor = m->trace_cursor;
+    size_t accesses = m->trace ? m->trace->nr_accesses : 0;
     m->stepping = true;
     machine_go(m);
     m->stepping = false;
@@ -85,13 +86,18 @@ int step_once(struct machine *m)
     bool trapped = m->exit_kind == EXIT_EXCEPTION && m->vector == 1 && !m->is_software;
     flags = machine_flags(m);
     if (trapped && insn.special == POPF) guest_tf = flags & TF;
-    if (trapped && insn.special == PUSHF && !guest_tf) hide_flag(m);
+    if (trapped && insn.special == PUSHF && !guest_tf) {
+        hide_flag(m);
+        if (m->trace) trace_hide_bit(m, TF);
+    }
     flags = (flags & ~(uint64_t)TF) | guest_tf;
     machine_set_flags(m, flags);
     if (m->exit_kind == EXIT_SYSCALL) ((uint64_t *)m->env)[11] = flags;
     if (m->exit_kind == EXIT_SYSCALL || m->exit_kind == EXIT_SYSENTER ||
         (m->exit_kind == EXIT_EXCEPTION && m->is_software))
         retire(m, 1, rip, code, have);
+    else if (!trapped && m->trace)
+        m->trace->nr_accesses = accesses; /* of an instruction that did not retire */
     if (!trapped) return (int)m->exit_kind;
     retire(m, leaves_at_once ? 1 : retired(&insn, counter, rep_counter(m, &insn), flags), rip, code, have);
     /* A trap that the guest asked for is the guest's; what POPF makes of the flag counts from the next instruction. */

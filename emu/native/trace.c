@@ -111,6 +111,10 @@ void trace_again(struct machine *m, uint64_t pc, uint32_t size, unsigned icount,
         trace_enter(m, pc, size, icount);
         times--;
     }
+    if (m->trace->notes_accesses) { /* each time has its own */
+        for (; times; times--) trace_enter(m, pc, size, icount);
+        return;
+    }
     uint32_t *before = m->trace_cursor - 1;
     if (m->trace_cursor > m->trace->ring && (*before & RING_OP) == RING_AGAIN) *before += (uint32_t)times;
     else if (times) append(m, RING_AGAIN | (uint32_t)times);
@@ -126,21 +130,53 @@ void trace_cut(struct machine *m, unsigned retired)
 void trace_step(struct machine *m, uint64_t pc, const uint8_t *code, size_t have, unsigned times)
 {
     unsigned length = insn_length(code, have, machine_code_bits(m));
-    append(m, number_of(m, pc, code, length, 1));
-    if (times > 1) append(m, RING_AGAIN | (times - 1));
+    uint32_t block = number_of(m, pc, code, length, 1);
+    append(m, block);
+    if (times > 1) append(m, m->trace->notes_accesses ? block : RING_AGAIN | (times - 1));
+}
+
+/* What was stored last has this bit no longer. */
+void trace_hide_bit(struct machine *m, uint64_t bit)
+{
+    struct trace *t = m->trace;
+    if (t->nr_accesses) t->accesses[t->nr_accesses - 1].value &= ~bit;
 }
 
 /* ---- filtering and packing */
 
+/* Are any of these bytes wanted? */
+static bool is_wanted(const struct trace *t, uint64_t address, uint64_t size)
+{
+    for (size_t i = 0; i < t->nr_ranges; i++)
+        if (address < t->ranges[i].end && address + size > t->ranges[i].start) return true;
+    return !t->nr_ranges;
+}
+
 /* Is anything of the block wanted?  Asked once for each filter. */
 static bool is_kept(struct trace *t, struct trace_block *b)
 {
-    if (b->asked == t->filter) return b->kept;
-    b->asked = t->filter;
-    b->kept = !t->nr_ranges;
-    for (size_t i = 0; i < t->nr_ranges && !b->kept; i++)
-        b->kept = b->pc < t->ranges[i].end && b->pc + b->size > t->ranges[i].start;
+    if (b->asked != t->filter) {
+        b->asked = t->filter;
+        b->kept = is_wanted(t, b->pc, b->size);
+    }
     return b->kept;
+}
+
+/*
+ * Pack the accesses of the block that began at instruction `icount`: all of a block that is kept, otherwise those in a
+ * wanted place.  One of an instruction that did not retire did not happen.  Were there any?
+ */
+static bool pack_accesses(struct trace *t, const struct access **next, uint32_t entry, uint64_t icount, unsigned retired, bool kept)
+{
+    const struct access *a = *next, *end = t->accesses + t->nr_accesses;
+    bool any = false;
+    for (; a < end && a->entry == entry; a++) {
+        if (a->index >= retired || !(kept || is_wanted(t, a->address, 1u << a->shift))) continue;
+        packer_add(&t->packer, icount + a->index, a);
+        any = true;
+    }
+    *next = a;
+    return any;
 }
 
 /* Let the packed part know what came between its last block and this one. */
@@ -158,6 +194,7 @@ static void pack(struct machine *m)
     struct trace *t = m->trace;
     bool kept = false;
     unsigned n = 0; /* instructions of the last block */
+    const struct access *access = t->accesses;
     for (const uint32_t *at = t->ring; at < m->trace_cursor; at++) {
         uint32_t argument = *at & RING_ARGUMENT;
         switch (*at & RING_OP) {
@@ -178,6 +215,11 @@ static void pack(struct machine *m)
             struct trace_block *b = &t->blocks[*at];
             n = b->icount;
             kept = is_kept(t, b);
+            if (access < t->accesses + t->nr_accesses) {
+                bool is_cut = at + 1 < m->trace_cursor && (at[1] & RING_OP) == RING_CUT;
+                unsigned retired = is_cut ? at[1] & RING_ARGUMENT : n;
+                kept |= pack_accesses(t, &access, (uint32_t)(at - t->ring), t->icount, retired, kept);
+            }
             if (kept) {
                 if (t->written != t->icount || t->written_tag != t->tag) catch_up(t);
                 flow_block(&t->flow, *at);
@@ -189,13 +231,14 @@ static void pack(struct machine *m)
         }
     }
     m->trace_cursor = t->ring;
+    t->nr_accesses = 0;
 }
 
 /* The CPU stands between two instructions: account for what it did. */
 static void settle(struct machine *m)
 {
     struct trace *t = m->trace;
-    if (!t->listening) m->trace_cursor = t->ring;
+    if (!t->listening) m->trace_cursor = t->ring, t->nr_accesses = 0;
     else pack(m);
     if (t->listening && t->icount != m->icount) t->wrong = true;
     t->icount = m->icount;
@@ -211,7 +254,7 @@ int trace_run(struct machine *m, int64_t budget)
     t->icount = m->icount; /* what is missing, others did */
     t->ran = 0;
     do {
-        if (t->flow.out.size >= t->limit || t->rows >= MAX_ROWS || m->icount - t->start >= MAX_SPAN) {
+        if (t->flow.out.size >= t->limit || packer_size(&t->packer) >= t->limit * ACCESS_ROOM || t->rows >= MAX_ROWS || m->icount - t->start >= MAX_SPAN) {
             m->exit_kind = EXIT_TRACE;
             break;
         }
@@ -258,6 +301,7 @@ void trace_free(struct machine *m)
     m->trace = NULL;
     stub_forget(t);
     flow_close(&t->flow);
+    packer_close(&t->packer);
     free(t->blocks);
     free(t->index);
     free(t->codes.data);
@@ -271,10 +315,14 @@ static void begin_piece(struct trace *t)
     t->rows = 0;
     t->start = t->written = t->icount;
     t->written_tag = 0;
+    if (t->notes_accesses) packer_reset(&t->packer, t->icount);
 }
 
-/* Note every block from now on; a run ends when `limit` bytes are packed.  0, or -1: there is no memory for it. */
-int machine_trace_start(struct machine *m, size_t limit)
+/*
+ * Note every block from now on, and every access if asked to; a run ends when about `limit` bytes are packed.  0; -1:
+ * there is no memory for it; -2: this engine's accesses cannot be noted.
+ */
+int machine_trace_start(struct machine *m, size_t limit, int accesses)
 {
     struct trace *t = mmap(NULL, sizeof *t, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (t == MAP_FAILED) return -1;
@@ -290,14 +338,19 @@ int machine_trace_start(struct machine *m, size_t limit)
     t->listening = true;
     t->filter = 1;
     t->icount = m->icount;
-    begin_piece(t);
     m->trace_cursor = t->ring;
+    if (accesses && (packer_open(&t->packer) || !accesses_begin(m))) {
+        trace_free(m);
+        return -2;
+    }
+    begin_piece(t);
     return machine_flush_code(m); /* what is translated already does not know of us */
 }
 
 /* The opposite. */
 int machine_trace_stop(struct machine *m)
 {
+    accesses_end(m);
     int error = machine_flush_code(m);
     trace_free(m);
     return error;
@@ -329,6 +382,8 @@ struct trace_piece {
     uint64_t size, start, end, rows;
     uint64_t nr_blocks, code_size; /* of the blocks that were not told yet */
     uint64_t ran;                  /* instructions of the run that was cut short */
+    uint64_t accesses;
+    struct bytes columns[NR_COLUMNS];
     uint64_t wrong;
 };
 
@@ -338,7 +393,8 @@ void machine_trace_piece(struct machine *m, struct trace_piece *piece)
     flow_settle(&t->flow);
     *piece = (struct trace_piece){
         .data = t->flow.out.data, .size = t->flow.out.size, .start = t->start, .end = t->icount, .rows = t->rows,
-        .nr_blocks = t->nr_blocks - t->told, .ran = t->ran, .wrong = t->wrong};
+        .nr_blocks = t->nr_blocks - t->told, .ran = t->ran, .accesses = t->packer.rows, .wrong = t->wrong};
+    memcpy(piece->columns, t->packer.columns, sizeof piece->columns);
     if (piece->nr_blocks) piece->code_size = t->codes.size - t->blocks[t->told].code;
 }
 

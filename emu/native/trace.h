@@ -14,6 +14,7 @@
 #define RING_SLOTS (4 * STRETCH)
 
 #define MAX_ROWS (4u << 20)  /* blocks in one piece, and those of a stretch */
+#define ACCESS_ROOM 4        /* times `limit`: bytes of packed accesses */
 #define MAX_SPAN (32u << 20) /* instructions from the start of a piece: less than a tenth of a second */
 
 /* An entry of the ring: the number of a block, or one of these in the high bits and an argument in the rest. */
@@ -56,6 +57,57 @@ struct flow {
     struct bytes out;
 };
 
+/* An access to memory, as it is noted. */
+struct access {
+    uint64_t address, phys, value;
+    uint32_t entry;  /* of the ring: the block */
+    uint16_t index;  /* of the instruction in it */
+    uint8_t shift;   /* 1 << shift bytes */
+    uint8_t store;
+};
+
+/* Which instruction the translated code at host_pc belongs to. */
+struct place {
+    uintptr_t host_pc;
+    uint64_t instance; /* of a translation */
+    uint32_t block, index;
+};
+
+struct translation {
+    uint64_t page, frame; /* a number; an address */
+    uint64_t run;         /* of which it is true */
+};
+
+#define NR_PLACES 16384u
+#define NR_TRANSLATIONS 1024u
+#define NO_PHYS (~0ull)
+
+enum access_column { COLUMN_STEP, COLUMN_KIND, COLUMN_ADDRESS, COLUMN_FRAME, COLUMN_VALUE, NR_COLUMNS };
+
+struct access_guess {
+    uint64_t address, stride, value;
+};
+
+struct page_frame {
+    uint64_t page, frame;
+};
+
+#define ACCESS_CONTEXTS 65536u
+#define NR_FRAMES 4096u
+
+struct packer {
+    struct access_guess *guesses;
+    struct page_frame *frames;
+    uint32_t context;
+    uint64_t icount, rows;
+    struct bytes columns[NR_COLUMNS];
+};
+
+/* Bytes to read from. */
+struct source {
+    const uint8_t *at, *end;
+};
+
 struct range {
     uint64_t start, end;
 };
@@ -87,6 +139,16 @@ struct trace {
     uint64_t ran;        /* instructions of the last call of run() */
     size_t stubs_used;
     struct stub_page *stub_pages; /* where inlined blocks go on: see stub.c */
+    /* Accesses to memory: access.c. */
+    bool notes_accesses;
+    struct machine *next_noting;
+    void *cpu;           /* the engine's, which watch.c is told */
+    uint32_t edges;      /* counts translations */
+    struct access *accesses;
+    size_t nr_accesses, max_accesses;
+    struct place *places;
+    struct translation *translations;
+    struct packer packer;
     bool wrong;          /* the count does not agree with the CPU's */
 };
 
@@ -95,6 +157,7 @@ uint32_t trace_enter(struct machine *m, uint64_t pc, uint32_t size, unsigned ico
 void trace_again(struct machine *m, uint64_t pc, uint32_t size, unsigned icount, uint64_t times);
 void trace_cut(struct machine *m, unsigned retired);
 void trace_step(struct machine *m, uint64_t pc, const uint8_t *code, size_t have, unsigned times);
+void trace_hide_bit(struct machine *m, uint64_t bit);
 int trace_run(struct machine *m, int64_t budget);
 int trace_run_step(struct machine *m);
 void trace_free(struct machine *m);
@@ -107,6 +170,20 @@ void flow_block(struct flow *f, uint32_t block);
 void flow_control(struct flow *f, unsigned control, uint64_t argument);
 void flow_settle(struct flow *f);
 void bytes_put(struct bytes *b, const void *data, size_t size);
+
+void bytes_put_number(struct bytes *b, uint64_t value);
+bool get_number(struct source *s, uint64_t *value);
+
+/* access.c */
+bool accesses_begin(struct machine *m);
+void accesses_end(struct machine *m);
+
+/* access_pack.c */
+int packer_open(struct packer *p);
+void packer_close(struct packer *p);
+void packer_reset(struct packer *p, uint64_t icount);
+void packer_add(struct packer *p, uint64_t icount, const struct access *a);
+size_t packer_size(const struct packer *p);
 
 enum flow_control { FLOW_CUT, FLOW_AGAIN, FLOW_SKIP, FLOW_TAG };
 

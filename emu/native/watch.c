@@ -15,13 +15,10 @@
  */
 #define _GNU_SOURCE
 #include "machine.h"
+#include "trace.h"
 
-#include <dlfcn.h>
-#include <link.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #define CPU_REACH (64 * 1024) /* the registers lie so far behind the beginning of the CPU's state at most */
 #define PAGE_BYTES 0x1000u
@@ -99,6 +96,10 @@ static int address_matches(void *cpu, uint64_t page, uint64_t size)
     struct machine *m = machine_of(cpu);
     uint32_t asked = 0;
     if (!m) return 0;
+    if (m->trace && m->trace->notes_accesses) {
+        m->trace->cpu = cpu;
+        asked = WATCH_READ | WATCH_WRITE; /* so that they do not take the fast way past access.c */
+    }
     if (m->watches_entries && walk_wrote(m, page)) asked = WATCH_READ | WATCH_WRITE;
     for (size_t i = 0; i < m->nr_watches; i++)
         if (m->watches[i].kind != WATCH_ENTRY && touches(m, &m->watches[i], page, size)) asked |= m->watches[i].access;
@@ -151,63 +152,25 @@ static void check_access(void *cpu, uint64_t address, uint64_t size, uint32_t at
     if (hit && !m->stepping) give_up(m, cpu, host_pc);
 }
 
-/* ---- the engine's procedure linkage table */
+/* ---- the engine's calls */
 
-/* The tables of a loaded library that say through which slots it calls. */
-struct linkage {
-    const char *names;
-    const ElfW(Sym) *symbols;
-    const ElfW(Rela) *slots;
-    size_t size; /* of slots, in bytes */
-};
-
-static struct linkage find_linkage(const struct link_map *map)
+static bool fill_in(const struct machine *m, const char *name, void *function)
 {
-    struct linkage found = {0};
-    for (const ElfW(Dyn) *d = map->l_ld; d->d_tag != DT_NULL; d++) {
-        if (d->d_tag == DT_STRTAB) found.names = (const char *)d->d_un.d_ptr;
-        if (d->d_tag == DT_SYMTAB) found.symbols = (const ElfW(Sym) *)d->d_un.d_ptr;
-        if (d->d_tag == DT_JMPREL) found.slots = (const ElfW(Rela) *)d->d_un.d_ptr;
-        if (d->d_tag == DT_PLTRELSZ) found.size = d->d_un.d_val;
-    }
-    return found;
-}
-
-static bool store_slot(void **slot, void *function)
-{
-    uintptr_t page = (uintptr_t)slot & ~(uintptr_t)(PAGE_BYTES - 1);
-    if (mprotect((void *)page, PAGE_BYTES, PROT_READ | PROT_WRITE)) return false;
-    *slot = function;
-    return true;
-}
-
-/* Have the library call `function` where it calls `name`. */
-static bool fill_in(const struct link_map *map, const struct linkage *from, const char *name, void *function)
-{
-    for (size_t i = 0; i < from->size / sizeof *from->slots; i++) {
-        const ElfW(Rela) *r = &from->slots[i];
-        const char *called = from->names + from->symbols[ELF64_R_SYM(r->r_info)].st_name;
-        if (ELF64_R_TYPE(r->r_info) == R_X86_64_JUMP_SLOT && !strcmp(called, name))
-            return store_slot((void **)(map->l_addr + r->r_offset), function);
-    }
-    return false;
+    void **slot = linkage_slot(m, name, false);
+    if (slot) *slot = function;
+    return slot;
 }
 
 /* Put our functions where the engine's are empty; once for all machines. */
-static bool fill_in_all(const struct machine *m)
+bool watches_fill_in(const struct machine *m)
 {
     if (tried) return filled_in;
     tried = true;
-    Dl_info info;
-    struct link_map *map = NULL;
-    if (!dladdr1((void *)(uintptr_t)m->api->open, &info, (void **)&map, RTLD_DL_LINKMAP) || !map) return false;
-    void *library = dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_LOCAL);
-    void *exit_function = library ? dlsym(library, "cpu_loop_exit_restore_x86_64") : NULL;
-    struct linkage from = find_linkage(map);
-    if (!exit_function || !from.names || !from.symbols || !from.slots) return false;
+    void *exit_function = linkage_function(m, "cpu_loop_exit_restore_x86_64");
+    if (!exit_function) return false;
     memcpy(&loop_exit_restore, &exit_function, sizeof exit_function);
-    filled_in = fill_in(map, &from, "cpu_check_watchpoint_x86_64", (void *)(uintptr_t)check_access) &&
-                fill_in(map, &from, "cpu_watchpoint_address_matches_x86_64", (void *)(uintptr_t)address_matches);
+    filled_in = fill_in(m, "cpu_check_watchpoint_x86_64", (void *)(uintptr_t)check_access) &&
+                fill_in(m, "cpu_watchpoint_address_matches_x86_64", (void *)(uintptr_t)address_matches);
     return filled_in;
 }
 
@@ -222,17 +185,27 @@ static void leave_list(struct machine *m)
         }
 }
 
+/* Be told about accesses if somebody wants to know, and forget which pages had any before. */
+int watches_listen(struct machine *m)
+{
+    leave_list(m);
+    if (m->nr_watches || (m->trace && m->trace->notes_accesses)) {
+        m->next_watching = watching;
+        watching = m;
+    }
+    return machine_flush_tlb(m);
+}
+
 /* Watch these, and nothing else; 0, or -1: this engine cannot. */
 int machine_set_watches(struct machine *m, const struct machine_watch *watches, size_t count)
 {
     struct machine_watch *copy = NULL;
     if (count) {
-        if (!fill_in_all(m)) return -1;
+        if (!watches_fill_in(m)) return -1;
         copy = malloc(count * sizeof *copy);
         if (!copy) return -1;
         memcpy(copy, watches, count * sizeof *copy);
     }
-    leave_list(m);
     free(m->watches);
     m->watches = copy;
     m->nr_watches = count;
@@ -248,11 +221,7 @@ int machine_set_watches(struct machine *m, const struct machine_watch *watches, 
         copy[i].old = word_at(m, copy[i].address, copy[i].size);
         m->watches_entries = true;
     }
-    if (count) {
-        m->next_watching = watching;
-        watching = m;
-    }
-    return machine_flush_tlb(m); /* its entries know of the old set */
+    return watches_listen(m);
 }
 
 /* A run or a step begins; what the kernel did to watched entries of tables is not the walk's doing. */
@@ -286,6 +255,7 @@ void watches_step(struct machine *m)
 /* Might an access to the page of address be asked about? */
 bool watches_page(struct machine *m, uint64_t address)
 {
+    if (m->trace && m->trace->notes_accesses) return true;
     if (!m->nr_watches) return false;
     uint64_t page = address & ~(uint64_t)(PAGE_BYTES - 1);
     for (size_t i = 0; i < m->nr_watches; i++)

@@ -1,23 +1,25 @@
-"""Blocks and instructions in a trace: the kinds of chunk, and what a ``code`` chunk holds (docs/trace-format.md).
+"""Blocks, instructions and accesses in a trace: the kinds of chunk, and what they hold (docs/trace-format.md).
 
 A ``flow`` chunk is a piece as the CPU packed it (emu/native/flow.c); the blocks that it is the first to name stand in
-the ``code`` chunk in front of it.
+the ``code`` chunk in front of it, the accesses that they made in the ``mems`` chunk behind it.
 """
 
+from collections.abc import Sequence
 from struct import Struct
 from typing import Any, Final
 
 import numpy as np
 
-from emu.trace import BlockCode, Column
+from emu.trace import NR_ACCESS_COLUMNS, BlockCode, Column
 from minikernel.trace.codec import TraceError
 
-CODE, FLOW, MAPS = b"code", b"flow", b"maps"
+CODE, FLOW, ACCESSES, MAPS = b"code", b"flow", b"mems", b"maps"
 
 MAX_BLOCKS: Final = 1 << 24
 """Blocks of one chunk, at most."""
 
 _HEAD: Final = Struct("<IB3x")  # blocks, 1: their code follows
+_SIZES: Final = Struct(f"<{NR_ACCESS_COLUMNS}I")
 _KINDS: Final[tuple[np.dtype[Any], ...]] = (np.dtype("<u8"), np.dtype("<u2"), np.dtype("<u2"), np.dtype("u1"))
 _ROW: Final = sum(kind.itemsize for kind in _KINDS)
 
@@ -53,3 +55,19 @@ def decode_code(data: bytes) -> BlockCode:
     if not bool(np.isin(bits, (16, 32, 64)).all()) or bool((icount > size).any()) or bool((icount == 0).any()):
         raise TraceError("a block of code that cannot be")
     return BlockCode(address, size, icount, bits, code)
+
+
+def encode_accesses(columns: Sequence[bytes]) -> bytes:
+    """The contents of a ``mems`` chunk."""
+    return b"".join([_SIZES.pack(*map(len, columns)), *columns])
+
+
+def decode_accesses(data: bytes) -> tuple[bytes, Sequence[int]]:
+    """The columns of a ``mems`` chunk, one behind the other, and their sizes.
+
+    Raises:
+        TraceError: these are not the contents of such a chunk.
+    """
+    if len(data) < _SIZES.size:
+        raise TraceError("the accesses are cut off")
+    return data[_SIZES.size :], _SIZES.unpack_from(data)

@@ -1,4 +1,4 @@
-"""Reading blocks and instructions: batches of columns, in the order in which they ran."""
+"""Reading blocks, instructions and accesses: batches of columns, in the order in which they ran."""
 
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -7,9 +7,9 @@ from typing import Final
 
 import numpy as np
 
-from emu.trace import BlockCode, Column, Flow, FlowError, split_blocks, unpack_flow
+from emu.trace import BlockCode, Column, Flow, FlowError, Memory, split_blocks, unpack_accesses, unpack_flow
 from minikernel.trace.codec import TraceError
-from minikernel.trace.flow import CODE, FLOW, decode_code
+from minikernel.trace.flow import ACCESSES, CODE, FLOW, decode_accesses, decode_code
 from minikernel.trace.format import Chunk, Reader
 
 _BATCH: Final = 1 << 20  # instructions of a batch, about
@@ -44,8 +44,26 @@ class Instructions:
         return len(self.icount)
 
 
+@dataclass(frozen=True, slots=True)
+class Accesses:
+    """Loads and stores of instructions that retired, one a row, as the engine made them: 16 bytes are two of 8."""
+
+    icount: Column  # uint64: instructions retired before the one that made it
+    pid: Column  # uint32
+    instruction: Column  # uint64: its address
+    address: Column  # uint64
+    physical: Column  # uint64: of the first byte
+    size: Column  # uint8: bytes
+    value: Column  # uint64: what the bytes were after it, as a little-endian number
+    store: Column  # bool: a store, or a load
+    at: Column  # uint64: where the instruction's bytes begin in Flows.code.code
+
+    def __len__(self) -> int:
+        return len(self.icount)
+
+
 class Flows:
-    """The blocks and instructions of the trace behind *reader*.
+    """The blocks, instructions and accesses of the trace behind *reader*.
 
     Raises:
         TraceError: from everything, when the file is damaged.
@@ -54,6 +72,7 @@ class Flows:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._chunks = list(reader.of_kind(FLOW))
+        self._access_chunks = list(reader.of_kind(ACCESSES))
         self._code: BlockCode | None = None
         self._offsets: Column | None = None
 
@@ -153,6 +172,51 @@ class Flows:
                     )
                 if len(found):
                     yield found
+
+    @property
+    def nr_accesses(self) -> int:
+        """Loads and stores, by the heads of the chunks."""
+        return sum(chunk.items for chunk in self._access_chunks)
+
+    def accesses(self, *, start: int = 0, end: int | None = None) -> Iterator[Accesses]:
+        """The loads and stores of the instructions from number *start* to *end* (None: the last), in batches."""
+        by_start = {chunk.icount: chunk for chunk in self._chunks}
+        first = max(bisect_right([chunk.icount for chunk in self._access_chunks], start) - 1, 0)
+        for chunk in self._access_chunks[first:]:
+            if end is not None and chunk.icount > end:
+                return
+            if chunk.icount not in by_start:
+                raise self._named(chunk, "accesses without the blocks that made them")
+            try:
+                memory = unpack_accesses(*decode_accesses(self._reader.contents(chunk)), chunk.icount, chunk.items)
+            except (FlowError, TraceError) as error:
+                raise self._named(chunk, error) from None
+            wanted = memory.icount >= start
+            if end is not None:
+                wanted &= memory.icount <= end
+            if bool(wanted.any()):
+                yield self._join(chunk, self._unpack(by_start[chunk.icount])[0], memory, wanted)
+
+    def _join(self, chunk: Chunk, flow: Flow, memory: Memory, wanted: Column) -> Accesses:
+        """Say of each access which instruction made it."""
+        table = self.instruction_table()
+        icount = memory.icount[wanted]
+        row = np.searchsorted(flow.icount, icount, side="right") - 1
+        within = icount - flow.icount[row]
+        if bool((row < 0).any()) or bool((within >= flow.retired[row]).any()):
+            raise self._named(chunk, "an access of no instruction")
+        index = table.first[flow.block[row]] + within.astype(np.int64)
+        return Accesses(
+            icount,
+            flow.tag[row],
+            table.address[index],
+            memory.address[wanted],
+            memory.physical[wanted],
+            memory.size[wanted],
+            memory.value[wanted],
+            memory.store[wanted].astype(bool),
+            table.at[index],
+        )
 
     def instruction_table(self) -> "InstructionTable":
         """The instructions in ``code``, block after block."""

@@ -1,4 +1,4 @@
-"""Recording blocks and instructions: tells the CPU what is wanted, and writes what it hands over.
+"""Recording blocks, instructions and accesses: tells the CPU what is wanted, and writes what it hands over.
 
 The CPU knows numbers of tasks and ranges of addresses.  Which those are changes while the machine runs: a task is
 switched to, a library is mapped.  Events say so, and before the CPU runs again it is told.
@@ -12,7 +12,7 @@ from emu.trace import CpuTrace
 from minikernel.events import Event, MmapRegion, SchedProcessExec, SchedProcessExit, SchedSwitch
 from minikernel.report.place import display_name
 from minikernel.report.symbols import Symbols
-from minikernel.trace.flow import CODE, FLOW, MAPS, encode_code
+from minikernel.trace.flow import ACCESSES, CODE, FLOW, MAPS, encode_accesses, encode_code
 from minikernel.trace.format import to_json
 from minikernel.trace.select import Selection
 
@@ -41,18 +41,18 @@ class FlowRecorder:
         add: AddChunk,
         flush: Callable[[], None],
         *,
-        with_code: bool,
+        level: str,
     ) -> None:
         """*flush* writes what else is known of the run so far."""
         self._kernel = kernel
         self._flush = flush
         self._selection = selection
         self._add = add
-        self._with_code = with_code
+        self._with_code = level != "blocks"
         self._maps = _Maps(kernel, add)
         self._stale = True  # the CPU knows of another task, or of mappings that have changed
         self._run = kernel.cpu.run
-        self._trace = kernel.cpu.start_trace(self._write, limit=_PIECE)
+        self._trace = kernel.cpu.start_trace(self._write, limit=_PIECE, accesses=level == "memory")
 
     def sink(self, _icount: int, pid: int, event: Event) -> None:
         """Notice what changes who runs, and where."""
@@ -95,6 +95,8 @@ class FlowRecorder:
             self._add(CODE, piece.start, len(piece.new_blocks), contents)
         if piece.rows:
             self._add(FLOW, piece.start, piece.rows, piece.data)
+        if piece.accesses:
+            self._add(ACCESSES, piece.start, piece.accesses, encode_accesses(piece.access_columns))
 
     def finish(self) -> None:
         """Write what is left, and let the CPU go on without us."""

@@ -1,4 +1,4 @@
-"""Blocks and instructions for people, between the events that they belong to."""
+"""Blocks, instructions and accesses for people, between the events that they belong to."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from emu.disasm import disassemble
 from emu.trace import Column
 from emu.x86 import VirtAddr
 from minikernel.trace.codec import TraceError
-from minikernel.trace.flow_read import Blocks, Instructions
+from minikernel.trace.flow_read import Accesses, Blocks, Instructions
 from minikernel.trace.text import line
 from minikernel.trace.trace import Trace
 
@@ -32,7 +32,7 @@ class Filter:
 
 
 def show_flow(trace: Trace, level: str, chosen: Filter) -> Iterator[str]:
-    """The lines of *level* (blocks or instructions), and of the events between them.
+    """The lines of *level* (blocks, instructions or memory), and of the events between them.
 
     Raises:
         TraceError: the trace has no such level.
@@ -51,6 +51,14 @@ def show_flow(trace: Trace, level: str, chosen: Filter) -> Iterator[str]:
             row
             for blocks in trace.blocks(start=chosen.start, end=chosen.end)
             for row in code.of_blocks(blocks, chosen, ranges)
+        )
+    elif level == "memory":
+        if not trace.flows.nr_accesses and trace.header.get("level") != "memory":
+            raise TraceError(f"{trace.path}: its level is {trace.header.get('level')}: no accesses were recorded")
+        lines = (
+            row
+            for accesses in trace.accesses(start=chosen.start, end=chosen.end)
+            for row in code.of_accesses(accesses, chosen, ranges)
         )
     else:
         lines = (
@@ -117,6 +125,25 @@ class Disassembly:
             name = self._trace.places.describe(pid, icount, address)
             text = self.text(address, size, at)
             yield icount, _CODE, f"{icount:>12} {pid:>5} {address:#x} {name:<{_NAME_WIDTH}} {text}"
+
+    def of_accesses(
+        self, batch: Accesses, chosen: Filter, ranges: Collection[tuple[int, int]]
+    ) -> Iterator[tuple[int, int, str]]:
+        """The same of loads and stores: those in a place, and those of instructions in it."""
+        wanted = rows_wanted(batch.pid, batch.instruction, np.ones(len(batch), np.uint8), chosen.pids, ranges)
+        wanted |= rows_wanted(batch.pid, batch.address, batch.size, chosen.pids, ranges)
+        columns = (batch.icount, batch.pid, batch.store, batch.address, batch.size, batch.value, batch.physical)
+        instructions = batch.instruction[wanted].tolist()
+        rows = zip(*(column[wanted].tolist() for column in columns), instructions, strict=True)
+        for icount, pid, store, address, size, value, physical, instruction in rows:
+            where = self._trace.places.describe(pid, icount, address)
+            by = self._trace.places.describe(pid, icount, instruction)
+            what = f"{'store' if store else 'load':<5} {address:#x} {where:<{_NAME_WIDTH}} {size} = {value:#x}"
+            yield (
+                icount,
+                _CODE,
+                f"{icount:>12} {pid:>5} {what} physical {physical:#x} by {instruction:#x} {by}".rstrip(),
+            )
 
     def text(self, address: int, size: int, at: int) -> str:
         """The instruction whose bytes begin at *at* in the code of all blocks."""

@@ -124,7 +124,7 @@ class Recorder:
         from minikernel.trace.select import Selection
 
         kernel, selection = self._kernel, self._selection or Selection()
-        self._flow = FlowRecorder(kernel, selection, self._add, self._flush, with_code=self._level != "blocks")
+        self._flow = FlowRecorder(kernel, selection, self._add, self._flush, level=self._level)
         kernel.tracer.sink = combine(self._flow.sink, kernel.tracer.sink or self.sink)
 
     @property

@@ -14,7 +14,7 @@ from minikernel.trace.format import DIGEST, DOORS, EVENTS, INPUT, NOTES, Chunk, 
 from minikernel.trace.inputs import Entry, decode_entries
 
 if TYPE_CHECKING:
-    from minikernel.trace.flow_read import Blocks, Flows, Instructions
+    from minikernel.trace.flow_read import Accesses, Blocks, Flows, Instructions
     from minikernel.trace.places import Places
 
 EXIT_TIMED_OUT: Final = 124
@@ -145,6 +145,10 @@ class Trace:
     def instructions(self, *, start: int = 0, end: int | None = None) -> "Iterator[Instructions]":
         """The instructions number *start* to *end*, in batches of columns (numpy arrays)."""
         return self.flows.instructions(start=start, end=end)
+
+    def accesses(self, *, start: int = 0, end: int | None = None) -> "Iterator[Accesses]":
+        """The loads and stores of instructions *start* to *end*, in batches of columns (numpy arrays)."""
+        return self.flows.accesses(start=start, end=end)
 
     def digests(self) -> list[Digest]:
         """The digests in their order."""
