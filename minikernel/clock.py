@@ -9,7 +9,7 @@ Linux: kernel/time/timekeeping.c (ktime_get, ktime_get_real), kernel/time/hrtime
 import heapq
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 VIRTUAL_EPOCH_NS: Final = 1_893_456_000 * 10**9
 """CLOCK_REALTIME at boot of a machine with a virtual clock: 2030-01-01 00:00:00 UTC, always.
@@ -34,7 +34,9 @@ class Timer:
 
 
 class HostTime(Protocol):
-    """The host's clocks: what the module ``time`` has."""
+    """The host's clocks: what the module ``time`` has.  *is_record*: they show again what they showed once."""
+
+    is_record: ClassVar[bool]
 
     def time_ns(self) -> int:
         """Nanoseconds since the epoch."""
@@ -51,6 +53,8 @@ class HostTime(Protocol):
 
 class RealTime:
     """The real one."""
+
+    is_record: ClassVar[bool] = False
 
     time_ns = staticmethod(time.time_ns)
     monotonic_ns = staticmethod(time.monotonic_ns)
@@ -79,7 +83,7 @@ class Clock:
     @property
     def is_real(self) -> bool:
         """And no record of it."""
-        return self._host is RealTime
+        return self._host is not None and not self._host.is_record
 
     def now_ns(self) -> int:
         """CLOCK_MONOTONIC: ns since boot."""

@@ -56,6 +56,7 @@ def debug_command(
     """
     pager = _json_pager() if options.json else plain_pager(Settings(), ask)
     front = Front(pager.write)
+    front.sources = not options.json  # there a file has one answer
     interrupts = Interrupts(front)
     old = signal.signal(signal.SIGINT, interrupts)
     try:

@@ -36,7 +36,7 @@ class Outside:
     """The host itself.  A recorder listens on the way, a record answers instead."""
 
     def __init__(self) -> None:
-        self.time: HostTime = RealTime
+        self.time: HostTime = RealTime()
         self.bell: BellTap | None = None
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from minikernel.kdb import wire
+from minikernel.kdb import blocks, wire
 from minikernel.kdb.checkpoints import Then, Timeline
 from minikernel.kdb.command import CommandError
 from minikernel.kdb.machine import Mark, Position, Why
@@ -124,18 +124,27 @@ def go_to(session: "Session", place: Place, then: Then) -> Any:
     if not place.is_ahead(here, session.nr_events) or (best and best[-1].position > here):
         if not best:
             raise CommandError(NO_HISTORY)
+        if session.executing and not _may_leave(session):
+            raise CommandError("Time goes back at the prompt and in command files only, not inside other commands.")
         timeline.become(best[-1], place.reach, then)
     place.reach(session)
     return then(session)
 
 
+def _may_leave(session: "Session") -> bool:
+    """Nothing is to be done behind the command that is being executed, which another copy would not know of."""
+    return session.at_prompt and session.executing == 1 and not session.workbench.following
+
+
 def finish(session: "Session", place: Place, show: "Callable[[Session], None]") -> None:
     """End the command that is being executed at *place*, with what *show* prints there."""
+    blocks.going(session)
     go_to(session, place, partial(_show, show))
 
 
 def _show(show: "Callable[[Session], None]", session: "Session") -> wire.Executed:
     ok = session.perform(show)
+    ok = blocks.follow_up(session) and ok
     return wire.Executed(ok, session.done)
 
 

@@ -44,6 +44,8 @@ class Front:
         self._busy = False
         self.pid = 0  # of the process that is the machine now
         self.done = False  # the user has had enough
+        self.sources = True  # files of commands are read here; otherwise `source` is a command like the others
+        self._depth = 0  # files that execute each other
         self.more = False  # a command of several lines goes on
 
     def start(
@@ -129,9 +131,34 @@ class Front:
 
     def execute(self, line: str) -> bool:
         """Run the command *line*; False if it could not be done, which one line has said."""
+        word, _, rest = line.strip().partition(" ")
+        if word == "source" and self.sources and not self.more:
+            return self._source(rest.strip())
         executed: wire.Executed = self.request("execute", line)
         self.done, self.more = executed.done, executed.more
         return executed.ok
+
+    def _source(self, name: str) -> bool:
+        """Execute the file *name* from here: the machine's process may be another one behind each line."""
+        from minikernel.kdb.command import CommandError
+        from minikernel.kdb.scripting import lines_of
+
+        try:
+            lines = lines_of(name, self._depth)
+        except CommandError as error:
+            self._write(f"{error}\n")
+            return False
+        self._depth += 1
+        try:
+            for number, line in enumerate(lines, 1):
+                if self.done:
+                    return True
+                if not self.execute(line):
+                    self._write(f"{name}:{number}: Error in sourced command file.\n")
+                    return False
+        finally:
+            self._depth -= 1
+        return True
 
     def complete(self, text: str) -> tuple[int, list[str]]:
         """What may follow *text*: how many of its last characters are replaced, and by which words."""

@@ -103,7 +103,7 @@ def when(session: "Session", arguments: str) -> None:
     del arguments
     kernel = session.kernel
     icount, services = session.machine.position
-    now = kernel.clock.now_ns()
+    now = 0 if kernel.clock.is_host else kernel.clock.now_ns()  # a record's times are the program's, not ours to take
     session.tell(instructions=icount, services=services, ns=now, events=session.nr_events)
     session.print(
         f"{icount:,} instructions, {services:,} services, {now:,} ns of virtual time, "

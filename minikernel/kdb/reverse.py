@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from emu.cpu import RIP, RSP
-from minikernel.kdb import back, travel
+from minikernel.kdb import back, blocks, travel
 from minikernel.kdb.command import CommandError, command
 from minikernel.kdb.control import count_of
 from minikernel.kdb.machine import Mark, Position
@@ -177,12 +177,12 @@ class _Backwards:
 
 def show_stop(hit: Hit, pid: int, session: "Session") -> None:
     """Say what stopped the program here, and count the hits."""
-    for number in hit.numbers:
-        point = session.points.get(number)
-        if point is not None:
-            point.hits += 1
-            if point.temporary:
-                del session.points[number]
+    met = [session.points[number] for number in hit.numbers if number in session.points]
+    blocks.stopped(session, met)
+    for point in met:
+        point.hits += 1
+        if point.temporary:
+            del session.points[point.number]
     words = _backwards(hit.words) if hit.writer else hit.words
     session.print(words)
     if hit.writer and session.kernel.current is not None and session.kernel.current.has_mm:

@@ -16,16 +16,7 @@ _ESCAPES: Final = {"n": "\n", "t": "\t", "\\": "\\", '"': '"'}
 @command("source FILE", group=_GROUP)
 def source(session: "Session", arguments: str) -> None:
     """Execute the commands in FILE, one on a line; the first that cannot be done ends it.  `#` begins a comment."""
-    if not arguments:
-        raise CommandError("source wants a file name.")
-    try:
-        lines = Path(arguments).expanduser().read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise CommandError(f"{arguments}: {error.strerror}.") from None
-    except (ValueError, RuntimeError):  # a NUL in the name; a home that nobody has
-        raise CommandError(f"{arguments!r} is no file name.") from None
-    if session.depth >= _MAX_DEPTH:
-        raise CommandError(f"{arguments}: {_MAX_DEPTH} files execute each other already.")
+    lines = lines_of(arguments, session.depth)
     session.depth += 1
     try:
         for number, line in enumerate(lines, 1):
@@ -35,6 +26,25 @@ def source(session: "Session", arguments: str) -> None:
                 raise CommandError(f"{arguments}:{number}: Error in sourced command file.")
     finally:
         session.depth -= 1
+
+
+def lines_of(arguments: str, depth: int) -> list[str]:
+    """The lines of the file that ``source`` is given, when *depth* files execute each other already.
+
+    Raises:
+        CommandError.
+    """
+    if not arguments:
+        raise CommandError("source wants a file name.")
+    try:
+        lines = Path(arguments).expanduser().read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise CommandError(f"{arguments}: {error.strerror}.") from None
+    except (ValueError, RuntimeError):  # a NUL in the name; a home that nobody has
+        raise CommandError(f"{arguments!r} is no file name.") from None
+    if depth >= _MAX_DEPTH:
+        raise CommandError(f"{arguments}: {_MAX_DEPTH} files execute each other already.")
+    return lines
 
 
 @command("echo TEXT", group=_GROUP)

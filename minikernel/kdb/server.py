@@ -128,7 +128,11 @@ class Server:
         return self._handlers[kind]
 
     def _execute(self, line: str) -> wire.Executed:
-        ok = self._session.execute(line)
+        self._session.at_prompt = True
+        try:
+            ok = self._session.execute(line)
+        finally:
+            self._session.at_prompt = False
         return wire.Executed(ok, self._session.done, self._session.workbench.block is not None)
 
     def _complete(self, text: str) -> tuple[int, list[str]]:

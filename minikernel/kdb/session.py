@@ -61,7 +61,10 @@ Launch = Callable[[Callable[["Kernel"], "Sink"]], System]
 """Boots a machine, attaches the listener that is made for its kernel, and loads the program."""
 
 
-_USERS: Final = ("points", "last_number", "values", "stopping", "done", "x_format", "settings", "workbench", "line")
+_USERS: Final = (
+    *("points", "last_number", "values", "stopping", "done", "x_format", "settings", "workbench", "line"),
+    *("shown_registers", "shown_counters"),
+)
 
 
 def _nothing() -> None:
@@ -102,6 +105,8 @@ class Session:
         self.flush: Callable[[], None] = _nothing  # show what was printed: the program is about to write, too
         self.timeline: Timeline | None = None  # who can bring the past back, in the debugger's own process
         self.keeper: Keeper | None = None  # who can save the machine and load another
+        self.at_prompt = False  # a command line is being served, and nothing but that
+        self.executing = 0  # commands that execute each other
         self.line = ""  # the command that is being executed
         self.paint = paint
         self.points: dict[int, p.Point] = {}
@@ -149,6 +154,7 @@ class Session:
         """Take what another session gave as ``users``; this machine's are forgotten, with all that stopped it."""
         for name, value in users.items():
             setattr(self, name, value)
+        self.at_prompt, self.executing = False, 0
         self.machine.forget_stops()
         self.workbench.settle()
         for point in watchpoints(self):
@@ -454,6 +460,13 @@ class Session:
 
     def perform(self, action: "Callable[[Session], None]") -> bool:
         """Do what the command ``line`` is about; False if it could not be done, which one line has said."""
+        self.executing += 1
+        try:
+            return self._perform(action)
+        finally:
+            self.executing -= 1
+
+    def _perform(self, action: "Callable[[Session], None]") -> bool:
         if self.settings.json and not self._answering:
             return self._perform_quietly(action)
         if not self.depth and not self._answering:

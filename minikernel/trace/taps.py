@@ -1,7 +1,7 @@
 """Who stands at the doors: taps that write down what the host says, and taps that say it again."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import ClassVar, Final
 
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.poll import READABLE, WRITABLE
@@ -173,6 +173,8 @@ class BellPlayer:
 class TimeRecorder:
     """Writes down what the host's clocks show."""
 
+    is_record: ClassVar[bool] = False
+
     def __init__(self, log: list[Entry], host: HostTime) -> None:
         self._log = log
         self._host = host
@@ -196,6 +198,8 @@ class TimeRecorder:
 
 class TimePlayer:
     """Shows the same times."""
+
+    is_record: ClassVar[bool] = True
 
     def __init__(self, script: Script) -> None:
         self._script = script

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -156,3 +157,20 @@ def test_what_became_of_the_page_tables_is_told_in_words(prompt: Prompt) -> None
     assert prompt("pt-diff -0") == "The page tables are the same.\n"
     assert "wants" in prompt("pt-diff")
     assert "No more" in prompt("pt-diff -99999999")
+
+
+@pytest.mark.slow
+def test_time_goes_back_in_files_and_what_points_execute_is_executed(prompt: Prompt, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("break leaf\ncontinue\ncontinue\nreverse-continue\nprint 1\n")
+    text = prompt(f"source {script}")
+    assert text.count("Breakpoint 1, ") == 3
+    assert text.endswith("$1 = 1\n")
+    for line in ("commands 1", "print 42", "end", "continue"):
+        text = prompt(line)
+    assert "$2 = 42" in text
+    assert "$3 = 42" in prompt("rc")
+    for line in ("if 1", "rsi"):
+        prompt(line)
+    assert "not inside other commands" in prompt("end")
+    assert "nothing.kdb" in prompt("source /nothing.kdb")
