@@ -55,7 +55,7 @@ def _break(session: "Session", arguments: str, *, temporary: bool = False, hardw
     if location.startswith("@"):
         _break_at_count(session, location, condition, thread, temporary=temporary)
         return
-    location = location or f"*{session.registers()[RIP]:#x}"
+    location = location or f"*{session.registers()[RIP]:#x}"  # without one, here
     _add(session, p.Breakpoint(
         number=session.next_number, what=location, temporary=temporary, condition=checked(session, condition),
         thread=thread, address=None, hardware=hardware,
@@ -64,11 +64,13 @@ def _break(session: "Session", arguments: str, *, temporary: bool = False, hardw
 
 def _add(session: "Session", point: p.Breakpoint) -> None:
     """Give it its place, and say where that is."""
-    address = address_of(session, point.what)
+    address = address_of(session, point.what) if session.is_running else None
     kind = "Dprintf" if point.format else "Hardware assisted breakpoint" if point.hardware else "Breakpoint"
     if point.temporary:
         kind = "Temporary breakpoint"
-    if address is None:
+    if not session.is_running:
+        session.print(f"{kind} {point.number} ({point.what}) pending.")
+    elif address is None:
         session.print(f'Function "{point.what}" not defined.  {kind} {point.number} waits for it to be mapped.')
     else:
         point.place_in(session.task.tgid, session.mm, address)

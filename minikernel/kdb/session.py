@@ -231,9 +231,15 @@ class Session:
             CommandError: the program has ended.
         """
         task = self.selected or self.kernel.current
-        if task is None or not task.has_mm or self.kernel.exit_code is not None:
+        if task is None or not self.is_running:
             raise CommandError("The program is not being run.")
         return task
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a program to ask about."""
+        task = self.selected or self.kernel.current
+        return task is not None and task.has_mm and self.kernel.exit_code is None
 
     @property
     def mm(self) -> "MmStruct":

@@ -140,7 +140,7 @@ def _list(session: "Session", points: list[p.Point], nothing: str) -> None:
     if not points:
         session.print(f"No {nothing}.")
     else:
-        digits = 2 + 2 * session.word if session.kernel.exit_code is None else 18
+        digits = 2 + 2 * session.word if session.is_running else 18
         session.print(f"{'Num':<8}{'Type':<15}Disp Enb {'Address':<{digits}} What")
         for point in points:
             _show(session, point, digits)
@@ -175,7 +175,7 @@ def _show(session: "Session", point: p.Point, digits: int) -> None:
 
 def _where(session: "Session", point: p.Breakpoint) -> str:
     """``in main at story.c:12``; the text that it was made of where there is no more to say."""
-    if point.address is None or session.kernel.exit_code is not None or session.kernel.current is None:
+    if point.address is None or not session.is_running:
         return point.what
     words = session.place_words(point.address).partition(" in ")[2].replace(" ()", "", 1)
     return f"in {words}" if words and not words.startswith("??") else point.what

@@ -3,6 +3,7 @@
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
+from emu.cpu import RSP
 from emu.watch import READ, WRITE, WatchKind
 from emu.x86 import PAGE_SHIFT, PAGE_SIZE, PTE_P
 from minikernel.abi.signal import signal_name
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _GROUP: Final = "stops"
 _MOST: Final = 1 << 20  # bytes in a watchpoint
+_RED_ZONE: Final = 128  # bytes below the stack pointer that belong to a function (System V ABI, AMD64, 3.2.2)
 _SHOWN: Final = 8  # bytes of a large memory that are shown at once
 
 
@@ -272,9 +274,8 @@ def _frame_of(session: "Session", text: str, parts: tuple[tuple[int, int], ...])
     """How the function returns whose frame the expression is about, if it is about one."""
     if "$" not in text:
         return None
-    frames = session.frames()
-    sp = session.registers()[4]
-    for frame, caller in pairwise(frames):
-        if any(sp <= address < frame.cfa for address, _ in parts):
+    low = session.registers()[RSP] - _RED_ZONE
+    for frame, caller in pairwise(session.frames()):
+        if any(low <= address < frame.cfa for address, _ in parts):
             return p.FrameEnd(session.task.pid, caller.pc, frame.cfa)
     return None
