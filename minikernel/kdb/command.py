@@ -1,6 +1,6 @@
 """The commands of the debugger: a name, a function, and its docstring, which is the help text."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from inspect import getdoc
@@ -66,6 +66,15 @@ def command(usage: str, *aliases: str, group: str) -> Callable[[Run], Run]:
         return run
 
     return add
+
+
+def put_in_order(modules: Sequence[str]) -> None:
+    """List commands in the order of their *modules*, whichever happened to be imported first."""
+    rank = {name: index for index, name in enumerate(modules)}
+    for table in (COMMANDS, BY_WORD):
+        ordered = sorted(table.items(), key=lambda pair: rank.get(pair[1].run.__module__, len(rank)))
+        table.clear()
+        table.update(ordered)
 
 
 def find(line: str) -> tuple[Command, str]:

@@ -43,7 +43,7 @@ from minikernel.kdb import (
     travel,
     watching,
 )
-from minikernel.kdb.command import CommandError, find
+from minikernel.kdb.command import CommandError, find, put_in_order
 
 if TYPE_CHECKING:
     from minikernel.kdb.pager import Pager
@@ -82,6 +82,7 @@ ROOMS: Final = (
     blocks,
     helping,
 )
+put_in_order([room.__name__ for room in ROOMS])
 _PROMPT: Final = "(kdb) "
 _MORE: Final = ">"  # inside a command of several lines
 _REPEATS: Final = frozenset(
