@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from minikernel.abi.errno import LinuxError
-from minikernel.events import Event, SchedProcessExit, Sink
+from minikernel.events import Event, HostSignal, SchedProcessExit, Sink
 from minikernel.fs.hostdoor import HostDoor, HostNode
 from minikernel.trace.codec import SignalsAt, Told, encode_events, signals_among
 from minikernel.trace.contents import Packer, hash_of
@@ -71,12 +71,13 @@ class Recorder:
         self._next_digest = digest_every
         self._deadline = 0  # instructions: the batch is written out then
         self._signals: list[SignalsAt] = []
+        self._signals_lost = False
         self.events = 0  # written so far
         self.failure: OSError | None = None
         self.sink: Sink = self._make_sink()
         outside.bell_recorder.on_idle = self._flush  # who follows the trace sees what led to the wait
         if selection is not None and selection.filters_events:
-            self.sink = selection.sink(kernel, self.sink)
+            self.sink = self._heard(selection.sink(kernel, self.sink))
 
     def _make_sink(self) -> Sink:
         """A closure: attributes of ``self`` would cost twice as much, and this is called for every event."""
@@ -89,6 +90,15 @@ class Recorder:
             keep((icount, pid, event))
             if len(batch) >= limit or icount >= deadline or type(event) is SchedProcessExit:
                 deadline = full(icount, pid, event)
+
+        return sink
+
+    def _heard(self, chosen: Sink) -> Sink:
+        """*chosen* hears only some events: where among all of them a signal of the host came is not written down."""
+
+        def sink(icount: int, pid: int, event: Event) -> None:
+            self._signals_lost |= type(event) is HostSignal
+            chosen(icount, pid, event)
 
         return sink
 
@@ -232,7 +242,7 @@ class Recorder:
             "exit_code": kernel.exit_code,
             "icount": kernel.cpu.icount,
             "events": self.events,
-            "signals": self._signals,
+            "signals": None if self._signals_lost else self._signals,
             "files": dict(sorted(self._hashes.items())),
             "outside": [*outside(kernel), *self._changed()],
         }

@@ -183,10 +183,18 @@ class Trace:
         if self.notes is None:
             return signals_among(self.events())
         signals = self.notes.get("signals")
+        if signals is None:
+            raise TraceError(f"{self.path}: signals of the host came, and only some events were recorded")
         try:
-            return [SignalsAt(int(n), int(icount), tuple(map(int, sigs))) for n, icount, sigs in signals or ()]
+            return [SignalsAt(int(n), int(icount), tuple(map(int, sigs))) for n, icount, sigs in signals]
         except (TypeError, ValueError):
             raise TraceError(f"{self.path}: the notes are damaged") from None
+
+    @property
+    def has_all_events(self) -> bool:
+        """No filter kept events out."""
+        selection = self.header.get("selection")
+        return not isinstance(selection, dict) or selection.keys() <= {"ranges", "symbols", "vmas"}
 
     @property
     def packed(self) -> bool:
