@@ -45,11 +45,21 @@ def stat_from_json(value: Any) -> os.stat_result:
         raise TraceError("what the trace says about a file is damaged") from None
 
 
+def is_host_text(text: str) -> bool:
+    """Whether *text* is what os.fsdecode makes of a name of the host's."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
 def is_answer(value: Any) -> bool:
     """Whether *value* is ``[door, question, path, call, answer]``, and the answer one that the question can have."""
     if not isinstance(value, list) or [type(part) for part in value[:4]] != [int, str, str, int] or len(value) != 5:
         return False
     question, answer = value[1], value[4]
+    if not is_host_text(value[2]):
+        return False
     if isinstance(answer, dict) and set(answer) == {_ERROR}:
         return answer[_ERROR] in Errno._value2member_map_
     numbers = isinstance(answer, list) and all(type(number) is int for number in answer)
@@ -57,7 +67,7 @@ def is_answer(value: Any) -> bool:
         case "root" | "stat":
             return (numbers and len(answer) == len(STAT_FIELDS)) or (answer is None and question == "stat")
         case "link" | "tree":
-            return isinstance(answer, str)
+            return isinstance(answer, str) and is_host_text(answer)
         case "list":
             return _is_table(answer, [str, int, int])
         case "mounts":
@@ -67,7 +77,9 @@ def is_answer(value: Any) -> bool:
         case "file" | "stream":
             return isinstance(answer, dict) and _is_content(answer)
         case "bind":
-            return isinstance(answer, list) and [type(part) for part in answer] in ([str, str], [str, type(None)])
+            parts = answer if isinstance(answer, list) else []
+            names = all(is_host_text(part) for part in parts if isinstance(part, str))
+            return names and [type(part) for part in parts] in ([str, str], [str, type(None)])
         case "swap":
             return isinstance(answer, dict) and {name: type(part) for name, part in answer.items()} == {
                 "pages": int,
@@ -79,7 +91,10 @@ def is_answer(value: Any) -> bool:
 
 def _is_table(value: Any, row: list[type]) -> bool:
     return isinstance(value, list) and all(
-        isinstance(entry, list) and [type(part) for part in entry] == row for entry in value
+        isinstance(entry, list)
+        and [type(part) for part in entry] == row
+        and all(is_host_text(part) for part in entry if isinstance(part, str))
+        for entry in value
     )
 
 

@@ -15,7 +15,7 @@ from minikernel.fs.hostdoor import HostDoor
 from minikernel.fs.hostfs import Door, HostFs
 from minikernel.trace.codec import TraceError, schema
 from minikernel.trace.contents import hash_of
-from minikernel.trace.doors import stat_from_json
+from minikernel.trace.doors import is_host_text, stat_from_json
 
 if TYPE_CHECKING:
     from minikernel.kernel import Kernel
@@ -197,6 +197,8 @@ def streams_from_json(value: Any) -> dict[int, dict[str, Any]]:
     for stream in value.values():
         kinds = {"kind": str, "name": str, "flags": int, "offset": int}
         if not isinstance(stream, dict) or any(type(stream.get(name)) is not kind for name, kind in kinds.items()):
+            raise TraceError("the header's streams are damaged")
+        if not is_host_text(stream["name"]):
             raise TraceError("the header's streams are damaged")
         if "sha256" in stream and (type(stream["sha256"]), type(stream.get("size"))) != (str, int):
             raise TraceError("the header's streams are damaged")
