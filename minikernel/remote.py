@@ -5,19 +5,20 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from emu.cpu import MachineError
 from emu.native import NativeMissingError
 from minikernel.abi.errno import LinuxError
 from minikernel.boot import System
 from minikernel.config import Config
-from minikernel.events import Sink, Tracer
+from minikernel.events import Event, Sink, Tracer
 from minikernel.fs.outside import CopyableOutside
 from minikernel.gdb.server import AddressError, Server, complain, listen, parse_address
-from minikernel.gdb.service import KIND, make_service
+from minikernel.gdb.service import KIND, handler, prepare
 from minikernel.kdb.front import Front, MachineGoneError
 from minikernel.kdb.session import Session
 from minikernel.kdb.wire import CannotStartError
@@ -25,7 +26,6 @@ from minikernel.report.sinks import combine
 from minikernel.runner import EXIT_FAILURE, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, Listeners, find_program
 
 if TYPE_CHECKING:
-    from minikernel.gdb.stub import Restart
     from minikernel.kdb.server import Console
     from minikernel.kernel import Kernel
 
@@ -45,7 +45,7 @@ def remote_command(config: Config, options: argparse.Namespace) -> int:
     factory = _Factory(config, options)
     front = Front(sys.stderr.write)
     try:
-        front.start(factory.make, {KIND: make_service(factory.printed, factory.restarter)})
+        front.start(factory.make, {KIND: handler})
         server = Server(front, listener)
         if pipes is not None:
             return server.serve_pipes(*pipes)
@@ -70,58 +70,58 @@ class _Factory:
     """Makes the session in the machine's process, and its machine again when gdb wants to run the program anew."""
 
     def __init__(self, config: Config, options: argparse.Namespace) -> None:
-        self.config = config
-        self.options = options
-        self.printed: list[str] = []
+        self._config = config
+        self.argv = config.argv
+        self._options = options
+        self._printed: list[str] = []
+        self._session: Session | None = None
 
     def _launch(self, listen: "Callable[[Kernel], Sink]") -> System:
-        config = self.config
+        config = replace(self._config, argv=self.argv)
         system = System(config, Tracer(), outside=CopyableOutside())
         kernel = system.kernel
-        Listeners(system, self.options)
+        Listeners(system, self._options)
         others = kernel.tracer.sink
         ours = listen(kernel)
-        kernel.tracer.sink = combine(others, ours) if others is not None else ours
+        kernel.tracer.sink = combine(self._once(others), ours) if others is not None else ours
         interrupt = signal.getsignal(signal.SIGINT)
         system.__enter__()
         signal.signal(signal.SIGINT, interrupt)  # it is how the front end stops the machine
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        system.exec_init(find_program(system, config.argv[0]))
+        try:
+            system.exec_init(find_program(system, config.argv[0]))
+        except LinuxError:
+            system.__exit__(None, None, None)
+            kernel.cpu.close()
+            raise
         return system
+
+    def _once(self, sink: Sink) -> Sink:
+        """*sink*, which is told nothing again when the machine goes over its past."""
+
+        def tell(icount: int, pid: int, event: Event) -> None:
+            if self._session is None or not self._session.machine.undisturbed:
+                sink(icount, pid, event)
+
+        return tell
 
     def make(self, _console: "Console") -> Session:
         """A session with the program loaded.  Raises CannotStartError."""
         try:
-            session = Session(self._launch, self.printed.append)
+            session = Session(self._launch, self._printed.append)
         except (ValueError, MachineError, NativeMissingError) as error:
             raise CannotStartError(str(error), EXIT_FAILURE) from None
         except OSError as error:
             raise CannotStartError(f"{error.filename!r}: {error.strerror}", EXIT_FAILURE) from None
         except LinuxError as error:
             status = EXIT_NOT_FOUND if error.errno.name in {"ENOENT", "ENOTDIR"} else EXIT_NOT_EXECUTABLE
-            message = f"{os.fsdecode(self.config.argv[0])}: {os.strerror(error.errno)}"
+            message = f"{os.fsdecode(self.argv[0])}: {os.strerror(error.errno)}"
             raise CannotStartError(message, status) from None
-        gc.freeze()
+        prepare(session, self._printed, self)
+        self._session = session
+        gc.freeze()  # what is there by now stays: looking through it would only unshare it from the copies
         gc.enable()
         return session
-
-    def restarter(self, session: Session) -> "Restart":
-        """What boots the machine of *session* anew."""
-
-        def restart(argv: Sequence[bytes]) -> None:
-            before = self.config
-            words = tuple(argv)
-            if words:
-                self.config = replace(before, argv=(words[0] or before.argv[0], *words[1:]))
-            session.close()
-            try:
-                session.start()
-            except (LinuxError, OSError):
-                self.config = before  # the program that was there; what was asked for is not
-                session.start()
-                raise
-
-        return restart
 
 
 def _take_standard_streams() -> tuple[int, int]:

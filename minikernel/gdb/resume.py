@@ -47,6 +47,7 @@ class Control:
         self._processes: dict[int, Process] = {}
         self._vforks: dict[int, int] = {}  # child -> parent, until the child has a memory of its own
         self._actions: tuple[Action, ...] = ()
+        self.changed = False  # the run is no longer the one that the machine would make by itself
         machine.set_gate(self)
 
     @property
@@ -127,6 +128,7 @@ class Control:
     def resume(self, actions: "tuple[Action, ...]") -> Outcome:
         """Let the threads go on as *actions* say (the first that fits a thread is its), until there is a stop."""
         self._actions = actions
+        self.kernel.scheduler.was_held = False
         self._answer_signals()
         self._approved = {
             task: info for task, info in self._approved.items() if any(info is one for one in _queued(task))
@@ -151,13 +153,13 @@ class Control:
             if outcome is None and stepped and pause.why in {Why.STEPPED, Why.SWITCHED}:
                 stepped = False  # within the range: once more
         self.machine.forget_interrupt()
+        self.changed = self.changed or self.kernel.scheduler.was_held
         return outcome
 
     def run_free(self) -> Pause:
         """Nobody is attached: go on until interrupted, or to the end."""
         self.kernel.scheduler.held = frozenset()
-        self.machine.arm(set())
-        self._watch(())
+        self.clear_points()
         while (pause := self.machine.run()).why in {Why.ASKED, Why.BREAK}:
             self._told.clear()
             self._stops.clear()
@@ -172,11 +174,20 @@ class Control:
 
     def _hold(self) -> None:
         """Keep back who is not to go on, and stop in front of every breakpoint."""
-        held = frozenset(task for task in self.all_threads() if self._action(task) is None)
-        self.kernel.scheduler.held = held
+        scheduler = self.kernel.scheduler
+        scheduler.held = frozenset(task for task in self.all_threads() if self._action(task) is None)
+        self.set_points()
+
+    def set_points(self) -> None:
+        """Stop at every point of the client."""
         points = [(one.pid, point) for one in self.client.inferiors.values() for point in sorted(one.points)]
         self.machine.arm({point.address for _, point in points if point.kind.is_code})
         self._watch(_memory(pid, point) for pid, point in points if not point.kind.is_code)
+
+    def clear_points(self) -> None:
+        """Stop at none."""
+        self.machine.arm(set())
+        self._watch(())
 
     def _watch(self, memories: "Iterable[Memory]") -> None:
         """Have the machine watch these, and no others."""
@@ -227,7 +238,7 @@ class Control:
         if task is None or inferior is None or not task.has_mm or self.machine.held_call(task):
             return None
         here = self.kernel.cpu.regs[RIP] & task.abi.mask
-        found = min((p for p in inferior.points if p.kind.is_code and p.address == here), default=None)
+        found = code_point(inferior, here)
         return _point_stop(task, found) if found is not None else None
 
     def _after_step(self, task: "Task") -> Outcome | None:
@@ -288,20 +299,8 @@ class Control:
             self._stops.append(Stop(task.tgid, tid, reason=reason, code=s.SIGTRAP))
 
     def _touched(self, touches: list[Touch]) -> None:
-        """Watched memory was touched: one stop for each point, by whom it was first."""
-        reported = set()
-        for touch in touches:
-            inferior, task = self.client.inferiors.get(touch.memory.tgid), self.kernel.tasks.get(touch.pid)
-            if inferior is None:
-                continue
-            # Somebody whom the client does not know, as the kernel for another process: any thread stands for it.
-            tid = task.pid if task is not None and task.tgid == inferior.pid else self.threads(inferior)[0].pid
-            for point in sorted(inferior.points):
-                if not point.kind.is_code and _memory(inferior.pid, point) == touch.memory and point not in reported:
-                    reported.add(point)
-                    at = max(touch.address, point.address)
-                    reason = f"{_WORDS[point.kind]}:{at:x};"
-                    self._stops.append(Stop(inferior.pid, tid, reason=reason, code=TRAP_HWBKPT))
+        """Watched memory was touched."""
+        self._stops += touched_points(self, touches)
         touches.clear()
 
     def _forked(self, parent_tid: int, child_tid: int) -> None:
@@ -366,8 +365,10 @@ class Control:
                 self._approved[task] = held[1]
                 continue
             if held is not None:
+                self.changed = True
                 _forget(task, *held)
             if sig:
+                self.changed = True
                 info = Siginfo(sig, s.SI_USER)
                 self._approved[task] = info
                 send_signal(task, info, group=False)
@@ -379,6 +380,7 @@ class Control:
 
     def replace_signal(self, task: "Task", info: Siginfo) -> None:
         """Another siginfo for the signal that *task* has been stopped by."""
+        self.changed = True
         pending, old = self.signalled[task]
         pending.queue[:] = [info if one is old else one for one in pending.queue]
         self.signalled[task] = pending, info
@@ -400,6 +402,31 @@ def _forget(task: "Task", pending: Sigpending, info: Siginfo) -> None:
 def _memory(pid: int, point: "Point") -> Memory:
     """What a watchpoint of process *pid* watches."""
     return Memory(WatchKind.LINEAR, point.address, point.size, _ACCESS[point.kind], pid)
+
+
+def code_point(inferior: "Inferior", address: int) -> "Point | None":
+    """The breakpoint at *address*."""
+    return min((p for p in inferior.points if p.kind.is_code and p.address == address), default=None)
+
+
+def touched_points(control: Control, touches: list[Touch]) -> list[Stop]:
+    """The stops that touches of watched memory mean: one for each point, by whom it was touched first."""
+    stops, reported = [], set()
+    for touch in touches:
+        inferior, task = control.client.inferiors.get(touch.memory.tgid), control.kernel.tasks.get(touch.pid)
+        if inferior is None:
+            continue
+        # By somebody whom the client does not know, as the kernel for another process: any thread stands for it.
+        mine = control.threads(inferior)
+        if task not in mine:
+            task = next(iter(mine), None)
+        for point in sorted(inferior.points):
+            watched = not point.kind.is_code and _memory(inferior.pid, point) == touch.memory
+            if watched and point not in reported and task is not None:
+                reported.add(point)
+                reason = f"{_WORDS[point.kind]}:{max(touch.address, point.address):x};"
+                stops.append(Stop(inferior.pid, task.pid, reason=reason, code=TRAP_HWBKPT))
+    return stops
 
 
 def _point_stop(task: "Task", point: "Point") -> Stop:

@@ -3,13 +3,14 @@
 Source: the gdb manual, appendix "gdb Remote Serial Protocol", section "Packets".
 """
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol
 
 from emu.cpu import RIP
 from minikernel.abi import signal as s
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.siginfo import Siginfo
+from minikernel.events import Event
 from minikernel.gdb import memory, registers
 from minikernel.gdb.client import ANYONE, EVERYONE, Action, Client, Inferior, Point, PointKind
 from minikernel.gdb.files import Files
@@ -31,23 +32,26 @@ _MAX_POINTS: Final = 4096
 _MAX_ACTIONS: Final = 4096
 _MAX_WATCHED: Final = 1 << 12  # bytes
 
-Restart = Callable[[Sequence[bytes]], None]
-"""Boots the machine anew with a command line; an empty one means the same again.  Raises OSError, LinuxError."""
+
+class CommandLine(Protocol):
+    """What the session's machine is started with."""
+
+    argv: tuple[bytes, ...]
 
 
 class Stub:
     """One client's view of one machine.  *printed* is where the session's output goes."""
 
-    def __init__(self, session: "Session", printed: list[str], restart: Restart) -> None:
+    def __init__(self, session: "Session", printed: list[str], line: CommandLine) -> None:
         self.session = session
         self.printed = printed
         self.client = Client()
         self.control: Control
         self.files = Files()
         self.last: Outcome
-        self.gone = False  # the client has left the machine to itself, or has killed it
+        self.killed = False  # by `k`, which wants no answer
         self.extra_features: tuple[str, ...] = ()
-        self._restart = restart
+        self._line = line
         self.begin()
 
     # ---- the machine
@@ -59,15 +63,22 @@ class Stub:
         self.control = Control(self.session.machine, self.client)
         tracer = self.control.kernel.tracer
         assert tracer.sink is not None, "Stub: the session listens"
-        tracer.sink = combine(tracer.sink, self.control.hear)
+        tracer.sink = combine(tracer.sink, self._hear)
         self._attach_init(attached=False)
+
+    def adopt(self, client: Client) -> None:
+        """The machine is another copy of itself, at another time: the client's state stays."""
+        tasks = self.session.kernel.tasks
+        client.inferiors = {pid: inferior for pid, inferior in client.inferiors.items() if pid in tasks}
+        self.client = client
+        self.control = Control(self.session.machine, client)
 
     def connected(self) -> None:
         """A new client: nothing of the last one's is left but whom it was attached to."""
         client = self.client
         client.features, client.pass_signals = frozenset(), frozenset()
         client.general, client.step = ANYONE, EVERYONE
-        client.extended = client.thread_events = self.gone = False
+        client.extended = client.thread_events = self.killed = False
         self.files = Files()
         for inferior in client.inferiors.values():
             inferior.points.clear()
@@ -90,6 +101,9 @@ class Stub:
         self.client.inferiors = {init.tgid: Inferior(init.tgid, attached=attached)}
         task = self.control.someone() or init
         self.last = Stop(task.tgid, task.pid)
+
+    def _hear(self, icount: int, pid: int, event: Event) -> None:
+        self.control.hear(icount, pid, event)
 
     # ---- whom packets are about
 
@@ -148,7 +162,7 @@ class Stub:
             return self._v_packet(payload)
         if letter == b"k":
             self._kill(0)
-            self.gone = True
+            self.killed = True
             return []
         if letter == b"?":
             return [self._why()]
@@ -187,7 +201,10 @@ class Stub:
     def _resume(self, actions: tuple[Action, ...]) -> list[bytes]:
         if not self.client.inferiors:
             raise LinuxError(Errno.ESRCH, "there is no process")
-        outcome = self.control.resume(actions)
+        return self.report(self.control.resume(actions))
+
+    def report(self, outcome: Outcome) -> list[bytes]:
+        """The packets that tell of a stop."""
         self.last = outcome
         if isinstance(outcome, Stop):
             self.client.general = ThreadId(outcome.pid, outcome.tid)
@@ -211,12 +228,22 @@ class Stub:
     def _set_pc(self, task: "Task", address: int) -> None:
         register = next(r for r in registers.layout(task.abi) if r.bank == "general" and r.index == RIP)
         value = (address & task.abi.mask).to_bytes(register.size, "little")
-        registers.write(self.session.machine, task, [(register.number, value)])
+        self._set_registers(task, [(register.number, value)])
 
     def _run(self, argv: list[bytes]) -> bytes:
         """vRun: the machine anew, with another command line if one is given."""
-        self._restart(argv if argv[0] else argv[1:] and [b"", *argv[1:]])
-        self.begin()
+        before = self._line.argv
+        if any(argv):
+            self._line.argv = (argv[0] or before[0], *argv[1:])
+        self.session.close()
+        try:
+            self.session.start()
+        except LinuxError:
+            self._line.argv = before  # the program that was there; what was asked for is not
+            self.session.start()
+            raise
+        finally:
+            self.begin()
         return self._why()
 
     def _attach(self, pid: int) -> bytes:
@@ -234,7 +261,6 @@ class Stub:
         for one in [pid] if pid else list(self.client.inferiors):
             self.control.let_pass(one)
             del self.client.inferiors[one]
-        self.gone = not self.client.inferiors
         return b"OK"
 
     def _kill(self, pid: int) -> None:
@@ -248,6 +274,7 @@ class Stub:
             if kernel.init is not None and one == kernel.init.tgid:
                 kernel.exit_code = s.SIGKILL if kernel.exit_code is None else kernel.exit_code
             elif leader is not None and leader.process.threads:
+                self.control.changed = True
                 send_signal(leader.process.threads[0], Siginfo(s.SIGKILL), group=True)
             self.last = End(one, s.SIGKILL)
 
@@ -286,7 +313,7 @@ class Stub:
                 break  # a client may know fewer
             values.append((register.number, data[at : at + register.size]))
             at += register.size
-        registers.write(self.session.machine, task, values)
+        self._set_registers(task, values)
         return b"OK"
 
     def _read_register(self, rest: bytes) -> bytes:
@@ -297,8 +324,12 @@ class Stub:
         register, value = self._register(name), unhex(text)
         if len(value) != register.size:
             raise BadPacket(f"{register.name} has {register.size} bytes")
-        registers.write(self.session.machine, self.task, [(register.number, value)])
+        self._set_registers(self.task, [(register.number, value)])
         return b"OK"
+
+    def _set_registers(self, task: "Task", values: list[tuple[int, bytes]]) -> None:
+        self.control.changed = True
+        registers.write(self.session.machine, task, values)
 
     def _register(self, text: bytes) -> registers.Register:
         every, index = registers.layout(self.task.abi), number(text)
@@ -333,6 +364,7 @@ class Stub:
         address, length = pair(place)
         if length != len(data):
             raise BadPacket("another length than it says")
+        self.control.changed = True
         memory.poke(self.mm, address, data)
         return b"OK"
 

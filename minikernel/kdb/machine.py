@@ -196,11 +196,12 @@ class Machine:
     # ---- going on
 
     def forget_stops(self) -> None:
-        """No stop is wanted any more, and no breakpoint: whoever wanted them is gone."""
+        """No stop is wanted any more, no breakpoint, and nobody is held: whoever wanted that is gone."""
         self._asked = self._interrupted = self._touched = False
         self.arm(set())
+        self.kernel.scheduler.held = frozenset()
         if self.lookout is not None:
-            self.lookout.watch([])
+            self.lookout.watch(())
             self.lookout = None
 
     @property
@@ -403,6 +404,8 @@ class Machine:
                     self._end_slice(task)
                 return
         self._inside = False
+        if not single and isinstance(cpu_exit, PageFault) and cpu_exit.is_fetch and cpu.regs[RIP] in self._armed:
+            return  # a breakpoint stands in front of what cannot be fetched yet, or never: as where gdb's calls return
         self._serve(task, cpu_exit)
 
     def _look_out(self) -> bool:

@@ -32,11 +32,12 @@ class Scheduler:
     which decides between equals.  Tasks in ``held`` are not picked, whatever their state: a debugger keeps them.
     """
 
-    __slots__ = ("_arrivals", "_min_vruntime", "_noise", "exec_start", "held", "queue")
+    __slots__ = ("_arrivals", "_min_vruntime", "_noise", "exec_start", "held", "queue", "was_held")
 
     def __init__(self, seed: int | None = None) -> None:
         self.queue: dict[Task, int] = {}  # task -> when it came, a running number
         self.held: frozenset[Task] = frozenset()
+        self.was_held = False  # a task that would have been picked was held
         self.exec_start = 0  # instruction count up to which the running task has been charged
         self._arrivals = 0
         self._min_vruntime = 0
@@ -68,6 +69,7 @@ class Scheduler:
         """Choose the task that runs now; None if all sleep."""
         queue = self.queue
         if self.held:
+            self.was_held = self.was_held or not self.held.isdisjoint(queue)
             queue = {task: arrival for task, arrival in queue.items() if task not in self.held}
         if len(queue) <= 1:
             return next(iter(queue), None)

@@ -80,6 +80,14 @@ _FUNCTIONS: Final[Mapping[Abi, tuple[tuple[str, bytes], ...]]] = {
     ),
 }
 _SONAME: Final = {X86_64: "linux-vdso.so.1", I386: "linux-gate.so.1"}
+_SHT_PROGBITS: Final = 1
+_SHT_STRTAB: Final = 3
+_SHT_HASH: Final = 5
+_SHT_DYNAMIC: Final = 6
+_SHT_DYNSYM: Final = 11
+_SHF_ALLOC: Final = 2
+_SHF_EXECINSTR: Final = 4
+_SHDR: Final = {8: Struct("<IIQQQQIIQQ"), 4: Struct("<10I")}
 _SYM: Final = {8: Struct("<IBBHQQ"), 4: Struct("<IIIBBH")}
 
 
@@ -123,17 +131,49 @@ class Vdso:
         self.eh_frame_hdr = at_code + len(code)
         frames, header_size = eh_frame(abi, sizes, self.eh_frame_hdr)
         self.eh_frame = self.eh_frame_hdr + header_size
-        size = self.eh_frame_hdr + len(frames)
+        end = self.eh_frame_hdr + len(frames)
+        # Debuggers find names and frames through sections only.
+        heading = (
+            (".text", _SHT_PROGBITS, _SHF_ALLOC | _SHF_EXECINSTR, at_code, self.eh_frame_hdr, 0),
+            (".dynamic", _SHT_DYNAMIC, _SHF_ALLOC, at_dynamic, at_symtab, 5),
+            (".dynsym", _SHT_DYNSYM, _SHF_ALLOC, at_symtab, at_hash, 5),
+            (".hash", _SHT_HASH, _SHF_ALLOC, at_hash, at_strtab, 3),
+            (".dynstr", _SHT_STRTAB, _SHF_ALLOC, at_strtab, at_strtab + len(names), 0),
+            (".eh_frame_hdr", _SHT_PROGBITS, _SHF_ALLOC, self.eh_frame_hdr, self.eh_frame, 0),
+            (".eh_frame", _SHT_PROGBITS, _SHF_ALLOC, self.eh_frame, end, 0),
+        )
+        tail, at_sections = self._sections(heading, end)
+        size = end + len(tail)
         ident = ELFMAG + bytes((abi.elf_class, ELFDATA2LSB, 1)) + bytes(9)
         header = Ehdr(
-            ident, ET_DYN, abi.elf_machine, 1, at_code, ehdr_size(abi), 0, 0, ehdr_size(abi), phdr_size(abi), 3, 0, 0, 0
-        )
+            ident, ET_DYN, abi.elf_machine, 1, at_code, ehdr_size(abi), at_sections, 0, ehdr_size(abi), phdr_size(abi),
+            3, _SHDR[word].size, len(heading) + 2, len(heading) + 1,
+        )  # fmt: skip
         load = Phdr(PT_LOAD, PF_R | PF_X, 0, 0, 0, size, size, 4096)
         dyn = Phdr(PT_DYNAMIC, PF_R, at_dynamic, at_dynamic, at_dynamic, len(dynamic), len(dynamic), word)
         at = self.eh_frame_hdr
         unwinding = Phdr(PT_GNU_EH_FRAME, PF_R, at, at, at, header_size, header_size, 4)
         heads = header.pack(abi) + load.pack(abi) + dyn.pack(abi) + unwinding.pack(abi)
-        return (heads + dynamic + symtab + table + names).ljust(at_code, b"\0") + code + frames
+        return (heads + dynamic + symtab + table + names).ljust(at_code, b"\0") + code + frames + tail
+
+    def _sections(self, heading: tuple[tuple[str, int, int, int, int, int], ...], at: int) -> tuple[bytes, int]:
+        """Section names and headers, which begin at *at*, and where the headers are.
+
+        *heading*: name, type, flags, start, end and link of each; the names' own section follows them.
+        """
+        words = b"\0" + b"".join(name.encode() + b"\0" for name, *_ in heading) + b".shstrtab\0"
+        pack, entry = (
+            _SHDR[self.abi.word].pack,
+            {_SHT_DYNSYM: _SYM[self.abi.word].size, _SHT_DYNAMIC: 2 * self.abi.word},
+        )
+        rows, at_name = pack(0, 0, 0, 0, 0, 0, 0, 0, 0, 0), 1
+        for name, kind, flags, start, end, link in heading:
+            info = int(kind == _SHT_DYNSYM)  # the first global symbol
+            rows += pack(at_name, kind, flags, start, start, end - start, link, info, 4, entry.get(kind, 0))
+            at_name += len(name) + 1
+        rows += pack(at_name, _SHT_STRTAB, 0, 0, at, len(words), 0, 0, 1, 0)
+        padding = -(at + len(words)) % 8
+        return words + bytes(padding) + rows, at + len(words) + padding
 
     def _symbol(self, name: int, value: int, size: int, *, defined: bool) -> bytes:
         info, section = (_STB_GLOBAL_FUNC, 1) if defined else (0, 0)
