@@ -112,7 +112,7 @@ def test_every_command_is_in_a_session_or_in_this_file() -> None:
     tried = {"step", "next"}  # test_lines.py
     tried |= {"frame", "up", "down", "info frame"}  # test_unwind.py
     tried |= {f"reverse-{what}" for what in ("stepi", "continue", "nexti", "step", "next", "finish")}  # test_reverse.py
-    tried |= {"save", "load"}  # test_saving.py
+    tried |= {"save", "load", "generate-core-file"}  # test_saving.py, test_coring.py
     tried |= {"last-write", "pt-diff", "goto", "checkpoint", "info checkpoints", "delete checkpoint"}  # test_travel.py
     for name in NAMES:
         for line in commands(name):
