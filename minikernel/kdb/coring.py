@@ -23,4 +23,6 @@ def gcore(session: "Session", arguments: str) -> None:
             file.writelines(core_image(task, None))
     except OSError as error:
         raise CommandError(f"{name}: {error.strerror}.") from None
+    except ValueError:
+        raise CommandError("A file's name has no NUL.") from None
     session.print(f"Saved corefile {name}")

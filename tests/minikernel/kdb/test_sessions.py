@@ -173,7 +173,10 @@ ODD = (
 
 
 @pytest.mark.slow
-def test_no_argument_does_worse_than_a_message(bare: tuple[str, Path]) -> None:
+def test_no_argument_does_worse_than_a_message(
+    bare: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # gcore writes where it stands
     with session(bare[1]) as (it, _):
         for name in COMMANDS:
             for odd in ODD if name != "quit" else ():
