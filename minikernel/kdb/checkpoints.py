@@ -9,6 +9,7 @@ settings) from whoever sent the order.  What the program got from the host lies 
 Only the machine holds the other ends of the control sockets: when it ends without an heir, every checkpoint ends.
 """
 
+import contextlib
 import gc
 import os
 import resource
@@ -294,23 +295,28 @@ class Timeline:
 
     def _wait(self, channel: wire.Channel) -> Any:
         """What a copy tells; Ctrl-C ends it."""
-        machine = self._session.machine
-        machine.forget_interrupt()
         poller = select.poll()
         poller.register(channel.fileno(), select.POLLIN)
         try:
             pid = channel.receive()
             while not poller.poll(_PATIENCE_MS):
-                if machine.is_interrupted:
-                    machine.forget_interrupt()
-                    os.kill(pid, signal.SIGKILL)
-                    raise CommandError("Quit: the program is where it was.")
+                self._heed_interrupt(pid)
+            self._heed_interrupt(pid)
             told = channel.receive()
         except wire.GoneError:
             raise CommandError("The copy of the machine that was sent there has ended.") from None
         if isinstance(told, CommandError):
             raise told
         return told
+
+    def _heed_interrupt(self, pid: int) -> None:
+        """Ctrl-C: copy *pid* is not wanted any more.  Raises CommandError."""
+        machine = self._session.machine
+        if machine.was_interrupted:
+            machine.forget_interrupt()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            raise CommandError("Quit: the program is where it was.")
 
     # ---- being a copy
 
@@ -337,7 +343,10 @@ class Timeline:
         channel.send(told)
         if order.then is None or isinstance(told, CommandError):
             os._exit(0)
-        channel.receive()  # the old machine has let go
+        try:
+            channel.receive()  # the old machine lets go
+        except wire.GoneError:  # or not
+            os._exit(0)
         channel.close()
         return order.then
 

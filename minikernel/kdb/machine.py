@@ -204,11 +204,6 @@ class Machine:
             self.lookout.watch(())
             self.lookout = None
 
-    @property
-    def is_interrupted(self) -> bool:
-        """An interrupt has come, and nothing has paused for it."""
-        return self._interrupted
-
     def step(self) -> Pause:
         """Let the task in the CPU retire one instruction, with all that the kernel does for it.
 

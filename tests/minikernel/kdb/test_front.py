@@ -90,3 +90,22 @@ def test_messages_pass_whole_and_the_end_is_told() -> None:
     with pytest.raises(wire.GoneError):
         theirs.send(message)
     theirs.close()
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_search_through_the_past_and_checkpoints_are_bounded(loop: str) -> None:
+    with subprocess.Popen(
+        [*COMMAND, loop], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    ) as front:
+        assert front.stdin is not None
+        assert front.stdout is not None
+        front.stdin.write(b"goto 350000000\ninfo checkpoints\nprint 1\nreverse-continue\nwhen\nquit\n")
+        front.stdin.flush()
+        rows = 0
+        while (line := front.stdout.readline()) != b"$1 = 1\n":
+            rows += line.count(b",") > 0
+        time.sleep(0.3)
+        front.send_signal(signal.SIGINT)
+        text = front.stdout.read().decode()
+    assert 16 <= rows <= 33
+    assert "Quit: the program is where it was.\n350,000,000 instructions" in text
