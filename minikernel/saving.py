@@ -92,6 +92,8 @@ class Launcher:
             raise CommandError("This run comes from a file already: copy that, and note the position (`when`).")
         timeline = session.timeline
         reason = timeline.why_not() if timeline is not None else None
+        if timeline is not None and timeline.changed:
+            reason = "You have changed the machine: its run does not lead here any more, so it cannot be saved."
         if reason is not None:
             raise CommandError(reason)
         try:

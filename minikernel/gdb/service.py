@@ -81,8 +81,7 @@ class Service:
         timeline = self._session.timeline
         if self.stub.control.changed and timeline is not None and timeline.enabled:
             self.stub.control.changed = False
-            timeline.forget()
-            timeline.take()
+            timeline.begin_here()
 
     def _go_back(self, packet: bytes) -> Answer:
         """Reverse-step and reverse-continue.  Where another copy of the machine takes over it answers, not we."""

@@ -14,7 +14,7 @@ from minikernel.kdb.machine import Position
 from minikernel.kdb.searchback import Write, last_write
 from minikernel.kdb.watching import reads_of
 from minikernel.mm.pgtable import pte_pfn
-from minikernel.report.words import entry_flags
+from minikernel.report.words import entry_flags, plural
 
 if TYPE_CHECKING:
     from emu.paging import PagingMode
@@ -41,7 +41,7 @@ def last_write_(session: "Session", arguments: str) -> None:
     """
     address, size = _memory(session, arguments)
     tgid, before = session.task.tgid, session.machine.position
-    session.print(f"{address:#x} {session.name_of(address)}, {size} bytes:".replace(" ,", ","))
+    session.print(f"{address:#x} {session.name_of(address)}, {plural(size, 'byte')}:".replace(" ,", ","))
     while True:
         memory = Memory(WatchKind.LINEAR, address, size, WRITE, tgid)
         write = last_write(session, before, memory)

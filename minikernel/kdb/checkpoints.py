@@ -94,6 +94,7 @@ class Timeline:
         self._faults = 0
         self.scouting = False  # this copy will not last
         self.enabled = True
+        self.changed = False  # by the user, at some time: the run does not lead here from its start
         self.points: list[Checkpoint] = []  # by position
         self.journal = Journal()
 
@@ -101,6 +102,7 @@ class Timeline:
         """A machine has just been made: its past begins here."""
         kernel = self._session.kernel
         self.forget()
+        self.changed = False
         self.journal = Journal()
         kernel.vfs.keep_journal(self.journal)
         kernel.vfs.doorbell.lifeline = self._lifeline
@@ -116,6 +118,14 @@ class Timeline:
         if any(bind.writable for bind in kernel.config.binds):
             return "The program may write to the host's files (--bind ...:rw): running again would write again."
         return None
+
+    def begin_here(self) -> None:
+        """The user has changed the machine: no run comes to this by itself, and the past begins here."""
+        self.changed = True
+        del self.journal.answers[self.journal.next :]
+        self.forget()
+        if self.enabled:
+            self.take()
 
     def forget(self) -> None:
         """End all checkpoints."""

@@ -178,7 +178,7 @@ def restore(session: "Session", arguments: str) -> None:
     """Write a file of the host into memory: restore FILE ADDRESS.
 
     As the program itself would write there: pages are brought in and copied where they are shared, and nothing is
-    written where it may not write.  The run is another one from here on.
+    written where it may not write.  The run is another one from here on: time goes back to here, and no further.
     """
     name, _, place = arguments.partition(" ")
     if not place.strip():
@@ -196,6 +196,8 @@ def restore(session: "Session", arguments: str) -> None:
         done = copy_to_user_partial(session.mm, address, data)
     except LinuxError:
         done = 0
+    if session.timeline is not None:
+        session.timeline.begin_here()
     if done < len(data):
         raise CommandError(f"{done:,} of {len(data):,} bytes written: nothing may be written at {address + done:#x}.")
     session.print(f"{done:,} bytes of {name} written to {address:#x}-{address + done:#x}")

@@ -162,3 +162,18 @@ def test_a_replayed_run_goes_back_too_whatever_clock_it_followed(tmp_path: Path)
     assert done.stdout.count(b"hello") == 1
     assert done.stdout.count(b"exited normally") == 2
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.slow
+def test_what_the_user_changes_is_where_the_past_begins(prompt: Prompt, tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(b"\x07")
+    prompt("break middle")
+    prompt("continue")
+    prompt(f"restore {tmp_path / 'data'} binary &counter")
+    here = prompt.where()
+    prompt("stepi 40")
+    prompt("goto start")
+    assert prompt.where() == here
+    assert prompt("print *(u8*)&counter") == "$1 = 7\n"
+    assert "No more" in prompt("rsi")
+    assert "cannot be saved" in prompt(f"save {tmp_path / 'saved'}")
