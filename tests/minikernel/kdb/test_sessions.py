@@ -30,6 +30,9 @@ OWN_AFFAIRS = (
     (re.compile(r"CR3 0x[0-9a-f]+"), "CR3 ROOT"),
     (re.compile(r"(cr3 +)0x[0-9a-f]+"), r"\1ROOT"),
     (re.compile(r"\b[0-9a-f]{2,}:[0-9a-f]{2} \d+( +/bare)"), r"DEV INODE\1"),
+    # How long a file is, and how many headers it has, is the linker's.
+    (re.compile(r"(file offset  0x[0-9a-f]+ of )0x[0-9a-f]+"), r"\1SIZE"),
+    (re.compile(r"(AT_PHNUM .*headers +)\d+"), r"\1COUNT"),
     (re.compile(r"(-> |kernel    )0x[0-9a-f]+(  frame|  direct)"), r"\1PHYS\2"),
     (re.compile(r"(E\[\d+\] +)at 0x[0-9a-f]+: [0-9a-f]+"), r"\1at ENTRY: RAW"),
     (re.compile(r"physical address 0x[0-9a-f]+"), "physical address PHYS"),
