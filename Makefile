@@ -110,6 +110,7 @@ bench: setup ## times beside native, qemu-user and bare Unicorn; BENCH_ARGS='--o
 	$(PY) -m bench.travel
 	$(PY) -m bench.stops
 	$(PY) -m bench.traces
+	$(PY) -m bench.levels
 
 .PHONY: clean
 clean: ## forget what was built and fetched

@@ -1,4 +1,4 @@
-"""What ran, counted: hot blocks, functions and pages, the mix of instructions, the working set over time."""
+"""What ran, counted: hot blocks, functions and pages, the mix of instructions, working sets, reuse distances."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from emu.trace import Column
 from emu.x86 import PAGE_SHIFT
 from minikernel.trace.flow_read import Blocks, InstructionTable
 from minikernel.trace.flow_text import Disassembly
+from minikernel.trace.page_use import PageUse
 from minikernel.trace.places import joined
 from minikernel.trace.trace import Trace
 
@@ -20,7 +21,7 @@ _WINDOWS: Final = 10  # of the working set
 class Totals:
     """The sums over all blocks of a trace, taken batch by batch."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, code_pages: PageUse) -> None:
         self.trace = trace
         self.code = trace.flows.code
         nr_blocks = len(self.code)
@@ -31,14 +32,12 @@ class Totals:
         self._begins: Column = np.zeros(0, np.int64)
         if self.table is not None:
             self._begins = np.zeros(len(self.table.address) + 1, np.int64)
-        self.windows: list[tuple[int, set[int]]] = []
-        self._window = trace.flows.end // _WINDOWS + 1
         for batch in trace.blocks():
             self.entered += np.bincount(batch.number, minlength=nr_blocks)
             self.retired += np.bincount(batch.number, batch.retired, nr_blocks).astype(np.int64)
             self._count_instructions(batch.number, batch.retired)
             self._count_places(batch)
-            self._count_pages(batch.icount, batch.number)
+            code_pages.touch(batch.icount, batch.pid, batch.address)
 
     def _count_instructions(self, number: Column, retired: Column) -> None:
         """Each block that ran adds one from its first instruction on, and takes it back behind its last."""
@@ -52,18 +51,6 @@ class Totals:
         sums = np.bincount((snapshots + 1) * len(self.code) + batch.number, batch.retired, len(self._by_place))
         sums[: len(self._by_place)] += self._by_place
         self._by_place = sums.astype(np.int64)
-
-    def _count_pages(self, icount: Column, number: Column) -> None:
-        """The pages of the blocks of each window; the rows are in the order of time."""
-        first, last = int(icount[0]) // self._window, int(icount[-1]) // self._window
-        bounds = np.searchsorted(icount, np.arange(first, last + 2, dtype=np.uint64) * np.uint64(self._window))
-        for window, low, high in zip(range(first, last + 1), bounds.tolist(), bounds[1:].tolist(), strict=False):
-            numbers = np.flatnonzero(np.bincount(number[low:high], minlength=1))
-            pages = np.unique(self.code.address[numbers] >> np.uint64(PAGE_SHIFT)).tolist()
-            if self.windows and self.windows[-1][0] == window:
-                self.windows[-1][1].update(pages)
-            else:
-                self.windows.append((window, set(pages)))
 
     def by_place(self) -> Iterator[tuple[tuple[str, int], int, int]]:
         """(name and offset of its start, block, instructions), for each place that a block ran at."""
@@ -79,26 +66,38 @@ class Totals:
         """How often each instruction of the table retired."""
         return np.cumsum(self._begins)[:-1]
 
-    def working_set(self) -> Iterator[tuple[int, int]]:
-        """(first instruction, different pages of code) of each window of time."""
-        return ((window * self._window, len(pages)) for window, pages in self.windows)
-
 
 def flow_figures(trace: Trace) -> str:
     """The tables behind those of the events."""
-    totals = Totals(trace)
+    window = trace.flows.end // _WINDOWS + 1
+    code_pages = PageUse(window)
+    totals = Totals(trace, code_pages)
     total = int(totals.retired.sum())
-    lines = [
-        f"blocks        {int(totals.entered.sum())} ran, {len(totals.code)} different, {total} instructions",
-    ]
+    lines = [f"blocks        {int(totals.entered.sum())} ran, {len(totals.code)} different, {total} instructions"]
     lines += _table("block", _hot_blocks(totals), total)
     lines += _table("function", _hot_functions(totals), total)
-    lines += _table("code", _hot_pages(totals), total)
     if totals.table is not None:
         lines += _table("mix", _mix(totals, totals.table), total)
-    lines.append("working set   pages of code, by the first instruction of a tenth of the run")
-    lines += [f"{'':<8} {pages:>10}  {start}" for start, pages in totals.working_set()]
+    lines += code_pages.lines("code")
+    code_pages.close()
+    if trace.flows.nr_accesses:
+        lines += _accesses(trace, window)
     return "\n".join(lines) + "\n"
+
+
+def _accesses(trace: Trace, window: int) -> list[str]:
+    data_pages = PageUse(window)
+    count, size = [0, 0], [0, 0]
+    for batch in trace.accesses():
+        data_pages.touch(batch.icount, batch.pid, batch.address)
+        for store in (0, 1):
+            sizes = batch.size[batch.store == store]
+            count[store] += len(sizes)
+            size[store] += int(sizes.sum(dtype=np.int64))
+    lines = [f"accesses      {count[0]} loads of {size[0]} bytes, {count[1]} stores of {size[1]} bytes"]
+    lines += data_pages.lines("data")
+    data_pages.close()
+    return lines
 
 
 def _table(title: str, rows: Counter[str], total: int) -> list[str]:
@@ -118,14 +117,6 @@ def _hot_functions(totals: Totals) -> Counter[str]:
     for (name, _), number, count in totals.by_place():
         rows[name or f"page {int(totals.code.address[number]) >> PAGE_SHIFT << PAGE_SHIFT:#x}"] += count
     return rows
-
-
-def _hot_pages(totals: Totals) -> Counter[str]:
-    pages, inverse = np.unique(totals.code.address >> np.uint64(PAGE_SHIFT), return_inverse=True)
-    sums = np.bincount(inverse, totals.retired).astype(np.int64)
-    return Counter(
-        {f"{page << PAGE_SHIFT:#x}": count for page, count in zip(pages.tolist(), sums.tolist(), strict=True)}
-    )
 
 
 def _mix(totals: Totals, table: InstructionTable) -> Counter[str]:

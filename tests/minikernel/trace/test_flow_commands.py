@@ -91,6 +91,30 @@ def test_stats_ranks_blocks_functions_pages_and_mnemonics(recorded: Path) -> Non
     assert any(words[-1] == "memset" or "mem" in words[-1] for words in rows["function"])
 
 
+def test_stats_tell_how_pages_were_used(tmp_path: Path) -> None:
+    """Pages of code and of data: each touch is counted once in every table."""
+    path = str(tmp_path / "t")
+    run("record", "--level", "memory", "-o", path, str(guest_program("start/hello", "x86-64")))
+    lines = [line.split() for line in run("stats", path).stdout.decode().splitlines()]
+    with Trace(path) as trace:
+        expected = {"code": trace.flows.nr_blocks, "data": trace.flows.nr_accesses}
+        loads = sum(int((~batch.store).sum()) for batch in trace.accesses())
+    (counted,) = [words for words in lines if words[0] == "accesses"]
+    assert (int(counted[1]), int(counted[6])) == (loads, expected["data"] - loads)
+    for what, touches in expected.items():
+        hot = [int(words[1]) for words in lines if words[0] == what]
+        assert hot == sorted(hot, reverse=True)
+        assert 0 < sum(hot) <= touches
+        (at,) = [n for n, words in enumerate(lines) if words[0] == "reuse" and f"{what}:" in words]
+        first = int(lines[at][-2])
+        distances = 0
+        for words in lines[at + 1 :]:
+            if not words[0].isdigit():
+                break
+            distances += int(words[0])
+        assert first + distances == touches
+
+
 @pytest.mark.parametrize("level", RECORDED_LEVELS)
 def test_a_traced_run_verifies(tmp_path: Path, level: str) -> None:
     program = str(guest_program("thread/signals", "x86-64"))
