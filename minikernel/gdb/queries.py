@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from minikernel.abi.errno import Errno, LinuxError
-from minikernel.gdb import memory
+from minikernel.gdb import memory, tls
 from minikernel.gdb.libraries import load_bias
 from minikernel.gdb.monitor import run_monitor
 from minikernel.gdb.packet import PACKET_SIZE
@@ -106,6 +106,14 @@ def _search(stub: "Stub", rest: bytes) -> bytes:
     return b"0" if found is None else b"1,%x" % found
 
 
+def _tls_address(stub: "Stub", rest: bytes) -> bytes:
+    """Where a thread has its copy of a thread-local variable: at an offset in the block of a module."""
+    who, _, place = rest.partition(b",")
+    offset, module = pair(place)
+    task = stub.find(thread_id(who))
+    return b"%x" % (tls.block(stub.session, task, module) + offset & task.abi.mask)
+
+
 def _monitor(stub: "Stub", rest: bytes) -> bytes:
     return to_hex(run_monitor(stub, unhex(rest).decode("utf-8", "replace")).encode()) or b"OK"
 
@@ -162,6 +170,7 @@ _QUERIES: Final[tuple[tuple[bytes, _Handler], ...]] = (
     (b"qOffsets", _offsets),
     (b"qCRC", _crc),
     (b"qSearch", _search),
+    (b"qGetTLSAddr", _tls_address),
     (b"qRcmd", _monitor),
     (b"qSymbol", _symbol),
 )

@@ -123,13 +123,11 @@ def read(machine: "Machine", task: "Task", numbers: list[int]) -> list[bytes]:
 
 
 def write(machine: "Machine", task: "Task", values: list[tuple[int, bytes]]) -> None:
-    """Change registers of *task*; those that keep their value are not touched.
+    """Change registers of *task*, which sleeps in no call; those that keep their value are not touched.
 
     Errors:
-        LinuxError: a value that the register cannot have; EBUSY: the task sleeps in a system call.
+        LinuxError: a value that the register cannot have.
     """
-    if task.blocked_call is not None:
-        raise LinuxError(Errno.EBUSY, "the thread sleeps in a system call")
     registers = layout(task.abi)
     with _in_cpu(task, change=True):
         banks = _Banks(machine, task)
@@ -138,6 +136,8 @@ def write(machine: "Machine", task: "Task", values: list[tuple[int, bytes]]) -> 
             if banks.value(register) != value:
                 banks.set_value(register, int.from_bytes(value, "little"))
         banks.finish()
+    if task.orig_ax != NO_SYSCALL and not machine.held_call(task):
+        machine.leave_kernel_again(task)  # a call is to be made again, as when gdb's own call of a function is over
 
 
 class _Banks:
@@ -173,8 +173,12 @@ class _Banks:
         cpu = self._cpu
         match bank:
             case "general":
-                # At the entry of a call the kernel has its number, and RAX the answer so far, as ptrace shows it.
-                return -int(Errno.ENOSYS) if self._at_call and index == RAX else cpu.regs[index]
+                # Within a call the kernel has its number, and RAX the answer so far, as ptrace shows it.
+                if index == RAX and self._at_call:
+                    return -int(Errno.ENOSYS)
+                if index == RAX and self._task.blocked_call is not None:
+                    return -int(Errno.ERESTARTSYS)
+                return cpu.regs[index]
             case "flags":
                 return cpu.rflags
             case "segment":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from emu.cpu import RAX, RIP
 from emu.watch import READ, WRITE, WatchKind
 from minikernel.abi import signal as s
+from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.siginfo import Siginfo
 from minikernel.events import Event, SchedProcessExec, SchedProcessExit, SchedProcessFork, SysExit
 from minikernel.gdb.client import PointKind
@@ -47,6 +48,7 @@ class Control:
         self._processes: dict[int, Process] = {}
         self._vforks: dict[int, int] = {}  # child -> parent, until the child has a memory of its own
         self._actions: tuple[Action, ...] = ()
+        self._leaving: Task | None = None  # to be stopped where its system call has just been interrupted
         self.changed = False  # the run is no longer the one that the machine would make by itself
         machine.set_gate(self)
 
@@ -96,6 +98,8 @@ class Control:
 
     def holds_signal(self, task: "Task") -> bool:
         """Stop before a signal is taken, unless the client has said that this one, or its kind, may pass."""
+        if task is self._leaving:
+            return True
         if task.tgid not in self.client.inferiors:
             return False
         found = next_signal(task)
@@ -116,6 +120,9 @@ class Control:
         match event:
             case SchedProcessFork() | SchedProcessExec() | SchedProcessExit():
                 pass
+            case SysExit() if self._leaving is not None and self._leaving.pid == pid:
+                self.machine.ask_stop()
+                return
             case SysExit(nr=nr) if (task := self.kernel.tasks.get(pid)) is not None and self._catches(task, nr):
                 pass
             case _:
@@ -352,6 +359,23 @@ class Control:
             self._stops.append(end)
 
     # ---- signals
+
+    def leave_call(self, task: "Task") -> None:
+        """Interrupt the system call that *task* sleeps in, as ptrace's stops do: it is made again afterwards.
+
+        Errors:
+            EBUSY: nothing interrupts it.
+        """
+        if task.state is not TaskState.SLEEPING or task.uninterruptible:
+            raise LinuxError(Errno.EBUSY, "the thread is in a system call that nothing interrupts")
+        scheduler = self.kernel.scheduler
+        scheduler.held = frozenset(other for other in self.kernel.tasks.values() if other is not task)
+        self._leaving, self.changed = task, True
+        scheduler.signal_wake(task)
+        self.machine.run()
+        self._leaving = None
+        if task.blocked_call is not None:
+            raise LinuxError(Errno.EBUSY, "the thread's system call goes on")
 
     def _answer_signals(self) -> None:
         """Deliver, replace or forget what was reported, as the client has decided."""

@@ -329,6 +329,8 @@ class Stub:
 
     def _set_registers(self, task: "Task", values: list[tuple[int, bytes]]) -> None:
         self.control.changed = True
+        if task.blocked_call is not None:
+            self.control.leave_call(task)
         registers.write(self.session.machine, task, values)
 
     def _register(self, text: bytes) -> registers.Register:

@@ -173,6 +173,12 @@ class Machine:
             self.kernel.cpu.set_break(VirtAddr(address), on=True)
         self._armed = set(addresses)
 
+    def leave_kernel_again(self, task: Task) -> None:
+        """Before *task* runs on, do what follows a system call: its registers have been made to ask for a restart."""
+        task.sigpending = True
+        if task is self._task:
+            self._way_out = True
+
     def ask_stop(self, *, always: bool = False) -> None:
         """Pause at the next safe point.  For listeners: an event's work may be half done when it is told.
 

@@ -13,6 +13,7 @@ volatile int guarded = 5;
 double half = 0.5;
 long double third = 3.0L;
 char text[32] = "text";
+__thread int own = 3;
 
 int leaf(int n)
 {
@@ -22,6 +23,7 @@ int leaf(int n)
 
 void *work(void *argument)
 {
+    own = 10 * (int)(long)argument;
     for (int i = 0; i < 3; i++)
         leaf((int)(long)argument);
     return 0;

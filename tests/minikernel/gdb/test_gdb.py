@@ -65,15 +65,17 @@ def test_the_numbers_that_gdb_sees_are_those_of_a_native_run(arch: str) -> None:
 
 def test_threads(arch: str) -> None:
     said = gdb(
-        build(arch, "story", "dynamic"), "break leaf", "continue", "backtrace", "info threads", "thread 1", "backtrace",
-        "delete", "continue", arguments=("threads",),
+        build(arch, "story", "dynamic"), "break leaf", "continue", "backtrace", "info threads", "print own",
+        "thread 1", "backtrace", "print own", "delete", "print leaf(100)", "continue", arguments=("threads",),
     )  # fmt: skip
 
     assert re.search(r"Thread 2 .* hit Breakpoint 1, leaf \(n=1\)", said)
     assert re.search(r"#1 .* in work \(argument=0x1\)", said)
     assert len(re.findall(r"Thread 2\.[234] ", said.partition("Id ")[2].partition("[Switching")[0])) == 3
     assert re.search(r"#\d+ .* in with_threads \(\)", said)
-    assert "exited with code 011" in said
+    assert re.findall(r"\$[12] = \d+", said) == ["$1 = 10", "$2 = 3"]
+    assert "$3 = 100" in said  # called while its thread slept in a system call, which goes on afterwards
+    assert "exited with code 0155" in said
 
 
 def test_watchpoints(arch: str) -> None:

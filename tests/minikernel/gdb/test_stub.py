@@ -163,6 +163,29 @@ def test_a_thread_that_waits_for_one_that_is_held_says_so(arch: str) -> None:
         assert client("vCont;c") == "W09;process:2"
 
 
+def test_a_call_that_a_thread_sleeps_in_is_made_again_when_its_registers_were_changed(arch: str) -> None:
+    with talk(arch, "threads") as client:
+        client.at("leaf")
+        client("Hgp2.2")
+        assert client("p0").startswith("00feff")  # -ERESTARTSYS
+        number = client.kernel.tasks[2].orig_ax
+        assert client(f"P1={client('p1')}") == "OK"
+        assert client.kernel.tasks[2].blocked_call is None
+        assert client.kernel.tasks[2].orig_ax == number
+        assert client("vCont;c") == "W09;process:2"
+
+
+def test_thread_local_variables_are_found(arch: str) -> None:
+    with talk(arch, "threads") as client:
+        client.at("leaf")
+        at = {thread: int(client(f"qGetTLSAddr:p2.{thread},0,0"), 16) for thread in (2, 3)}
+        values = {thread: client(f"m{address:x},40") for thread, address in at.items()}
+        assert "03000000" in values[2]
+        assert "0a000000" in values[3]
+        assert client("qGetTLSAddr:p2.2,0,ffffffffffff0000").startswith("E")
+        assert client("qGetTLSAddr:p2.2") == "E01"
+
+
 def test_range_stepping_ends_outside_of_the_range(arch: str) -> None:
     with talk(arch) as client:
         client.at("leaf")
