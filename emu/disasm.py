@@ -10,7 +10,7 @@ from emu.x86 import VirtAddr
 
 MAX_INSN_LENGTH: Final = 15  # bytes; SDM vol. 2A, 2.3.11
 
-_decoders: dict[int, Any] = {}
+_decoders: dict[tuple[int, bool], Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,45 @@ class Instruction:
     def is_valid(self) -> bool:
         """Whether the bytes are an instruction at all."""
         return self.mnemonic != ".byte"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A memory operand that an instruction reads: *size* bytes at segment : base + index * scale + displacement.
+
+    Registers by their names, empty for none.  *is_stable*: the instruction writes none of them.
+    """
+
+    size: int
+    segment: str
+    base: str
+    index: str
+    scale: int
+    displacement: int
+    is_stable: bool
+
+
+def loads(code: bytes, address: VirtAddr, *, bits: int) -> list[Load]:
+    """The memory operands that the instruction at the beginning of *code* reads; not those that it implies."""
+    import capstone
+
+    insn: Any = next(_decoder(bits, detail=True).disasm(code, address, 1), None)
+    if insn is None:
+        return []
+    written = {register for registers in insn.regs_access()[1:] for register in registers}
+    return [
+        Load(
+            operand.size,
+            insn.reg_name(operand.mem.segment) or "",
+            insn.reg_name(operand.mem.base) or "",
+            insn.reg_name(operand.mem.index) or "",
+            operand.mem.scale,
+            operand.mem.disp,
+            not written & {operand.mem.base, operand.mem.index},
+        )
+        for operand in insn.operands
+        if operand.type == capstone.x86.X86_OP_MEM and operand.access & capstone.CS_AC_READ
+    ]
 
 
 def disassemble(code: bytes, address: VirtAddr, *, bits: int, count: int = 0) -> list[Instruction]:
@@ -66,13 +105,15 @@ def instruction_length(code: bytes, *, bits: int) -> int:
     return first[0].size if first and first[0].is_valid else 0
 
 
-def _decoder(bits: int) -> Any:
+def _decoder(bits: int, *, detail: bool = False) -> Any:
     """Capstone's handle for a code size; made once, for it costs a millisecond."""
     assert bits in {16, 32, 64}, f"_decoder: there is no {bits}-bit code"
-    if bits not in _decoders:
+    if (bits, detail) not in _decoders:
         import capstone
 
         mode = {16: capstone.CS_MODE_16, 32: capstone.CS_MODE_32, 64: capstone.CS_MODE_64}[bits]
         factory: Any = capstone.Cs  # capstone has no types
-        _decoders[bits] = factory(capstone.CS_ARCH_X86, mode)
-    return _decoders[bits]
+        decoder = factory(capstone.CS_ARCH_X86, mode)
+        decoder.detail = detail  # the operands' parts, at ten times the price
+        _decoders[bits, detail] = decoder
+    return _decoders[bits, detail]

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
+from emu.cpu import GPR_NAMES, RIP
 from emu.paging import walk_steps
 from emu.watch import READ, WRITE, Hit, Watch, WatchKind
 from emu.x86 import PAGE_MASK, PAGE_SIZE, VirtAddr
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from minikernel.kernel import Kernel
     from minikernel.mm.mm_struct import MmStruct
 
+_WORD: Final = (1 << 64) - 1
 _MOST_KEPT: Final = 256  # touches between two looks at them
 
 
@@ -131,7 +133,7 @@ class Lookout:
     # ---- what happened
 
     def cpu_ran(self) -> bool:
-        """The CPU has run: whether its last instruction touched anything that is watched."""
+        """The CPU has run: whether it stopped for its last instruction, which touched what is in ``touches``."""
         hits = self.kernel.cpu.hits
         if not hits:
             return False
@@ -149,8 +151,48 @@ class Lookout:
             old, self._contents[memory] = self._contents[memory], new
             by = "walk" if memory.kind is WatchKind.ENTRY else "cpu"
             for hit in {hit.access: hit for hit in reversed(own)}.values():
+                if hit.access == READ and memory.kind is not WatchKind.ENTRY and self._missed(memory, own, pc):
+                    continue
                 before = old if hit.access == WRITE else new
                 self._add(memory, hit.access, hit.address, hit.size, before, new, pc, by)
+
+    def _missed(self, memory: Memory, hits: list[Hit], pc: int) -> bool:
+        """Whether the load of the instruction at *pc* was beside *memory* after all.
+
+        One that is not aligned arrives as the two aligned ones around it: its operand tells, if it has just one whose
+        registers are still as they were.
+        """
+        cpu, task = self.kernel.cpu, self.kernel.current
+        reads = [hit for hit in hits if hit.access == READ]
+        if task is None or not task.has_mm or any(hit.size == 1 for hit in reads):
+            return False
+        from emu.disasm import MAX_INSN_LENGTH, loads
+
+        code = peek(task.mm, pc, MAX_INSN_LENGTH)
+        found = loads(code, VirtAddr(pc), bits=cpu.code_bits)
+        if len(found) != 1 or not found[0].is_stable or found[0].segment in {"fs", "gs"}:
+            return False
+        [load] = found
+        start = load.displacement
+        for name, scale in ((load.base, 1), (load.index, load.scale)):
+            start += scale * self._register(name) if name else 0
+        start &= task.abi.mask
+        at = memory.address
+        if memory.kind is WatchKind.PHYSICAL:
+            phys = physical_in(task.mm, reads[0].address)
+            if phys is None:
+                return False
+            at += reads[0].address - phys
+        around = min(hit.address for hit in reads) - load.size < start < max(hit.address for hit in reads) + load.size
+        return around and (start + load.size <= at or at + memory.size <= start)
+
+    def _register(self, name: str) -> int:
+        """A register that an address is made of, as it is behind the instruction."""
+        regs = self.kernel.cpu.regs
+        if name in {"rip", "eip"}:
+            return regs[RIP]
+        whole = f"r{name[1:]}" if name[0] == "e" else name.removesuffix("d")
+        return regs[GPR_NAMES.index(whole)] & (0xFFFF_FFFF if whole != name else _WORD)
 
     def kernel_ran(self) -> bool:
         """The kernel has run: whether it touched anything that is watched; what moved is followed."""

@@ -410,10 +410,11 @@ class Machine:
         self._serve(task, cpu_exit)
 
     def _look_out(self) -> bool:
-        """Whether the CPU has just touched watched memory."""
-        touched = self.lookout is not None and self.lookout.cpu_ran()
-        self._touched = self._touched or touched
-        return touched
+        """Whether the CPU has stopped for watched memory; the machine pauses if that was touched indeed."""
+        if self.lookout is None or not self.lookout.cpu_ran():
+            return False
+        self._touched = self._touched or bool(self.lookout.touches)
+        return True
 
     def _serve(self, task: Task, cpu_exit: CpuExit) -> None:
         self._kernel_worked = True

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from emu.disasm import MAX_INSN_LENGTH, Instruction, disassemble, instruction_length
+from emu.disasm import MAX_INSN_LENGTH, Instruction, Load, disassemble, instruction_length, loads
 from emu.x86 import VirtAddr
 
 BASE = VirtAddr(0x40_1000)
@@ -96,3 +96,17 @@ def test_importing_the_module_does_not_import_capstone() -> None:
     script = "import sys, emu.disasm; sys.exit('capstone' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_loads_are_the_operands_that_are_read() -> None:
+    at = VirtAddr(0x1000)
+    [load] = loads(bytes.fromhex("8b448b08"), at, bits=64)  # mov eax, [rbx + rcx * 4 + 8]
+    assert load == Load(4, "", "rbx", "rcx", 4, 8, is_stable=True)
+    [load] = loads(bytes.fromhex("488b00"), at, bits=64)  # mov rax, [rax]
+    assert (load.size, load.base, load.is_stable) == (8, "rax", False)
+    [load] = loads(bytes.fromhex("8b0510000000"), at, bits=64)  # mov eax, [rip + 16]
+    assert (load.base, load.displacement) == ("rip", 16)
+    [load] = loads(bytes.fromhex("65a110000000"), at, bits=32)  # mov eax, gs:[16]
+    assert (load.segment, load.base, load.displacement) == ("gs", "", 16)
+    assert loads(bytes.fromhex("8903"), at, bits=64) == []  # mov [rbx], eax
+    assert loads(b"\x0f", at, bits=64) == []

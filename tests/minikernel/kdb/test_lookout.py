@@ -179,3 +179,12 @@ def test_stepping_tells_the_same(watched: Path) -> None:
             found.append(seen)
     assert found[0] == found[1]
     assert len(found[0]) == 4
+
+
+def test_a_load_beside_watched_bytes_is_none_of_them(watched: Path) -> None:
+    """`odd` is not aligned: a load of it comes as two aligned ones, which reach three bytes further on both sides."""
+    with machine(watched) as it:
+        odd = linear(it, "crooked", 3, READ)
+        assert odd.address % 4 == 0 or odd.address % 2
+        touches = look(it, odd, odd._replace(address=odd.address + 3, size=4), odd._replace(address=odd.address + 7))
+        assert [touch.memory.address - odd.address for touch in touches] == [3]

@@ -34,6 +34,7 @@ int main(void)
     if (read(ends[0], buffer, 5) != 5) return 2;
     if (write(ends[1], buffer + 2, 3) != 3) return 3;
     crooked.odd = 5;
+    sum = crooked.odd;
     sum = caller(3);
     memset(buffer, 'x', sizeof buffer);
     shared = mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
