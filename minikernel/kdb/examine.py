@@ -8,7 +8,7 @@ from emu.x86 import PAGE_MASK, PAGE_SHIFT, VirtAddr
 from minikernel.kdb.command import CommandError, command
 from minikernel.report.chains import chain, chain_words
 from minikernel.report.formats import LETTERS, PER_LINE, hexdump_rows, integer, quoted, unit
-from minikernel.report.frames import state_words
+from minikernel.report.frames import describe, kernel_words, state_words
 from minikernel.report.place import locate, neighbour_words
 from minikernel.report.words import rights
 
@@ -178,6 +178,29 @@ def _strings_before(session: "Session", address: int, count: int) -> int:
     return page_start + at
 
 
+@command("xp [/FORMAT] PHYSICAL", group=_GROUP)
+def xp(session: "Session", arguments: str) -> None:
+    """Show physical memory: xp/COUNT FORMAT SIZE ADDRESS, as in xp/8xg $cr3; formats and sizes are those of x."""
+    count, letter, size, text = split_format(arguments)
+    if letter in {"i", "s"}:
+        raise CommandError("xp shows units: x z d u o t c a f, of b h w g.")
+    if not text or count <= 0:
+        raise CommandError("xp wants a physical address: xp/4xg PHYSICAL.")
+    address = session.evaluate(text)
+    size = size or session.word
+    physmem = session.kernel.physmem
+    if not 0 <= address < physmem.size:
+        raise CommandError(f"RAM ends at {physmem.size:#x}.")
+    data = physmem.ram[address : min(address + count * size, physmem.size)]
+    for at in range(0, len(data), PER_LINE[size] * size):
+        row = data[at : at + PER_LINE[size] * size]
+        units = [row[n : n + size] for n in range(0, len(row) - size + 1, size)]
+        shown = [_address_words(session, one) if letter == "a" else unit(one, letter or "x") for one in units]
+        session.print("\t".join([f"{address + at:#010x}:", *shown]))
+        session.tell_more("units", [int.from_bytes(one, "little") for one in units])
+    session.tell(physical=address, size=size)
+
+
 @command("hexdump [ADDRESS] [COUNT]", "hd", group=_GROUP)
 def hexdump(session: "Session", arguments: str) -> None:
     """Show bytes and characters, 16 to a line: hexdump [ADDRESS] [COUNT], without COUNT 64 bytes.
@@ -259,7 +282,11 @@ def xinfo(session: "Session", arguments: str) -> None:
     mm = session.mm
     place = locate(mm, session.explainer.symbols, address)
     rows = {"address": f"{address:#x}"}
-    if place.vma is None:
+    if address >= mm.layout.task_size:
+        physical = session.physical(address)
+        rows["kernel"] = kernel_words(session.kernel, address)
+        rows["page"] = describe(session.kernel, physical >> PAGE_SHIFT) if physical is not None else "none: not mapped"
+    elif place.vma is None:
         rows |= {"mapping": "none", "below": neighbour_words(place.below, "below")}
         rows["above"] = neighbour_words(place.above, "above")
     else:

@@ -7,6 +7,7 @@ from minikernel.kdb.command import CommandError, command
 from minikernel.kdb.spaces import address_argument, pagewalk
 from minikernel.report.explain import header, line
 from minikernel.report.foresee import foresee
+from minikernel.report.frames import kernel_words
 from minikernel.report.place import locate, neighbour_words
 from minikernel.report.words import rights
 
@@ -55,7 +56,9 @@ def _explain_address(session: "Session", address: int) -> None:
     place = locate(mm, session.explainer.symbols, address)
     name = f" {place.symbol}" if place.symbol is not None else ""
     session.print(f"{address:#x}: {place.short}{name}")
-    if place.vma is None:
+    if address >= mm.layout.task_size:
+        session.print(f"  {kernel_words(session.kernel, address)}")
+    elif place.vma is None:
         session.print(f"  {neighbour_words(place.below, 'below')}")
         session.print(f"  {neighbour_words(place.above, 'above')}")
     else:

@@ -32,7 +32,7 @@ from minikernel.report.crash import saved_registers
 from minikernel.report.explain import Explainer
 from minikernel.report.frame_log import FrameLog
 from minikernel.report.paint import PLAIN, Paint
-from minikernel.report.peek import peek
+from minikernel.report.peek import peek, peek_anywhere
 from minikernel.report.place import locate
 from minikernel.report.strace import CurrentMemory
 from minikernel.report.table import Column, table_lines
@@ -306,8 +306,8 @@ class Session:
         return next(iter(self.explainer.symbols.addresses(self.mm, name)), None)
 
     def read(self, address: int, size: int) -> bytes:
-        """Memory of the task, read without touching it."""
-        return peek(self.mm, address, size)
+        """Memory of the task, and of the kernel's half above it, read without touching it."""
+        return peek_anywhere(self.mm, address, size)
 
     def physical(self, address: int) -> int | None:
         """The physical address behind a virtual one."""

@@ -7,7 +7,7 @@ from emu.paging import walk_steps
 from emu.x86 import PAGE_SHIFT, PTE_A, PTE_D, PTE_P, PTE_RW, VirtAddr
 from minikernel.kdb.command import CommandError, command
 from minikernel.mm.vma import VM_EXEC, VM_SHARED, VM_WRITE
-from minikernel.report.frames import describe
+from minikernel.report.frames import describe, kernel_words
 from minikernel.report.place import display_name, locate, neighbour_words
 from minikernel.report.table import Column, grouped
 from minikernel.report.tables import effective_rights
@@ -36,6 +36,9 @@ def vmmap(session: "Session", arguments: str) -> None:
     if not rows:
         if address is None:
             raise CommandError(f"No mapping is like {arguments}.")
+        if address >= mm.layout.task_size:
+            session.print(f"{address:#x}: {kernel_words(session.kernel, address)}")
+            return
         place = locate(mm, session.explainer.symbols, address)
         session.print(f"{address:#x} is not mapped: {neighbour_words(place.below, 'below')};")
         session.print(f"{neighbour_words(place.above, 'above')}.")

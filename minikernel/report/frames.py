@@ -175,6 +175,18 @@ def state_words(kernel: "Kernel", mm: "MmStruct", vma: "Vma", address: VirtAddr)
     return f"not mapped, and page {index:,} of the file is not in memory"
 
 
+def kernel_words(kernel: "Kernel", address: int) -> str:
+    """What *address*, in the kernel's half, is there for."""
+    layout = kernel.node.layout
+    physical = address - layout.page_offset
+    if 0 <= physical < kernel.physmem.size and address < kernel.kernel_half.vmalloc.start:
+        return f"the direct map, where all RAM shows: physical address {physical:#x}"
+    area = kernel.kernel_half.vmalloc.find_area(address)
+    if area is not None:
+        return f"the vmalloc area at {area.address:#x} of {area.caller}, {address - area.address:#x} into it"
+    return "the kernel's half, which the program cannot touch"
+
+
 def who_maps(kernel: "Kernel", pfn: int) -> list[dict[str, object]]:
     """Every page-table entry that the reverse map knows: the processes, the virtual address, the entry, the mapping."""
     from minikernel.report.place import display_name

@@ -6,7 +6,8 @@ So a run that is explained goes exactly as one that is not.
 import io
 from typing import TYPE_CHECKING, Final
 
-from emu.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PTE_P
+from emu.paging import walk_steps
+from emu.x86 import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, PTE_P, VirtAddr
 from minikernel.abi.errno import LinuxError
 from minikernel.mm.pgtable import pte_pfn
 
@@ -32,6 +33,30 @@ def peek(mm: "MmStruct", address: int, size: int) -> bytes:
         piece = page[at : at + end - address]
         pieces.append(piece)
         address += len(piece)
+    return b"".join(pieces)
+
+
+def peek_anywhere(mm: "MmStruct", address: int, size: int) -> bytes:
+    """As ``peek``; of the kernel's half, which its tables map as well, what the CPU would read there in ring 0."""
+    if address < mm.layout.task_size:
+        return peek(mm, address, size)
+    physmem, pgtable = mm.node.physmem, mm.pgtable
+    pieces = []
+    end = address + size
+    while address < end:
+        if not pgtable.mode.is_canonical(address):
+            break
+        steps = walk_steps(physmem, pgtable.mode, pgtable.root, VirtAddr(address))
+        if not steps or not steps[-1].leaf:
+            break
+        within = address & ((1 << steps[-1].level.shift) - 1)
+        part = min(end - address, (1 << steps[-1].level.shift) - within)
+        start = steps[-1].page_address(pgtable.mode) + within
+        piece = physmem.ram[start : min(start + part, physmem.size)]
+        pieces.append(piece)
+        address += len(piece)
+        if len(piece) < part:
+            break
     return b"".join(pieces)
 
 

@@ -9,6 +9,7 @@ from minikernel.mm.page import PG_tail
 from minikernel.mm.pgtable import pte_pfn
 from minikernel.report.frame_history import frame_lives
 from minikernel.report.frame_log import FREED
+from minikernel.report.peek import peek_anywhere
 from tests.minikernel.kdb.test_sessions import bare, session
 
 __all__ = ["bare"]
@@ -157,3 +158,20 @@ def test_every_use_of_a_frame_is_told_in_a_sentence(bare: tuple[str, Path]) -> N
         area = it.kernel.kernel_half.vmalloc._areas[stack]
         it.execute(f"page {area.pages[0]}")
         assert "stack of task 3, page 0" in "".join(printed)
+
+
+def test_the_kernels_half_is_read_through_its_tables(bare: tuple[str, Path]) -> None:
+    with session(bare[1]) as (it, _):
+        ram, base = it.kernel.physmem.ram, it.kernel.node.layout.page_offset
+        for at, size in ((0x1000, 64), ((2 << 20) - 8, 16), (it.kernel.physmem.size - 8, 8)):
+            assert peek_anywhere(it.mm, base + at, size) == ram[at : at + size]
+        end = base + it.kernel.physmem.size
+        assert peek_anywhere(it.mm, end - 4, 8)[:4] == ram[-4:]
+        assert peek_anywhere(it.mm, end + (1 << 30), 8) == b""
+        assert peek_anywhere(it.mm, 1 << 62, 8) == b""
+        counter = it.symbol("counter")
+        assert counter is not None
+        assert peek_anywhere(it.mm, counter, 4) == it.read(counter, 4)
+        it.execute("stepi 3")
+        it.execute(f"xp/2xg {it.mm.pgtable.root}")
+        assert it.data["units"][0] == it.kernel.physmem.view64[it.mm.pgtable.root >> 3]
