@@ -190,3 +190,14 @@ def test_backwards_through_threads_to_the_beginning(arch: str) -> None:
     assert "$1 = 0" in said
     assert "No more reverse-execution history." in said
     assert "exited with code 011" in said
+
+
+def test_a_core_file_is_written_and_opened(arch: str, tmp_path: Path) -> None:
+    program = build(arch, "story", "dynamic")
+    core = tmp_path / "core"
+    gdb(program, "break leaf", "continue", f"generate-core-file {core}", "kill", arguments=("threads",))
+    said = run_gdb(f"file {program}", f"core-file {core}", "print counter", "backtrace 2", "info threads")
+
+    assert "$1 = 0" in said
+    assert re.search(r"#1 .* in work \(argument=0x1\)", said)
+    assert len(re.findall(r"LWP [234]\) ", said.rpartition("Id ")[2])) == 3

@@ -373,7 +373,17 @@ def test_monitor_runs_the_kernel_commands(arch: str) -> None:
         assert client.program.name[:15] in said
         said = bytes.fromhex(client(f"qRcmd,{hexed('vmmap')}")).decode()
         assert "[stack]" in said
-        assert "gdb's own" in bytes.fromhex(client(f"qRcmd,{hexed('continue')}")).decode()
+        for line in (
+            "continue",
+            "shell echo",
+            "goto start",
+            "source x",
+            "dump memory x 0 1",
+            "save x",
+            "quit",
+            "set $x = 1",
+        ):
+            assert "not for monitor" in bytes.fromhex(client(f"qRcmd,{hexed(line)}")).decode(), line
         assert "Undefined command" in bytes.fromhex(client(f"qRcmd,{hexed('frobnicate')}")).decode()
         assert client("qRcmd,zz") == "E01"
 
