@@ -22,9 +22,9 @@ from minikernel.api.views import Fault, Mapping, Occurrence, Registers, Syscall,
 from minikernel.boot import System
 from minikernel.config import Bind, Config, Swap
 from minikernel.events import Event, MmFaultFailed, MmFaultResolved, Tracer
-from minikernel.gdb.memory import poke
 from minikernel.kdb.machine import Machine as Driver
 from minikernel.kdb.machine import Position, Why
+from minikernel.kdb.poke import poke
 from minikernel.report.explain import Explainer
 from minikernel.report.peek import peek
 from minikernel.report.place import locate

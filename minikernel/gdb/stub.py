@@ -11,7 +11,7 @@ from minikernel.abi import signal as s
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.siginfo import Siginfo
 from minikernel.events import Event
-from minikernel.gdb import memory, registers
+from minikernel.gdb import registers
 from minikernel.gdb.client import ANYONE, EVERYONE, Action, Client, Inferior, Point, PointKind
 from minikernel.gdb.files import Files
 from minikernel.gdb.packet import PACKET_SIZE, escaped_prefix
@@ -19,6 +19,7 @@ from minikernel.gdb.queries import parse_thread, query, setting
 from minikernel.gdb.resume import Control
 from minikernel.gdb.stops import End, Outcome, Stop, reply
 from minikernel.gdb.text import ALL, ANY, BadPacket, ThreadId, number, pair, thread_id, to_hex, unhex
+from minikernel.kdb.poke import poke
 from minikernel.report.peek import peek
 from minikernel.report.sinks import combine
 from minikernel.task.signal import send_signal
@@ -367,7 +368,7 @@ class Stub:
         if length != len(data):
             raise BadPacket("another length than it says")
         self.control.changed = True
-        memory.poke(self.mm, address, data)
+        poke(self.mm, address, data)
         return b"OK"
 
     # ---- points

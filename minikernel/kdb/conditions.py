@@ -4,6 +4,7 @@ import re
 from typing import TYPE_CHECKING
 
 from minikernel.kdb.command import CommandError
+from minikernel.kdb.locals import is_local_somewhere
 
 if TYPE_CHECKING:
     from minikernel.kdb.session import Session
@@ -32,6 +33,12 @@ def split_thread(session: "Session", text: str) -> tuple[str, int]:
     return text[: match.start()].strip(), pid
 
 
+def _waits(session: "Session", message: str) -> bool:
+    """Whether the mistake is only that a variable of another function is not to be seen from here."""
+    name = re.match(r"No symbol (\w+) in", message)
+    return name is not None and is_local_somewhere(session, name[1])
+
+
 def checked(session: "Session", condition: str) -> str:
     """*condition*, if it can be evaluated here: most mistakes are found before the program runs.
 
@@ -42,6 +49,6 @@ def checked(session: "Session", condition: str) -> str:
         try:
             session.evaluate(condition)
         except CommandError as error:
-            if session.is_running and "access memory" not in str(error):
+            if session.is_running and "access memory" not in str(error) and not _waits(session, str(error)):
                 raise
     return condition

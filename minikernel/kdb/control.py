@@ -7,6 +7,7 @@ from minikernel.abi.errno import LinuxError
 from minikernel.kdb.command import CommandError, command
 from minikernel.kdb.going import Goal, go_on, step_once, tell_end
 from minikernel.kdb.machine import Pause, Why
+from minikernel.kdb.source import frame_mark, show_arrival
 
 if TYPE_CHECKING:
     from minikernel.kdb.session import Session
@@ -68,14 +69,14 @@ def _shown(session: "Session") -> bool:
 def cont(session: "Session", arguments: str) -> None:
     """Go on until something stops the program: continue [N].
 
-    With N, the points that have stopped it here are gone by N - 1 times.
+    With N, the breakpoint where it stands is gone by N - 1 times.
     """
-    times = session.evaluate(arguments) if arguments else 1
-    for number in session.workbench.stopped_at if times > 1 else []:
-        if number in session.points:
-            session.points[number].ignore = times - 1
-            crossings = "crossing" if times == 2 else f"{times - 1} crossings"
-            session.print(f"Will ignore next {crossings} of breakpoint {number}.  Continuing.")
+    if arguments:
+        times = session.evaluate(arguments)
+        pc = session.registers()[RIP]
+        for point in session.breakpoints:
+            if point.address == pc and times > 0:
+                point.ignore = times - 1
     go_and_show(session)
 
 
@@ -98,67 +99,30 @@ def stepi(session: "Session", arguments: str) -> None:
 
     A system call is served inside its instruction.  If it blocks, the other tasks run until it has come back.
     """
+    before, reached = frame_mark(session), True
     for _ in range(count_of(session, arguments)):
         session.task  # noqa: B018 - raises when the program has ended
         if not step_once(session):
+            reached = False
             break
-    if session.kernel.exit_code is None and session.kernel.current is not None and session.kernel.current.has_mm:
-        session.show_position()
+    show_arrival(session, before, reached=reached)
 
 
 @command("nexti [N]", "ni", group=_GROUP)
 def nexti(session: "Session", arguments: str) -> None:
     """Run one instruction, or N, but the whole of a function that is called, and of a repeated string instruction."""
+    before, reached = frame_mark(session), True
     for _ in range(count_of(session, arguments)):
         regs = session.registers()
         insns = session.disassemble(regs[RIP], 1)
         if insns and insns[0].mnemonic.startswith(_CALLS):
             goal = Goal(regs[RIP] + insns[0].size, session.task, regs[RSP])
-            if not go_on(session, goals=(goal,)):
-                break
-        elif not step_once(session):
+            reached = go_on(session, goals=(goal,))
+        else:
+            reached = step_once(session)
+        if not reached:
             break
-    if session.kernel.exit_code is None and session.kernel.current is not None and session.kernel.current.has_mm:
-        session.show_position()
-
-
-@command("finish", "fin", group=_GROUP)
-def finish(session: "Session", arguments: str) -> None:
-    """Run until the current function returns, and show what it returns."""
-    _no(arguments)
-    frame = session.view.selected
-    caller = session.view.at(frame.level + 1)
-    if caller is None:
-        raise CommandError('"finish" not meaningful in the outermost frame.')
-    session.print(f"Run till exit from #{frame.level}  {session.place_words(frame.pc)}")
-    goal = Goal(caller.pc, session.task, frame.cfa)
-    reached = go_on(session, goals=(goal,))
-    if session.kernel.exit_code is None and session.kernel.current is not None and session.kernel.current.has_mm:
-        session.show_position()
-        if reached:
-            value = session.registers()[0]
-            session.print(f"Value returned (in {'rax' if session.word == 8 else 'eax'}): {value:#x} ({value})")
-
-
-@command("until LOCATION", "u", "advance", group=_GROUP)
-def until(session: "Session", arguments: str) -> None:
-    """Run until LOCATION is reached in the current task: until FUNCTION | FILE:LINE | *ADDRESS | @COUNT.
-
-    @COUNT is a number of instructions since boot, @+N that many more.
-    """
-    if arguments.startswith("@"):
-        text = arguments[1:]
-        target = session.evaluate(text.removeprefix("+")) + (session.machine.icount if text[:1] == "+" else 0)
-        if target < session.machine.icount:
-            raise CommandError(f"{session.machine.icount:,} instructions have been run: that point is past.")
-        go_and_show(session, until=target)
-        return
-    if not arguments:
-        raise CommandError("until wants a location: FUNCTION, FILE:LINE, *ADDRESS or @COUNT.")
-    address = session.locate(arguments)
-    if address is None:
-        raise CommandError(f'Function "{arguments}" not defined.')
-    go_and_show(session, goals=(Goal(address, session.task),))
+    show_arrival(session, before, reached=reached)
 
 
 @command("kill", "k", group=_GROUP)

@@ -1,28 +1,49 @@
-"""Expressions at the prompt: numbers, registers, symbols, C's operators, casts by size.
+"""Expressions at the prompt: C's, over numbers, registers, symbols, and the variables and types of the program.
 
-A symbol is its address, ``*`` reads memory, ``(u8*)`` or ``(int*)`` says how much of it.  ``phys(A)`` and ``pfn(A)``
-are the physical address and the frame behind a virtual one.  All arithmetic is in 64 bits and wraps.
+A variable that the program describes has its C type: ``p->next``, ``a[i].x``, ``*argv@argc``, ``(struct node *)$rax``,
+``sizeof x``.  A symbol without a description is its address, ``*`` of it reads a word, ``(u8*)`` or ``(int*)`` says how
+much.  ``phys(A)`` and ``pfn(A)`` are the physical address and the frame behind a virtual one.
 """
 
 import re
-from dataclasses import dataclass
 from typing import Final, Protocol
 
-_MASK: Final = (1 << 64) - 1
-_SIGN: Final = 1 << 63
+from minikernel.kdb.own_types import own_type
+from minikernel.kdb.values import (
+    CHAR,
+    INT,
+    ExprError,
+    Value,
+    add,
+    address_of,
+    arithmetic,
+    cast,
+    dereference,
+    element,
+    floating,
+    member,
+    plain,
+    to_integer,
+    typed,
+    unary,
+)
+from minikernel.report.dwarf.ctypes import Array, Base, CType, Pointer, size_of
+
+__all__ = ["ExprError", "Scope", "evaluate", "evaluate_value", "parse_type"]
+
 _TOKEN: Final = re.compile(
-    r"\s*(?:(?P<number>0[xX][0-9a-fA-F]+|\d+)|(?P<char>'(?:\\.|[^'\\])')|(?P<register>\$\w*)|(?P<name>[A-Za-z_.][\w.@]*)"
-    r"|(?P<op><<|>>|<=|>=|==|!=|&&|\|\||[-+*/%&|^~!<>()]))"
+    r"\s*(?:(?P<number>(?:0[xX][0-9a-fA-F]+|\d+)[uUlL]*(?![\w.])|\d+\.\d*(?:[eE][-+]?\d+)?|\d+)|(?P<char>'(?:\\.|[^'\\])')|(?P<register>\$\w*)"
+    r"|(?P<name>[A-Za-z_.][\w.@]*)"
+    r"|(?P<op>->|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%&|^~!<>()\[\]@]))"
 )
 _LEVELS: Final = (("||",), ("&&",), ("|",), ("^",), ("&",), ("==", "!="), ("<", "<=", ">", ">="), ("<<", ">>"),
-                  ("+", "-"), ("*", "/", "%"))  # fmt: skip
+                  ("@",), ("+", "-"), ("*", "/", "%"))  # fmt: skip
+_PRECEDENCE: Final = {op: level for level, ops in enumerate(_LEVELS) for op in ops}
 _ESCAPES: Final = {"n": 10, "t": 9, "r": 13, "0": 0, "\\": 92, "'": 39}
+_KEYWORDS: Final = frozenset({"struct", "union", "enum", "class"})
+_QUALIFIERS: Final = frozenset({"const", "volatile", "restrict"})
 _MAX_DEPTH: Final = 64
 _MAX_DIGITS: Final = 20
-
-
-class ExprError(ValueError):
-    """The expression cannot be evaluated; one line says why."""
 
 
 class Scope(Protocol):
@@ -34,11 +55,27 @@ class Scope(Protocol):
         ...
 
     def register(self, name: str) -> int | None:
-        """The register or variable *name*, without its dollar sign; None: there is none."""
+        """The register or value *name*, without its dollar sign; None: there is none."""
         ...
 
     def symbol(self, name: str) -> int | None:
         """The address of *name*; None: there is none."""
+        ...
+
+    def variable(self, name: str) -> Value | None:
+        """The variable or function *name* that the program describes, seen from the chosen frame.
+
+        Raises:
+            ExprError: it has no value there.
+        """
+        ...
+
+    def type_named(self, name: str) -> CType | None:
+        """The type *name* (``struct node``, ``size_t``) of the program."""
+        ...
+
+    def history(self, name: str) -> Value | None:
+        """The value that ``print`` has called *name*, if it has a type."""
         ...
 
     def read(self, address: int, size: int) -> bytes:
@@ -50,25 +87,17 @@ class Scope(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Type:
-    """An integer of *size* bytes, or a pointer to one behind *stars*."""
-
-    size: int
-    signed: bool
-    stars: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Value:
-    """A number; *type* is what a cast or the memory said it is."""
-
-    number: int
-    type: _Type | None = None
-
-
 def evaluate(text: str, scope: Scope) -> int:
-    """The value of *text*: signed if a type says so, otherwise from 0 to 2**64 - 1.
+    """The value of *text* as an integer: signed if a type says so, otherwise from 0 to 2**64 - 1.
+
+    Raises:
+        ExprError.
+    """
+    return to_integer(evaluate_value(text, scope), scope)
+
+
+def evaluate_value(text: str, scope: Scope) -> Value:
+    """The value of *text*.
 
     Raises:
         ExprError.
@@ -77,7 +106,17 @@ def evaluate(text: str, scope: Scope) -> int:
     value = parser.binary(0)
     if parser.at < len(parser.tokens):
         raise ExprError(f"a junk `{parser.tokens[parser.at][1]}` in the expression")
-    return value.number
+    return value
+
+
+def parse_type(text: str, scope: Scope) -> CType | None:
+    """The type that *text* names; None if it names none."""
+    try:
+        parser = _Parser(_tokens(text), scope)
+    except ExprError:
+        return None
+    kind = parser.type_name()
+    return kind if parser.at == len(parser.tokens) else None
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:
@@ -93,15 +132,6 @@ def _tokens(text: str) -> list[tuple[str, str]]:
     if not tokens:
         raise ExprError("an expression is missing")
     return tokens
-
-
-def _wrap(number: int, kind: _Type | None) -> int:
-    """*number* as *kind* can hold it."""
-    if kind is None or kind.stars:
-        return number & _MASK
-    bits = 8 * kind.size
-    number &= (1 << bits) - 1
-    return number - (1 << bits) if kind.signed and number >> (bits - 1) else number
 
 
 class _Parser:
@@ -122,19 +152,35 @@ class _Parser:
         self.at += 1
         return self.tokens[self.at - 1]
 
-    def binary(self, level: int) -> _Value:
+    def _expect(self, op: str) -> None:
+        if self._take()[1] != op:
+            raise ExprError(f"a `{op}` is missing")
+
+    def binary(self, level: int) -> Value:
         """Operators of *level* and those that bind tighter."""
-        if level == len(_LEVELS):
-            return self._unary()
-        left = self.binary(level + 1)
-        while self._peek() in _LEVELS[level]:
+        left = self._unary()
+        while (own := _PRECEDENCE.get(self._peek(), -1)) >= level:
             op = self._take()[1]
-            right = self.binary(level + 1)
-            kind = left.type if left.type is not None and left.type.stars and op in {"+", "-"} else None
-            left = _Value(_wrap(_apply(op, left.number, right.number), kind), kind)
+            left = self._join(op, left, self.binary(own + 1))
         return left
 
-    def _unary(self) -> _Value:
+    def _join(self, op: str, left: Value, right: Value) -> Value:
+        if op == "@":
+            return self._row(left, right)
+        if op in {"+", "-"}:
+            return add(left, right, self._scope, 1 if op == "+" else -1)
+        return arithmetic(op, left, right, self._scope)
+
+    def _row(self, first: Value, count: Value) -> Value:
+        """``FIRST@COUNT``, as in gdb: an array that begins with a value in memory."""
+        number = to_integer(count, self._scope)
+        if first.type is None or first.address is None:
+            raise ExprError("Only values in memory can be extended with '@'.")
+        if not 0 < number < 1 << 24:
+            raise ExprError("Invalid number of repetitions.")
+        return Value(Array(first.type, number), address=first.address)
+
+    def _unary(self) -> Value:
         self._depth += 1
         if self._depth > _MAX_DEPTH:
             raise ExprError("the expression is nested too deeply")
@@ -143,143 +189,169 @@ class _Parser:
         finally:
             self._depth -= 1
 
-    def _prefix(self) -> _Value:
+    def _prefix(self) -> Value:
         op = self._peek()
         if op == "(" and (kind := self._cast()) is not None:
-            return _Value(_wrap(self._unary().number, kind), kind)
+            return cast(self._unary(), kind, self._scope)
         if op in {"-", "~", "!", "*", "&", "+"}:
             self._take()
             value = self._unary()
             if op == "*":
-                return self._dereference(value)
-            if op == "&":
-                return value  # a symbol is its address already
-            number = {"-": -value.number, "~": ~value.number, "!": int(not value.number), "+": value.number}[op]
-            return _Value(_wrap(number, None))
-        return self._primary()
+                return dereference(value, self._scope)
+            return address_of(value, self._scope) if op == "&" else unary(op, value, self._scope)
+        if self.at < len(self.tokens) and self.tokens[self.at] == ("name", "sizeof"):
+            return self._sizeof()
+        return self._postfix(self._primary())
 
-    def _dereference(self, value: _Value) -> _Value:
-        kind = value.type
-        if kind is None or not kind.stars:
-            target = _Type(self._scope.word, signed=False)
-        else:
-            target = _Type(kind.size, kind.signed, kind.stars - 1)
-        size = self._scope.word if target.stars else target.size
-        address = value.number & ((1 << 8 * self._scope.word) - 1)
-        data = self._scope.read(address, size)
-        if len(data) < size:
-            raise ExprError(f"Cannot access memory at address {address:#x}")
-        return _Value(_wrap(int.from_bytes(data, "little"), target), target)
+    def _sizeof(self) -> Value:
+        self._take()
+        kind = self._cast() if self._peek() == "(" else None
+        if kind is None:
+            value = self._unary()
+            kind = value.type or Base("long", 8)
+        return typed(size_of(kind), Base("unsigned long", self._scope.word, signed=False))
 
-    def _primary(self) -> _Value:
+    def _postfix(self, value: Value) -> Value:
+        while self.at < len(self.tokens):
+            group, text = self.tokens[self.at]
+            if text == "[":
+                self._take()
+                index = self.binary(0)
+                self._expect("]")
+                value = element(value, index, self._scope)
+            elif text == "->":
+                self._take()
+                group, text = self._take()
+                if group != "name":
+                    raise ExprError("a member's name is missing")
+                value = self._members(value, text)
+            elif group == "name" and text.startswith("."):
+                self._take()
+                value = self._members(value, text[1:])
+            else:
+                break
+        return value
+
+    def _members(self, value: Value, path: str) -> Value:
+        """``a.b.c`` of a value; an `@` behind it is another operator."""
+        path, at, rest = path.partition("@")
+        if at:
+            self.tokens[self.at : self.at] = [("op", "@"), *(_tokens(rest) if rest else [])]
+        for name in path.split("."):
+            if not name:
+                raise ExprError("a member's name is missing")
+            value = member(value, name, self._scope)
+        return value
+
+    def _primary(self) -> Value:
         kind, text = self._take()
-        if kind == "number" and len(text) > _MAX_DIGITS:
-            raise ExprError("Numeric constant too large.")
         if kind == "number":
-            return _Value(int(text, 16 if text[:2] in {"0x", "0X"} else 10) & _MASK)
+            return self._number(text)
         if kind == "char":
-            return _Value(_ESCAPES.get(text[2], ord(text[2]) & 0xFF) if text[1] == "\\" else ord(text[1]))
+            return typed(_ESCAPES.get(text[2], ord(text[2]) & 0xFF) if text[1] == "\\" else ord(text[1]), CHAR)
         if kind == "register":
-            return _Value(self._named(self._scope.register(text[1:]), "register or variable", text))
+            return self._scope.history(text[1:]) or self._named(
+                self._scope.register(text[1:]), "register or variable", text
+            )
         if text == "(":
             value = self.binary(0)
-            if self._take()[1] != ")":
-                raise ExprError("a `)` is missing")
+            self._expect(")")
             return value
         if kind == "op":
             raise ExprError(f"`{text}` does not belong there")
         if text in {"phys", "pfn"} and self._peek() == "(":
-            phys = self._scope.physical(self._unary().number)
+            phys = self._scope.physical(to_integer(self._unary(), self._scope))
             if phys is None:
                 raise ExprError("no page is present there")
-            return _Value(phys if text == "phys" else phys >> 12)
-        return _Value(self._named(self._scope.symbol(text), "symbol", text))
+            return plain(phys if text == "phys" else phys >> 12)
+        return self._name(text)
+
+    def _number(self, text: str) -> Value:
+        if "." in text:
+            return floating(float(text))
+        if len(text) > _MAX_DIGITS:
+            raise ExprError("Numeric constant too large.")
+        digits = text.rstrip("uUlL")
+        number = int(digits, 16 if digits[:2] in {"0x", "0X"} else 10)
+        if digits == text:
+            return plain(number)
+        suffix = text[len(digits) :].lower()
+        words = ["unsigned"] * ("u" in suffix) + ["long"] * min(suffix.count("l"), 2) or ["int"]
+        return typed(number, own_type(words, self._scope.word) or INT)
+
+    def _name(self, text: str) -> Value:
+        """A variable, and members of it; otherwise a symbol, whose name may have dots."""
+        scope = self._scope
+        name, dot, path = text.partition(".")
+        name, at, rest = name.partition("@")
+        value = scope.variable(name) if name else None
+        if value is not None:
+            if at:
+                self.tokens[self.at : self.at] = [("op", "@"), *(_tokens(rest + dot + path) if rest else [])]
+                return value
+            return self._members(value, path) if dot else value
+        return self._named(scope.symbol(text), "symbol", text)
 
     @staticmethod
-    def _named(value: int | None, what: str, name: str) -> int:
+    def _named(value: int | None, what: str, name: str) -> Value:
         if value is None:
             raise ExprError(f"No {what} {name} in current context.")
-        return value & _MASK
+        return plain(value)
 
-    def _cast(self) -> _Type | None:
+    # ---- types
+
+    def _cast(self) -> CType | None:
         """The type in parentheses here, if there is one; the tokens are taken then."""
-        end, words, stars = self.at + 1, [], 0
-        while end < len(self.tokens) and self.tokens[end][0] == "name":
-            words.append(self.tokens[end][1])
-            end += 1
-        while end < len(self.tokens) and self.tokens[end][1] == "*":
-            stars += 1
-            end += 1
-        kind = self._type(words)
-        if kind is None or end >= len(self.tokens) or self.tokens[end][1] != ")":
+        start = self.at
+        self.at += 1
+        kind = self.type_name()
+        if kind is not None and self.at < len(self.tokens) and self.tokens[self.at][1] == ")":
+            self.at += 1
+            return kind
+        self.at = start
+        return None
+
+    def type_name(self) -> CType | None:
+        """The type that is named here, with its stars and brackets; None if there is none."""
+        words = []
+        while self.at < len(self.tokens) and self.tokens[self.at][0] == "name":
+            words.append(self.tokens[self.at][1])
+            self.at += 1
+        kind = self._base_type([word for word in words if word not in _QUALIFIERS])
+        if kind is None:
             return None
-        self.at = end + 1
-        return _Type(kind.size, kind.signed, stars)
+        while self.at < len(self.tokens) and self.tokens[self.at][1] in {"*", *_QUALIFIERS}:
+            if self.tokens[self.at][1] == "*":
+                kind = _pointer(kind, self._scope.word)
+            self.at += 1
+        counts = []
+        while self._peek() == "[" and [token[0] for token in self.tokens[self.at + 1 : self.at + 3]] == [
+            "number",
+            "op",
+        ]:
+            counts.append(int(self.tokens[self.at + 1][1], 0))
+            self.at += 3
+        for count in reversed(counts):
+            kind = Array(kind, count)
+        return kind
 
-    def _type(self, words: list[str]) -> _Type | None:
-        """The integer type that *words* name."""
-        if len(words) == 1 and (match := re.fullmatch(r"([iu])(8|16|32|64)|(u?)int(8|16|32|64)_t", words[0])):
-            return _Type(int(match[2] or match[4]) // 8, signed=match[1] == "i" or (match[1] is None and not match[3]))
-        names = sorted(words)
-        signed = "unsigned" not in names
-        if not signed:
-            names.remove("unsigned")
-        sizes = {("char",): 1, ("short",): 2, ("int",): 4, (): 4, ("long",): self._scope.word, ("long", "long"): 8}
-        size = sizes.get(tuple(names)) if words else None
-        return _Type(size, signed) if size is not None else None
-
-
-def _signed(number: int) -> int:
-    number &= _MASK
-    return number - (1 << 64) if number & _SIGN else number
-
-
-def _apply(op: str, left: int, right: int) -> int:
-    """C's binary operators; comparisons are unsigned unless a side is negative."""
-    match op:
-        case "+":
-            return left + right
-        case "-":
-            return left - right
-        case "*":
-            return left * right
-        case "/" | "%":
-            if not right:
-                raise ExprError("Division by zero")
-            quotient = abs(left) // abs(right)
-            quotient = -quotient if (left < 0) != (right < 0) else quotient
-            return quotient if op == "/" else left - quotient * right
-        case "<<" | ">>":
-            if not 0 <= right < 64:
-                raise ExprError("a shift by more than 63")
-            return left << right if op == "<<" else left >> right
-        case "&":
-            return left & right
-        case "|":
-            return left | right
-        case "^":
-            return left ^ right
-        case "&&":
-            return int(bool(left) and bool(right))
-        case "||":
-            return int(bool(left) or bool(right))
-        case _:
-            return int(_compare(op, left, right))
+    def _base_type(self, words: list[str]) -> CType | None:
+        """The type that *words* name without stars: the program's own, or one of C's."""
+        if not words:
+            return None
+        if len(words) == 2 and words[0] in _KEYWORDS:
+            found = self._scope.type_named(" ".join(words))
+            if found is None:
+                raise ExprError(f"No {words[0]} type named {words[1]}.")
+            return found
+        if len(words) == 1:
+            if self._scope.variable(words[0]) is not None:
+                return None
+            found = self._scope.type_named(words[0])
+            if found is not None:
+                return found
+        return own_type(words, self._scope.word)
 
 
-def _compare(op: str, left: int, right: int) -> bool:
-    if left < 0 or right < 0:
-        left, right = _signed(left), _signed(right)
-    match op:
-        case "==":
-            return left == right
-        case "!=":
-            return left != right
-        case "<":
-            return left < right
-        case "<=":
-            return left <= right
-        case ">":
-            return left > right
-        case _:
-            return left >= right
+def _pointer(kind: CType, word: int) -> CType:
+    return Pointer(lambda: kind, word)

@@ -4,10 +4,12 @@ A frame is chosen until the program goes on; then it is the innermost again.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from emu.cpu import GPR_NAMES, RIP, RSP
 from minikernel.kdb.command import CommandError, command
+from minikernel.kdb.locals import Spot, spots
 from minikernel.kdb.unwind import Frame, Registers, Unwinder
 from minikernel.report.place import Place, locate
 
@@ -27,6 +29,7 @@ class View:
         self._frames: list[Frame] = []
         self._rest: Iterator[Frame] = iter(())
         self._level = 0
+        self._spots: dict[int, list[Spot]] = {}  # by depth
         self._last: int | None = None  # the level of main, where a backtrace ends unless it is told to go past it
 
     def forget(self) -> None:
@@ -41,6 +44,7 @@ class View:
         if key != self._key:
             self._key = key
             self._frames, self._level, self._last = [], 0, None
+            self._spots = {}
             symbols = session.explainer.symbols
             self._rest = Unwinder(task.mm, task.abi, symbols, session.symbol("_start")).frames(registers)
 
@@ -50,12 +54,32 @@ class View:
         while len(self._frames) <= level and (past_main or self._last is None):
             frame = next(self._rest, None)
             if frame is None:
-                return None
-            self._frames.append(frame)
-            if self._last is None and self._is_main(frame):
-                self._last = frame.level
+                break
+            self._expand(frame)
         beyond = self._last is not None and level > self._last and not past_main
         return self._frames[level] if not beyond and level < len(self._frames) else None
+
+    def _expand(self, frame: Frame) -> None:
+        """Add a frame, and one for each function that was compiled into its."""
+        depth = frame.level
+        self._spots[depth] = found = spots(self._session, frame.lookup) if not frame.signal else []
+        for inline in range(max(len(found), 1)):
+            level = len(self._frames)
+            self._frames.append(replace(frame, level=level, inline=inline, depth=depth))
+            if self._last is None and self._is_main(self._frames[-1]):
+                self._last = level
+
+    def spot(self, frame: Frame) -> Spot | None:
+        """What the program says about the code that *frame* is in."""
+        found = self._spots.get(frame.depth, [])
+        return found[frame.inline] if frame.inline < len(found) else None
+
+    def physical_caller(self, frame: Frame) -> Frame | None:
+        """The frame of the function that called the one *frame* is compiled into."""
+        level = frame.level + 1
+        while (caller := self.at(level, past_main=True)) is not None and caller.depth == frame.depth:
+            level += 1
+        return caller
 
     def first(self, count: int) -> list[Frame]:
         """The innermost frames, *count* at most."""
@@ -65,8 +89,20 @@ class View:
         return found
 
     def _is_main(self, frame: Frame) -> bool:
+        return self.function_name(frame) == "main"
+
+    def entry(self, pc: int) -> int | None:
+        """The first address of the function that contains *pc*."""
+        session = self._session
+        return Unwinder(session.mm, session.task.abi, session.explainer.symbols).entry(pc)
+
+    def function_name(self, frame: Frame) -> str:
+        """The function that *frame* is in; "" if it has no name."""
+        spot = self.spot(frame)
+        if spot is not None and spot.function is not None and spot.function.name:
+            return spot.function.name
         found = self._session.explainer.symbols.find(self._session.mm, frame.lookup)
-        return found is not None and found.symbol is not None and found.symbol.name == "main"
+        return found.symbol.name if found is not None and found.symbol is not None else ""
 
     @property
     def selected(self) -> Frame:
@@ -114,17 +150,38 @@ def is_library(session: "Session", place: Place) -> bool:
 
 
 def frame_words(session: "Session", frame: Frame) -> str:
-    """``#1  0x401156 in middle () at story.c:20``, as gdb says it; `?` marks a guess."""
+    """``#1  0x401156 in middle (n=4) at story.c:20``, as gdb says it; `?` marks a guess."""
     mark = "?" if frame.guessed else " "
     if frame.signal:
         return f"#{frame.level:<2}{mark}<signal handler called>"
-    place = place_of(session, frame)
-    words = f"{frame.pc:#0{2 * session.word + 2}x} in {place.symbol.name if place.symbol is not None else '??'} ()"
-    if place.line is not None:
-        words += f" at {place.line}"
+    return f"#{frame.level:<2}{mark}{location_words(session, frame)}"
+
+
+def location_words(session: "Session", frame: Frame) -> str:
+    """The same without the number; without the address where a line begins."""
+    from minikernel.kdb.variables import argument_words
+
+    view = session.view
+    spot, place = view.spot(frame), place_of(session, frame)
+    words = f"{view.function_name(frame) or '??'} ({argument_words(session, spot, frame)})"
+    if not at_line_start(session, frame):
+        words = f"{frame.pc:#0{2 * session.word + 2}x} in {words}"
+    if spot is not None and spot.line is not None:
+        words += f" at {spot.line}"
     elif is_library(session, place):
         words += f" from {place.name}"
-    return f"#{frame.level:<2}{mark}{words}"
+    return words
+
+
+def at_line_start(session: "Session", frame: Frame) -> bool:
+    """Whether the frame is where a line begins, or where a function that was compiled into it does."""
+    spot = session.view.spot(frame)
+    if frame.inline:
+        return spot is not None and spot.line is not None
+    if spot is None or not frame.exact:
+        return False
+    stretch = spot.image.lines.stretch(spot.vaddr)
+    return stretch is not None and stretch.start == spot.vaddr
 
 
 @command("backtrace [-past-main] [N]", "bt", "where", group=_GROUP)
@@ -152,14 +209,15 @@ def backtrace(session: "Session", arguments: str) -> None:
 
 def _values(session: "Session", frame: Frame) -> dict[str, object]:
     """A frame for ``--json``."""
-    place = place_of(session, frame)
+    spot = session.view.spot(frame)
+    line = spot.line if spot is not None else None
     return {
         "level": frame.level,
         "pc": frame.pc,
         "cfa": frame.cfa,
-        "function": place.symbol.name if place.symbol is not None else None,
-        "file": place.line.file if place.line is not None else None,
-        "line": place.line.line if place.line is not None else None,
+        "function": session.view.function_name(frame) or None,
+        "file": line.file if line is not None else None,
+        "line": line.line if line is not None else None,
         "signal": frame.signal,
         "found": frame.found.name.lower(),
     }
@@ -176,14 +234,21 @@ def frame_(session: "Session", arguments: str) -> None:
         session.view.select(_level_of(session, name.strip()))
     elif arguments:
         session.view.select(_signed(session, arguments.removeprefix("level").strip()))
-    session.print(frame_words(session, session.view.selected))
+    _show_selected(session)
+
+
+def _show_selected(session: "Session") -> None:
+    from minikernel.kdb.source import show_frame_line
+
+    frame = session.view.selected
+    session.print(frame_words(session, frame))
+    show_frame_line(session, frame)
 
 
 def _level_of(session: "Session", name: str) -> int:
     level = 0
     while (frame := session.view.at(level)) is not None:
-        place = place_of(session, frame)
-        if place.symbol is not None and place.symbol.name == name:
+        if session.view.function_name(frame) == name:
             return level
         level += 1
     raise CommandError(f'No frame for function "{name}".')
@@ -217,7 +282,7 @@ def _move(session: "Session", steps: int) -> None:
         where = "Initial frame selected; you can't go up."
         raise CommandError(where if steps > 0 else "Bottom (innermost) frame selected; you can't go down.")
     view.select(level)
-    session.print(frame_words(session, view.selected))
+    _show_selected(session)
 
 
 @command("info frame", group=_GROUP)

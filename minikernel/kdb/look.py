@@ -1,54 +1,15 @@
-"""Commands that look at the program: print, backtrace, info sharedlibrary, info symbol."""
+"""Commands that look at the program: info sharedlibrary, info symbol."""
 
-import re
 from typing import TYPE_CHECKING, Final
 
-from minikernel.kdb.command import CommandError, command
-from minikernel.kdb.examine import number_words, split_format
-from minikernel.kdb.registers import wide_register
+from minikernel.kdb.command import command
 from minikernel.mm.vma import VM_EXEC
-from minikernel.report.formats import floating
 from minikernel.report.place import locate
 
 if TYPE_CHECKING:
     from minikernel.kdb.session import Session
 
 _GROUP: Final = "program"
-_WIDE: Final = re.compile(r"\$(xmm\d+|st\d|mxcsr|fctrl|fstat|ftag|fop|fip|fdp|cr[0234]|efer)")
-
-
-@command("print [/FORMAT] EXPR", "p", "inspect", group=_GROUP)
-def print_(session: "Session", arguments: str) -> None:
-    """Evaluate an expression: print [/x|d|u|o|t|c|a] EXPR.
-
-    Numbers, $registers, symbols (their addresses), C's operators, *ADDR, *(u8*)ADDR, (char)EXPR, phys(ADDR),
-    pfn(ADDR).  The result is kept as $1, $2, ...; $ is the last.
-    """
-    _, letter, size, text = split_format(arguments)
-    if letter in {"i", "s"}:
-        raise CommandError(f'Format letter "{letter}" is meaningless in "print" command.')
-    wide = wide_register(session, text[1:]) if _WIDE.fullmatch(text) else None
-    value = wide[0] if wide is not None else session.evaluate(text)
-    session.values.append(value & (1 << 64) - 1)
-    shown = _formatted(session, value, letter, size or 8) if letter else _plain(session, value)
-    if wide is not None and not letter:
-        shown = wide[1]
-    session.print(f"${len(session.values)} = {shown}")
-    session.tell(value=value)
-
-
-def _formatted(session: "Session", value: int, letter: str, size: int) -> str:
-    """A number as *letter* wants it."""
-    if letter == "f":
-        return floating((value & (1 << 8 * size) - 1).to_bytes(size, "little")) if size in {4, 8} else str(value)
-    return number_words(session, value, letter, size)
-
-
-def _plain(session: "Session", value: int) -> str:
-    """Small numbers in decimal; others as addresses, with a name where there is one."""
-    if value < 1 << 16:
-        return str(value)
-    return f"{value:#x} {session.name_of(value)}".rstrip()
 
 
 @command("info sharedlibrary", "info dll", group=_GROUP)

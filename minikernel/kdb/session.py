@@ -21,11 +21,14 @@ from minikernel.kdb import points as p
 from minikernel.kdb.catches import Catchpoint
 from minikernel.kdb.command import CommandError, find
 from minikernel.kdb.expr import ExprError, evaluate
-from minikernel.kdb.frames import View
+from minikernel.kdb.frames import View, location_words
+from minikernel.kdb.locals import lookup, type_named
 from minikernel.kdb.machine import Machine
 from minikernel.kdb.settings import Settings
 from minikernel.kdb.signals import NO_STOP, is_told
+from minikernel.kdb.source import Sources, body_at, show_frame_line
 from minikernel.kdb.unwind import MAX_FRAMES, Frame
+from minikernel.kdb.values import Value
 from minikernel.kdb.watching import value_of, watchpoints
 from minikernel.kdb.workbench import Workbench
 from minikernel.report.crash import saved_registers
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from minikernel.kdb.checkpoints import Timeline
     from minikernel.kernel import Kernel
     from minikernel.mm.mm_struct import MmStruct
+    from minikernel.report.dwarf.ctypes import CType
     from minikernel.report.explanation import Explanation
     from minikernel.task.task import Task
 
@@ -112,6 +116,8 @@ class Session:
         self.points: dict[int, p.Point] = {}
         self.last_number = 0
         self.values: list[int] = []  # of print: $1 is the first
+        self.displays: dict[int, str] = {}  # what ``display`` shows at every stop
+        self.shown_values: dict[int, Value] = {}  # those of them that have a type
         self.stopping = dict.fromkeys(NO_STOP, False)  # signal -> whether it stops the program
         self.done = False  # the user has had enough
         self.x_format = "x", 0  # of the last x: letter, bytes
@@ -123,6 +129,7 @@ class Session:
         self.shown_counters: dict[str, int] = {}  # by the last ``vmstat``
         self._answering = False  # a command's output is collected
         self.view = View(self)  # the frames, and which of them is looked at
+        self.sources = Sources()
         self.machine: Machine
         self.start()
 
@@ -305,6 +312,22 @@ class Session:
         """The address of a symbol."""
         return next(iter(self.explainer.symbols.addresses(self.mm, name)), None)
 
+    def variable(self, name: str) -> Value | None:
+        """A variable, function or constant that the program describes, seen from the chosen frame."""
+        return lookup(self, name)
+
+    def type_named(self, name: str) -> "CType | None":
+        """A type of the program."""
+        return type_named(self, name)
+
+    def history(self, name: str) -> Value | None:
+        """A value of ``print`` that has a type."""
+        return (
+            self.shown_values.get(int(name or len(self.values)))
+            if len(name) < 8 and (name or "0").isdecimal()
+            else None
+        )
+
     def read(self, address: int, size: int) -> bytes:
         """Memory of the task, and of the kernel's half above it, read without touching it."""
         return peek_anywhere(self.mm, address, size)
@@ -357,7 +380,7 @@ class Session:
         file, colon, line = location.rpartition(":")
         if colon and line.isdecimal() and len(line) < 8:
             return next(iter(self.explainer.symbols.line_addresses(self.mm, file, int(line))), None)
-        return self.symbol(location)
+        return next(iter(self._addresses(self.mm, location)), None)
 
     def resolve(self) -> None:
         """Give addresses to the breakpoints that wait for a program or library to be mapped."""
@@ -377,7 +400,7 @@ class Session:
         symbols = self.explainer.symbols
         if colon and line.isdecimal():
             return symbols.line_addresses(mm, file, int(line))
-        return symbols.addresses(mm, location)
+        return [body_at(symbols, mm, address) for address in symbols.addresses(mm, location)]
 
     # ---- words
 
@@ -428,7 +451,10 @@ class Session:
         return f"<{place.short}>" if place.vma is not None else ""
 
     def place_words(self, pc: int) -> str:
-        """``0x401136 in main () at story.c:12``, as gdb says it."""
+        """``0x401136 in main (argc=1) at story.c:12``, as gdb says it."""
+        frame = self.view.first(1)[0]
+        if frame.pc == pc:
+            return location_words(self, frame)
         place = locate(self.mm, self.explainer.symbols, pc)
         digits = self.word * 2
         words = f"{pc:#0{digits + 2}x} in "
@@ -437,8 +463,8 @@ class Session:
             return f"{words} at {place.line}"
         return words if place.vma is None or place.symbol is not None else f"{words} from {place.name}"
 
-    def show_position(self) -> None:
-        """The next instruction of the task, or what the user wants to see at every stop."""
+    def show_position(self, *, located: bool = True) -> None:
+        """The source line or the next instruction of the task, and what else the user wants to see at every stop."""
         if self.workbench.hushed:
             return
         if self.settings.stop_context:
@@ -446,10 +472,15 @@ class Session:
 
             context(self, "")
             return
-        pc = self.registers()[RIP]
-        insns = self.disassemble(pc, 1)
-        text = insns[0].text if insns else "cannot be read"
-        self.print(f"=> {pc:#x} {self.name_of(pc)}:\t{text}")
+        if not show_frame_line(self, self.view.first(1)[0], located=located):
+            pc = self.registers()[RIP]
+            insns = self.disassemble(pc, 1)
+            text = insns[0].text if insns else "cannot be read"
+            self.print(f"=> {pc:#x} {self.name_of(pc)}:\t{text}")
+        if self.displays:
+            from minikernel.kdb.variables import show_displays
+
+            show_displays(self)
 
     # ---- commands
 

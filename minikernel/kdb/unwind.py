@@ -70,6 +70,9 @@ class Frame:
     exact: bool = True  # pc is the instruction itself, and not the one behind a call
     signal: bool = False  # the code that a signal handler returns to
     saved: dict[int, int] = field(default_factory=dict)  # our number of a register -> where the caller's value is
+    kept: dict[int, int] = field(default_factory=dict)  # the same for this frame's own values, saved by what it called
+    inline: int = 0  # functions that were compiled into this one, and in which the program is
+    depth: int = 0  # frames below, without the inlined ones
 
     @property
     def guessed(self) -> bool:
@@ -108,6 +111,7 @@ class Unwinder:
         """The frames of a task with *registers*, the innermost first, as long as they can be found."""
         pc = registers[RIP] or 0
         found, exact = Found.STOPPED, True
+        kept: dict[int, int] = {}
         for level in range(MAX_FRAMES):
             lookup = pc if exact else pc - 1
             signal = self.is_trampoline(pc, lookup)
@@ -116,9 +120,10 @@ class Unwinder:
             sp = registers[RSP]
             if caller is None or not next_pc or (not signal and sp is not None and caller.cfa <= sp):
                 # A stack that does not grow towards its callers has been overwritten.
-                yield Frame(level, pc, caller.cfa if caller else 0, registers, found, exact, signal, {})
+                yield Frame(level, pc, caller.cfa if caller else 0, registers, found, exact, signal, {}, kept)
                 return
-            yield Frame(level, pc, caller.cfa, registers, found, exact, signal, caller.saved)
+            yield Frame(level, pc, caller.cfa, registers, found, exact, signal, caller.saved, kept)
+            kept = kept | caller.saved
             pc, registers, found, exact = next_pc, caller.registers, caller.found, signal
 
     def is_trampoline(self, pc: int, lookup: int) -> bool:

@@ -17,6 +17,7 @@ from minikernel.abi.elf import ELFMAG, PF_X
 from minikernel.mm.vma import VM_EXEC
 from minikernel.report.dwarf.cfi import Blob, CallFrames
 from minikernel.report.dwarf.lines import LineTable, SourceLine, line_table
+from minikernel.report.dwarf.program import Program
 from minikernel.report.peek import FileBytes
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ _SYM: Final = {64: struct.Struct("<IBBHQQ"), 32: struct.Struct("<IIIBBH")}
 _NAMING_TYPES: Final = frozenset({0, 1, 2, 10})  # NOTYPE, OBJECT, FUNC, GNU_IFUNC
 _SHF_ALLOC: Final = 0x2
 _SHF_TLS: Final = 0x400
+_GLOB_DAT, _JUMP_SLOT = 6, 7  # relocation types of both architectures
 _SHN_UNDEF: Final = 0
 _SHN_LORESERVE: Final = 0xFF00
 _MAX_GAP: Final = 1 << 16  # a symbol without a size does not name what lies further behind it
@@ -69,8 +71,13 @@ class Image:
         self._sections: list[tuple[int, int, str]] = []  # (address, size, name)
         self._lines: LineTable | None = None
         self._frames: CallFrames | None = None
+        self._program: Program | None = None
+        self._slots: dict[int, str] | None = None
+        self._numbered: list[str] = []
         self._elf: Any = None
         self.word = 8  # bytes of an address
+        self.cache = cache
+        self.tls_size = 0  # bytes of its thread-local variables, as they lie below the thread pointer
         self._size = cache.size
         with suppress(OSError):
             if cache.size >= _MIN_ELF and FileBytes(cache).read(len(ELFMAG)) == ELFMAG:
@@ -87,6 +94,9 @@ class Image:
             ]
             self._elf = elf
             self.word = elf.elfclass // 8
+            for segment in elf.iter_segments(type="PT_TLS"):
+                align = max(segment["p_align"], 1)
+                self.tls_size = -(-segment["p_memsz"] // align) * align
             self._sections = [
                 (section["sh_addr"], section["sh_size"], section.name)
                 for section in elf.iter_sections()
@@ -159,9 +169,7 @@ class Image:
 
     def line_addresses(self, file: str, line: int) -> list[int]:
         """The first instruction, as the file counts, of every stretch of code that *line* of *file* became."""
-        self.line(0)
-        assert self._lines is not None, "Image.line_addresses: line() has read them"
-        return self._lines.addresses(file, line)
+        return self.lines.addresses(file, line)
 
     def in_file(self) -> list[tuple[int, int, str]]:
         """(offset in the file, bytes, name) of the symbols that are in the file, by offset."""
@@ -195,12 +203,58 @@ class Image:
 
     def line(self, vaddr: int) -> SourceLine | None:
         """The source line of *vaddr*."""
+        return self.lines.find(vaddr)
+
+    @property
+    def lines(self) -> LineTable:
+        """Its line numbers; empty where it has none."""
         if self._lines is None:
             self._lines = LineTable([])
             if self._elf is not None:
                 with suppress(*_damage()):
                     self._lines = self._read_lines(self._elf)
-        return self._lines.find(vaddr)
+        return self._lines
+
+    @property
+    def slots(self) -> dict[int, str]:
+        """The words that the dynamic linker fills with addresses of functions: where, and of which."""
+        if self._slots is None:
+            self._slots = {}
+            with suppress(*_damage()):
+                self._read_slots(self._elf)
+        return self._slots
+
+    @property
+    def slots_in_order(self) -> list[str]:
+        """The functions that are called through the PLT, by the numbers that its stubs push."""
+        assert self.slots is not None, "Image.slots_in_order: they are read"
+        return self._numbered
+
+    def _read_slots(self, elf: Any) -> None:
+        from elftools.elf.relocation import RelocationSection
+
+        for section in elf.iter_sections() if elf is not None else ():
+            if not isinstance(section, RelocationSection) or section["sh_size"] > self._size:
+                continue
+            symbols = elf.get_section(section["sh_link"])
+            for relocation in section.iter_relocations():
+                if relocation["r_info_type"] in {_GLOB_DAT, _JUMP_SLOT}:
+                    name = symbols.get_symbol(relocation["r_info_sym"]).name
+                    assert self._slots is not None, "Image._read_slots: the table is there"
+                    self._slots[relocation["r_offset"]] = name
+                    if relocation["r_info_type"] == _JUMP_SLOT:
+                        self._numbered.append(name)
+
+    def is_code(self, vaddr: int) -> bool:
+        """Whether *vaddr* lies in a segment that is executed."""
+        return any(s.executable and s.vaddr <= vaddr < s.vaddr + s.memsz for s in self._segments)
+
+    @property
+    def program(self) -> Program:
+        """What it says about functions, variables and types; empty where it says nothing."""
+        if self._program is None:
+            self._program = Program(self.contents, self.word)
+        return self._program
 
     @property
     def frames(self) -> CallFrames:
@@ -230,7 +284,8 @@ class Image:
         if not program:
             return LineTable([])
         line_str = self._section(elf.get_section_by_name(".debug_line_str"))
-        return line_table(program, line_str, self._section(elf.get_section_by_name(".debug_str")))
+        strings = self._section(elf.get_section_by_name(".debug_str"))
+        return line_table(program, line_str, strings, self.program.directories())
 
 
 def _damage() -> tuple[type[Exception], ...]:

@@ -26,23 +26,23 @@ class Found:
     vaddr: int  # the address as the file counts: what nm and objdump show
     section: str  # ".text"; "" where there is none
     symbol: Symbol | None  # the function or variable that contains the address
-    _image: Image | None
+    image: Image | None
     _vdso: CallFrames | None = None
 
     @property
     def frames(self) -> CallFrames | None:
         """The file's call-frame information."""
-        return self._image.frames if self._image is not None else self._vdso
+        return self.image.frames if self.image is not None else self._vdso
 
     @property
     def line(self) -> "SourceLine | None":
         """The source line of the instruction there."""
-        return self._image.line(self.vaddr) if self._image is not None else None
+        return self.image.line(self.vaddr) if self.image is not None else None
 
     @property
     def size(self) -> int:
         """Bytes of the function or variable; 0 where the file does not say."""
-        return self._image.symbol_size(self.vaddr) if self._image is not None else 0
+        return self.image.symbol_size(self.vaddr) if self.image is not None else 0
 
 
 class Symbols:

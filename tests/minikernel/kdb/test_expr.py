@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minikernel.kdb.expr import ExprError, evaluate
+from minikernel.kdb.values import Value
+from minikernel.report.dwarf.ctypes import CType
 
 MEMORY = bytes(range(0xF0, 0x100)) + (0x1004).to_bytes(8, "little")
 
@@ -21,6 +23,15 @@ class Names:
 
     def symbol(self, name: str) -> int | None:
         return {"table": 0x1000}.get(name)
+
+    def variable(self, name: str) -> Value | None:
+        return None
+
+    def type_named(self, name: str) -> CType | None:
+        return None
+
+    def history(self, name: str) -> Value | None:
+        return None
 
     def read(self, address: int, size: int) -> bytes:
         return MEMORY[address - 0x1000 :][:size] if address >= 0x1000 else b""

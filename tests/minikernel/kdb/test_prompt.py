@@ -179,7 +179,12 @@ def test_help_teaches(bare: tuple[str, Path]) -> None:
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
-    [("pagewak 1", "`pagewalk`"), ("info regs", "`info registers`"), ("brake main", "`break`"), ("xyzzy", '"help"')],
+    [
+        ("pagewak 1", "`pagewalk`"),
+        ("info regsters", "`info registers`"),
+        ("brake main", "`break`"),
+        ("xyzzy", '"help"'),
+    ],
 )
 def test_a_command_that_does_not_exist_is_corrected(typed: str, meant: str, bare: tuple[str, Path]) -> None:
     with session(bare[1]) as (it, printed):

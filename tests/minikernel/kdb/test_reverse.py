@@ -63,7 +63,7 @@ def test_a_watchpoint_stops_in_front_of_the_write_with_the_values_exchanged(prom
     forth = stops(prompt, 3)
     text = prompt("rc")
     assert "Old value = 6\nNew value = 3\n" in text
-    assert "leaf () at story.c:13" in text
+    assert "leaf (n=3) at story.c:13" in text
     assert prompt.where()[0] == forth[2][0] - 1
     assert "Old value = 3\nNew value = 1\n" in prompt("rc")
     prompt("stepi")
@@ -86,7 +86,7 @@ def test_events_and_signals_stop_a_run_backwards(prompt: Prompt) -> None:
 
 @pytest.mark.slow
 def test_calls_are_gone_over_and_left_backwards(prompt: Prompt) -> None:
-    prompt("break leaf")
+    prompt("break *leaf")
     prompt("continue")
     prompt("continue")
     inside = prompt.where()
@@ -107,7 +107,7 @@ def test_calls_are_gone_over_and_left_backwards(prompt: Prompt) -> None:
 @pytest.mark.slow
 def test_lines_are_undone_into_calls_and_over_them(prompt: Prompt) -> None:
     def line(text: str) -> tuple[str, int]:
-        name, number = re.findall(r" in (\w+) \(.*\) at story\.c:(\d+)", text)[-1]
+        name, number = re.findall(r"(?:^| in )(\w+) \(.*\) at story\.c:(\d+)", text, re.MULTILINE)[-1]
         return name, int(number)
 
     prompt("break middle")

@@ -68,13 +68,13 @@ def test_a_watched_local_goes_with_its_function(arch: str, tmp_path: Path) -> No
         while (text := prompt("continue")) and "deleted" not in text:
             assert "New value = " in text
         assert "Watchpoint 2 deleted because the program has left the block in\nwhich its expression is valid." in text
-        assert "in caller ()" in text
+        assert "in caller (n=3)" in text
         assert list(it.points) == [1]
 
 
 def test_the_kernels_part_is_told(arch: str, tmp_path: Path) -> None:
     with debugged(arch, "watched", tmp_path) as (_, prompt):
-        prompt("break main\nrun\nwatch *(char*)&buffer\nrwatch *(char*)(&buffer+2)")
+        prompt("break main\nrun\nwatch *(char*)&buffer\nrwatch *(char*)(buffer+2)")
         assert "(by the kernel in read, mm.uaccess.copy_to_user)" in prompt("continue")
         assert "(by the kernel in write, mm.uaccess.copy_from_user)" in prompt("continue")
 

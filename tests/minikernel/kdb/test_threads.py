@@ -14,7 +14,7 @@ def test_a_breakpoint_stops_each_thread_and_steps_stay_in_it(arch: str) -> None:
         for command in ("run", "continue"):
             printed.clear()
             it.execute(command)
-            assert "in work ()" in "".join(printed)
+            assert "work (argument=0x" in "".join(printed)
             task = it.kernel.current
             assert task is not None
             seen.append(task.pid)

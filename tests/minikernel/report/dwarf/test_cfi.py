@@ -70,7 +70,7 @@ def test_every_row_is_as_readelf_says(arch: str, header: bool) -> None:
 @pytest.mark.parametrize("abi", [X86_64, I386], ids=["x86-64", "i386"])
 def test_the_vdso_describes_each_of_its_functions(abi: Abi) -> None:
     vdso = Vdso(abi)
-    data = vdso.image[vdso.eh_frame :]
+    data = section(ELFFile(io.BytesIO(vdso.image)), ".eh_frame").data
     structs = DWARFStructs(little_endian=True, dwarf_format=32, address_size=abi.word)
     info = CallFrameInfo(io.BytesIO(data), len(data), vdso.eh_frame, structs, for_eh_frame=True)
     fdes = {fde.header["initial_location"]: fde for fde in info.get_entries() if isinstance(fde, FDE)}
