@@ -97,6 +97,8 @@ class Kernel:
             self.current.mm if self.current is not None and self.current.has_mm else None
         )
         self.shm = Shm(self, X86_64 if cpu.long_mode else I386)
+        self.core_pattern = b"core"  # where core files go: kernel.core_pattern
+        self.core_uses_pid = 0
         self.hostname = b"minikernel"
         self.domainname = b"(none)"
         self.futexes: dict[FutexKey, list[FutexWaiter]] = {}  # who waits, first come first

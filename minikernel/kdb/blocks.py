@@ -134,7 +134,9 @@ def execute_all(session: "Session", lines: "Iterable[str]") -> None:
 def stopped(session: "Session", points: "Iterable[Point | None]") -> None:
     """The program has stopped because of *points*: what they want to be executed is next."""
     work = session.workbench
-    work.pending = [point.commands for point in points if point is not None and point.commands]
+    known = [point for point in points if point is not None]
+    work.stopped_at = [point.number for point in known]
+    work.pending = [point.commands for point in known if point.commands]
     work.hushed = any(commands[0] == "silent" for commands in work.pending)
     if "hook-stop" in work.defined and not work.hushed:
         work.pending.insert(0, work.defined["hook-stop"].lines)
@@ -144,7 +146,7 @@ def going(session: "Session") -> None:
     """The program goes on: what was to be executed at the last stop is void."""
     work = session.workbench
     work.goings += 1
-    work.pending = []
+    work.pending, work.stopped_at = [], []
     work.hushed = False
 
 

@@ -9,6 +9,7 @@ from minikernel.kdb import points as p
 from minikernel.kdb.catches import Catchpoint
 from minikernel.kdb.command import CommandError, command
 from minikernel.kdb.conditions import checked, split_if, split_thread
+from minikernel.kdb.control import run, starti
 from minikernel.kdb.formatting import parse_format
 from minikernel.mm.vma import VM_EXEC
 from minikernel.report.place import locate
@@ -114,6 +115,17 @@ def tbreak(session: "Session", arguments: str) -> None:
 def hbreak(session: "Session", arguments: str) -> None:
     """As break: all breakpoints are the emulated hardware's, and there may be as many as you like."""
     _break(session, arguments, hardware=True)
+
+
+@command("start", group="running")
+def start(session: "Session", arguments: str) -> None:
+    """Run the program from its beginning to `main`."""
+    if arguments:
+        raise CommandError("This command takes no arguments: the program's are the debugger's.")
+    if session.machine.icount or not session.is_running:
+        starti(session, "", quiet=True)
+    _break(session, "main", temporary=True)
+    run(session, "")
 
 
 @command("rbreak REGEX", group=_GROUP)

@@ -69,14 +69,14 @@ def _shown(session: "Session") -> bool:
 def cont(session: "Session", arguments: str) -> None:
     """Go on until something stops the program: continue [N].
 
-    With N, the breakpoint where it stands is gone by N - 1 times.
+    With N, the points that have stopped it here are gone by N - 1 times.
     """
-    if arguments:
-        times = session.evaluate(arguments)
-        pc = session.registers()[RIP]
-        for point in session.breakpoints:
-            if point.address == pc and times > 0:
-                point.ignore = times - 1
+    times = session.evaluate(arguments) if arguments else 1
+    for number in session.workbench.stopped_at if times > 1 else []:
+        if number in session.points:
+            session.points[number].ignore = times - 1
+            crossings = "crossing" if times == 2 else f"{times - 1} crossings"
+            session.print(f"Will ignore next {crossings} of breakpoint {number}.  Continuing.")
     go_and_show(session)
 
 

@@ -19,6 +19,8 @@ _GROUPS: Final = {
     "help": "Help",
 }
 _NAME_WIDTH: Final = 20
+_CLAUSE: Final = re.compile(r"(?: \(|[:;] )")  # where a sentence may be left
+_PHRASE: Final = re.compile(r", ")
 _FIRST_STEPS: Final = """\
 Beginnings of names are enough, <TAB> completes, an empty line goes on where the last command ended.  Ctrl-C stops a
 running program.  "help COMMAND" says more, "help GROUP" lists a group, "apropos WORD" searches.
@@ -80,8 +82,21 @@ def _list(session: "Session", title: str, commands: Iterable[Command], names: li
     ]
     session.print(session.paint(title, "bold"))
     for row in rows:
-        session.print(f"  {row['name']:<{_NAME_WIDTH}}{row['summary']}")
+        session.print(f"  {row['name']:<{_NAME_WIDTH}}{_short(session, row['summary'])}")
     session.tell_more("commands", rows)
+
+
+def _short(session: "Session", summary: str) -> str:
+    """As much of the first sentence of *summary* as there is room for on a line: whole clauses, or some words."""
+    sentence = summary.partition(".  ")[0].rstrip(".:")
+    room = (session.settings.columns() or len(sentence) + _NAME_WIDTH + 3) - _NAME_WIDTH - 3
+    if len(sentence) <= room:
+        return f"{sentence}."
+    for pattern in (_CLAUSE, _PHRASE):
+        ends = [match.start() for match in pattern.finditer(sentence) if match.start() <= room]
+        if ends:
+            return f"{sentence[: ends[-1]]}."
+    return sentence[: max(room - 2, 8)].rpartition(" ")[0] + " .."
 
 
 def _explain(session: "Session", found: Command) -> None:
@@ -109,5 +124,5 @@ def apropos(session: "Session", arguments: str) -> None:
     if not found:
         raise CommandError(f"No command says anything about {arguments}.")
     for each in found:
-        session.print(f"{each.name:<{_NAME_WIDTH + 2}}{each.summary}")
+        session.print(f"  {each.name:<{_NAME_WIDTH}}{_short(session, each.summary)}")
     session.tell_more("commands", [{"name": each.name, "summary": each.summary} for each in found])

@@ -31,6 +31,10 @@ def zone_(session: "Session", arguments: str) -> None:
             frames = f"{zone.start_pfn:#x}-{zone.end_pfn:#x}"
             counts = f"{zone.managed_pages:>9,} {zone.nr_free:>9,}"
             session.print(f"{zone.name:<8} {frames:<21} {counts} {low:>6} {middle:>6} {high:>6}")
+            session.tell_more("zones", [{
+                "name": zone.name, "start": zone.start_pfn, "end": zone.end_pfn, "managed": zone.managed_pages,
+                "free": zone.nr_free, "min": low, "low": middle, "high": high,
+            }])  # fmt: skip
         return
     blocks = zoneinfo(session.kernel, ()).decode().split("Node 0, zone ")
     chosen = [block for block in blocks if block.split("\n")[0].strip().lower() == arguments.lower()]

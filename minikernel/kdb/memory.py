@@ -43,6 +43,10 @@ def slab_(session: "Session", arguments: str) -> None:
                 f"{cache.name:<18} {cache.layout.size:>6} {cache.nr_in_use:>7} {cache.total_objects:>7} "
                 f"{len(cache.slabs):>6} {cache.nr_pages:>6}"
             )
+            session.tell_more("caches", [{
+                "name": cache.name, "size": cache.layout.size, "in_use": cache.nr_in_use,
+                "objects": cache.total_objects, "slabs": len(cache.slabs), "frames": cache.nr_pages,
+            }])  # fmt: skip
     reclaimable = plural(slab.nr_reclaimable, "frame")
     session.print(f"{plural(slab.nr_unreclaimable, 'frame')} for good, {reclaimable} that a shrinker can free")
 

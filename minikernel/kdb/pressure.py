@@ -27,6 +27,7 @@ def lru(session: "Session", arguments: str) -> None:
         session.print(f"policy {lists.policy.name}: {lists.policy.summary}")
         for name, size in zip((*_NAMES, "unevictable"), sizes, strict=True):
             session.print(f"{name:<14} {plural(size, 'page'):>14}  {size_words(size << PAGE_SHIFT)}")
+            session.tell(**{name: size})
         return
     if arguments not in _NAMES:
         raise CommandError(f"No list {arguments}: there are {', '.join(_NAMES)}.")
@@ -53,6 +54,9 @@ def swap(session: "Session", arguments: str) -> None:
                 f"area {area.index}: {area.name.decode(errors='backslashreplace')}, priority {area.priority}, "
                 f"{area.nr_used:,} of {plural(area.nr_slots, 'slot')} in use"
             )
+            session.tell_more("areas", [{
+                "name": area.name, "priority": area.priority, "used": area.nr_used, "slots": area.nr_slots,
+            }])  # fmt: skip
         stat = session.kernel.node.vmstat
         session.print(f"{plural(len(space.cache), 'page')} in RAM and in swap at once (the swap cache)")
         session.print(f"{plural(stat['pswpout'], 'page')} written, {stat['pswpin']:,} read back")

@@ -30,6 +30,7 @@ class Workbench:
     passing: dict[str, bool] = field(default_factory=dict)  # signal -> whether the program gets it
     block: Block | None = None
     pending: list[list[str]] = field(default_factory=list)  # commands of points that have stopped the program
+    stopped_at: list[int] = field(default_factory=list)  # the points that have stopped the program here
     following: bool = False  # they are being executed
     goings: int = 0  # how often the program has been let go on
     hushed: bool = False  # the stop is not to be told

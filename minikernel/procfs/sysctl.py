@@ -22,6 +22,7 @@ _Knob: TypeAlias = tuple[Callable[[], bytes], Callable[[bytes], None] | None]
 _Tree: TypeAlias = Mapping[str, Union["_Tree", _Knob, int, bytes]]
 
 _UTS_MAX: Final = 64
+_MAX_CORE_PATTERN: Final = 127  # CORENAME_MAX_SIZE, less its NUL
 _INT_MAX: Final = (1 << 31) - 1
 
 
@@ -124,6 +125,9 @@ def _tree(kernel: Kernel) -> _Tree:
     def set_extfrag_threshold(value: int) -> None:
         kernel.compaction.extfrag_threshold = value
 
+    def set_core_pattern(text: bytes) -> None:
+        kernel.core_pattern = text.split(b"\n")[0][:_MAX_CORE_PATTERN]
+
     boot_id = _uuid(kernel)
     return {
         "fs": {
@@ -141,8 +145,10 @@ def _tree(kernel: Kernel) -> _Tree:
         "kernel": {
             "arch": b"x86_64" if kernel.cpu.long_mode else b"i686",
             "cap_last_cap": CAP_LAST_CAP,
-            "core_pattern": b"core",
-            "core_uses_pid": _remembered(0, 0, 1),
+            "core_pattern": ((lambda: kernel.core_pattern + b"\n"), set_core_pattern),
+            "core_uses_pid": _number(
+                lambda: kernel.core_uses_pid, lambda value: setattr(kernel, "core_uses_pid", value), 0, 1
+            ),
             "domainname": ((lambda: kernel.domainname + b"\n"), set_domainname),
             "hostname": ((lambda: kernel.hostname + b"\n"), set_hostname),
             "msgmax": 8192,

@@ -7,11 +7,11 @@ force_sig_info_to_task).
 from emu.x86 import VirtAddr
 from minikernel.abi import signal as s
 from minikernel.abi.errno import Errno, LinuxError
-from minikernel.abi.resource import RLIMIT_SIGPENDING
+from minikernel.abi.resource import RLIMIT_CORE, RLIMIT_SIGPENDING
 from minikernel.abi.siginfo import Siginfo
 from minikernel.abi.signal import Sigaction, sigmask
 from minikernel.events import SignalDeliver, SignalGenerate
-from minikernel.task.exit import do_group_exit
+from minikernel.task.exit import CORE_DUMPED, do_group_exit
 from minikernel.task.jobctl import (
     begin_group_stop,
     continue_group,
@@ -248,6 +248,15 @@ def _collect(pending: Sigpending, allowed: int) -> Siginfo | None:
 # ---- delivery
 
 
+def _dump_core(task: Task, info: Siginfo) -> bool:
+    """Leave a core file, if that is wanted; whether there is one."""
+    if not task.rlimits[RLIMIT_CORE][0] or not task.has_mm:
+        return False
+    from minikernel.task.coredump import do_coredump
+
+    return do_coredump(task, info)
+
+
 def get_signal(task: Task) -> tuple[Siginfo, Sigaction] | None:
     """The next signal that has a handler, after the default actions of those before it.
 
@@ -286,5 +295,5 @@ def get_signal(task: Task) -> tuple[Siginfo, Sigaction] | None:
                 begin_group_stop(task, sig)
             continue
         task.kernel.fatal_signal(task, info)
-        do_group_exit(task, sig)
+        do_group_exit(task, sig | CORE_DUMPED if bit & s.DUMPS_CORE and _dump_core(task, info) else sig)
     return None

@@ -78,7 +78,9 @@ class Terminal:
         self._asked += 1
         mark = 7000 + self._asked
         self.type(f"print {mark}-0\r")
-        return self.expect(f"= {mark}\r", press=f"print {mark}-0\r")
+        shown = self.expect(f"= {mark}\r", press=f"print {mark}-0\r")
+        self.expect("(kdb)")
+        return shown
 
     def close(self) -> int:
         """Wait for the debugger's end; its exit status."""

@@ -136,7 +136,7 @@ def test_every_command_is_in_a_session_or_in_this_file() -> None:
     }  # test_values
     tried |= {"frame", "up", "down", "info frame"}  # test_unwind.py
     tried |= {f"reverse-{what}" for what in ("stepi", "continue", "nexti", "step", "next", "finish")}  # test_reverse.py
-    tried |= {"save", "load"}  # test_saving.py
+    tried |= {"save", "load", "generate-core-file"}  # test_saving.py, test_coring.py
     tried |= {"last-write", "pt-diff", "goto", "checkpoint", "info checkpoints", "delete checkpoint"}  # test_travel.py
     for name in NAMES:
         for line in commands(name):
@@ -197,7 +197,10 @@ ODD = (
 
 
 @pytest.mark.slow
-def test_no_argument_does_worse_than_a_message(bare: tuple[str, Path]) -> None:
+def test_no_argument_does_worse_than_a_message(
+    bare: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # gcore writes where it stands
     with session(bare[1]) as (it, _):
         for name in COMMANDS:
             for odd in ODD if name != "quit" else ():
