@@ -5,10 +5,10 @@ Linux: struct net (include/net/net_namespace.h), sock_create, sock_alloc_file (n
 
 from collections.abc import Callable
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from minikernel.abi.errno import Errno, LinuxError
-from minikernel.abi.socket import AF_UNIX, NPROTO, SOCK_MAX
+from minikernel.abi.socket import AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, NPROTO, SOCK_MAX
 from minikernel.abi.stat import makedev
 from minikernel.abi.statfs import SOCKFS_MAGIC
 from minikernel.fs.anon import DetachedFs
@@ -16,8 +16,10 @@ from minikernel.fs.file import OpenFile
 from minikernel.fs.services import KernelServices
 from minikernel.mm.page_alloc import Node
 from minikernel.net.sock import Caller, Sock, SocketFile, SockInode
+from minikernel.wait import Timer
 
 if TYPE_CHECKING:
+    from minikernel.net.inet_create import InetTables
     from minikernel.net.unix import UnixNames
 
 _DEV_SOCKFS: Final = makedev(0, 8)
@@ -49,14 +51,36 @@ class Net:
         self.sockfs.inode_cache = self.sockfs.objects.inode_cache
         self.socks: dict[Sock, None] = {}
         self.in_flight: dict[OpenFile, int] = {}
+        self.collecting = False  # garbage.collect is at work
         self._cookies: dict[Sock, int] = {}
         self._next_cookie = count(1)
+        self.lo_bytes = self.lo_packets = 0  # what went over lo
         self._unix: UnixNames | None = None
+        self._inet: InetTables | None = None
 
     @property
     def unix_used(self) -> bool:
         """Whether there ever was an AF_UNIX socket with a name."""
         return self._unix is not None
+
+    @property
+    def inet(self) -> "InetTables":
+        """Who is bound to which port."""
+        if self._inet is None:
+            from minikernel.net.inet_create import InetTables
+
+            self._inet = InetTables()
+        return self._inet
+
+    def count_packet(self, size: int) -> None:
+        """*size* bytes go over lo."""
+        self.lo_bytes += size
+        self.lo_packets += 1
+
+    def add_timer(self, delay_ns: int, callback: Callable[[], None]) -> Timer:
+        """Call *callback* once, in *delay_ns*."""
+        clock = self.services.clock
+        return cast("Timer", clock.add_timer(clock.now_ns() + delay_ns, callback))
 
     @property
     def unix(self) -> "UnixNames":
@@ -81,7 +105,15 @@ class Net:
             from minikernel.net.unix import new_unix
 
             return new_unix(self, kind, protocol)
-        raise LinuxError(Errno.EAFNOSUPPORT, f"family {family} of {caller}")
+        if family in {AF_INET, AF_INET6}:
+            from minikernel.net.inet_create import new_inet
+
+            return new_inet(self, family, kind, protocol, caller.cred.euid)
+        if family == AF_NETLINK:
+            from minikernel.net.netlink import new_netlink
+
+            return new_netlink(self, kind, protocol)
+        raise LinuxError(Errno.EAFNOSUPPORT, f"family {family}")
 
     def open(self, sock: Sock, flags: int, caller: Caller) -> SocketFile:
         """An open file for *sock*, which is released if there is none (sock_alloc_file).  Errors: ENOMEM."""
@@ -122,5 +154,8 @@ class Net:
                 del self.in_flight[file]
 
     def ioctl(self, task: Any, file: SocketFile, request: int, arg: int) -> int:
-        """Requests that are the network's, not a socket's: SIOCGIF*.  Errors: ENOTTY."""
-        raise LinuxError(Errno.ENOTTY, f"ioctl {request:#x} {arg:#x} of {task} {file}")
+        """Requests that are the network's, not a socket's: SIOCGIF*.  Errors: ENOTTY, ENODEV, EPERM, EFAULT."""
+        del file
+        from minikernel.net.ifreq import interface_ioctl
+
+        return interface_ioctl(task, request, arg)

@@ -103,6 +103,20 @@ class Skb:
         """Bytes not yet read."""
         return len(self.data) - self.start
 
+    def append(self, data: bytes) -> int:
+        """Bytes of *data* that fit behind what the last frame holds; they are stored."""
+        room = min(len(self._frames) * PAGE_SIZE - len(self.data), len(data))
+        if room <= 0:
+            return 0
+        self.data += data[:room]
+        return room
+
+    def uncharge(self) -> None:
+        """It is the receiver's now (a TCP segment that was acknowledged)."""
+        if self.charged is not None:
+            self.charged.wmem -= self.truesize
+            self.charged = None
+
     def charge(self, sock: "Sock") -> None:
         """It counts against *sock*'s send buffer until it is freed (skb_set_owner_w)."""
         self.charged = sock

@@ -110,6 +110,8 @@ class Sock:
 
     family: ClassVar[int] = 0
     stream: ClassVar[bool] = False  # bytes, not messages
+    connect_timeout: ClassVar[Errno] = Errno.EAGAIN  # what connect says when SO_SNDTIMEO is over
+    discards: ClassVar[bool] = False  # MSG_TRUNC throws the bytes of a stream away
     peek_waits: ClassVar[bool] = False  # MSG_PEEK, too, waits for as much as MSG_WAITALL wants
 
     def __init__(self, net: "Net", kind: int, protocol: int) -> None:
@@ -224,6 +226,10 @@ class Sock:
     def getname(self, *, peer: bool) -> bytes:
         """getsockname(2), getpeername(2)."""
         raise LinuxError(Errno.EOPNOTSUPP, f"getname {peer}")
+
+    def accepted_name(self) -> bytes:
+        """The peer's name as accept(2) tells it."""
+        return self.getname(peer=True)
 
     def shut(self, how: int) -> None:
         """shutdown(2); *how* is RCV_SHUTDOWN, SEND_SHUTDOWN or both."""

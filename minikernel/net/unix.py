@@ -250,6 +250,7 @@ class UnixSock(Sock):
                 peer.state_change()
         if listening:
             self.drop_backlog()
+        self.embryo = False
         self.disown_clients()
         self.net.forget(self)
         self.destroy()

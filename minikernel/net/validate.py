@@ -5,9 +5,11 @@ from collections.abc import Iterator
 
 from minikernel.fs.file import OpenFile
 from minikernel.mm.filemap import PageCache
+from minikernel.net.inet_sock import InetSock
 from minikernel.net.net import Net
 from minikernel.net.skb import Skb
-from minikernel.net.sock import TCP_LISTEN, Sock
+from minikernel.net.sock import TCP_CLOSE, TCP_LISTEN, Sock
+from minikernel.net.tcp import TcpSock
 from minikernel.net.unix import UnixSock
 from minikernel.net.unix_conn import UnixConn
 
@@ -43,9 +45,24 @@ def validate_net(net: Net) -> None:
         assert sock.file is None or sock.file.sock is sock, f"{where} is another's"
         if isinstance(sock, UnixSock):
             _validate_unix(net, sock)
+        elif isinstance(sock, InetSock):
+            held = sum(holder is sock for holder in sock.ports.holders(sock.local.port))
+            assert held == sock.hashed, f"{where} stands {held} times at port {sock.local.port}"
+            if isinstance(sock, TcpSock):
+                _validate_tcp(sock)
     if net.unix_used:
         named: list[Sock] = [*net.unix.paths.values(), *net.unix.abstract.values()]
         assert all(sock in net.socks for sock in named), "validate_net: a name of a socket that is gone"
+
+
+def _validate_tcp(sock: TcpSock) -> None:
+    where = f"validate_net: {sock} in state {sock.state}"
+    waiting = sum(map(len, sock.queue))
+    assert sock.copied + waiting == sock.rcv_nxt, f"{where} has {waiting} bytes, {sock.rcv_nxt - sock.copied} by number"
+    assert sock.peer is None or sock.peer.peer is sock, f"{where} has a peer that is another's"
+    assert sock.peer is not None or not sock.write_queue or sock.state != TCP_CLOSE, f"{where} has bytes for nobody"
+    assert not sock.orphan or sock.file is None, f"{where} is an orphan with a descriptor"
+    assert all(child.file is None for child in sock.pending), f"{where} has accepted a connection, and keeps it"
 
 
 def _validate_unix(net: Net, sock: UnixSock) -> None:

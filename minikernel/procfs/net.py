@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from minikernel.kernel import Kernel
+from minikernel.procfs.net_inet import FILES
 from minikernel.procfs.node import ProcDir, ProcFs, ProcText, fixed_dir
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ _INO: Final = 0xF020_0000
 
 def net_dir(sb: ProcFs, kernel: Kernel) -> ProcDir:
     """The directory /proc/PID/net, the same for all: there is one network."""
-    makers: dict[bytes, Callable[[Kernel], bytes]] = {b"unix": _unix}
+    makers: dict[bytes, Callable[[Kernel], bytes]] = {b"unix": _unix, **FILES}
     texts = {
         name: ProcText(sb, _INO + number, lambda make=make: make(kernel))  # type: ignore[misc]
         for number, (name, make) in enumerate(sorted(makers.items()), 1)

@@ -175,7 +175,7 @@ def sys_socketcall(kernel: Kernel, task: Task, call: Int, args: Ptr) -> Result:
     return socket_calls.socketcall(kernel, task, call, args)
 
 
-_FAMILIES: Final = "AF_UNIX; other families are EAFNOSUPPORT"
+_FAMILIES: Final = "AF_UNIX; AF_INET, AF_INET6 (TCP, UDP) on the loopback; NETLINK_ROUTE of lo; no raw sockets"
 _OPTIONS: Final = "no filters, no time stamps, no peeking at an offset"
 _MESSAGES: Final = "no MSG_OOB on AF_UNIX, MSG_ZEROCOPY or MSG_FASTOPEN"
 

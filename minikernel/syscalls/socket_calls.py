@@ -142,7 +142,18 @@ def connect(task: Task, fd: int, address: int, length: int) -> Result:
         file.sock.connect(name, task, nonblock=nonblock)
         return 0
 
-    return run(task, file, attempt, nowait=nonblock, timeout=file.sock.opts.sndtimeo)
+    result = run(task, file, attempt, nowait=nonblock, timeout=file.sock.opts.sndtimeo)
+    return result if isinstance(result, int) else _connect_wait(file.sock, result)
+
+
+async def _connect_wait(sock: Sock, call: Coroutine[Any, Any, int]) -> int:
+    """Go on waiting; a limit that is over has a name of its own."""
+    try:
+        return await call
+    except LinuxError as error:
+        if error.errno == Errno.EAGAIN:
+            raise LinuxError(sock.connect_timeout, "not connected in time") from None
+        raise
 
 
 def accept(kernel: Kernel, task: Task, fd: int, address: int, length_at: int, flags: int) -> Result:
@@ -157,21 +168,13 @@ def accept(kernel: Kernel, task: Task, fd: int, address: int, length_at: int, fl
         made = net.open(file.sock.accept(), flags & O_NONBLOCK, task)
         if address:
             try:
-                address_to_user(task, _peer_of(made.sock), address, length_at)
+                address_to_user(task, made.sock.accepted_name(), address, length_at)
             except LinuxError:
                 made.put_file()
                 raise
         return task.files.add(made, nofile_limit(task), cloexec=bool(flags & so.SOCK_CLOEXEC))
 
     return run(task, file, attempt, nowait=bool(file.flags & O_NONBLOCK), timeout=file.sock.opts.rcvtimeo)
-
-
-def _peer_of(sock: Sock) -> bytes:
-    """Errors: ECONNABORTED."""
-    try:
-        return sock.getname(peer=True)
-    except LinuxError:
-        raise LinuxError(Errno.ECONNABORTED, "the connection is gone") from None
 
 
 def getname(task: Task, fd: int, address: int, length_at: int, *, peer: bool) -> int:

@@ -289,7 +289,8 @@ class _Receive:
         return got.length if self.flags & so.MSG_TRUNC else len(got.data)
 
     def _piece(self, got: Received) -> int:
-        stored = _store(self.task, self.segments, self.done, got.data)
+        discard = self.flags & so.MSG_TRUNC and self.file.sock.discards
+        stored = len(got.data) if discard else _store(self.task, self.segments, self.done, got.data)
         if self.first is None:
             self.first = got
         if stored < len(got.data):
