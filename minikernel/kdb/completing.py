@@ -15,7 +15,11 @@ from minikernel.abi.syscall_numbers import NUMBERS
 from minikernel.kdb import catches as c
 from minikernel.kdb.command import BY_WORD, COMMANDS, Command, CommandError, find
 from minikernel.kdb.context import PANES
+from minikernel.kdb.pressure import LISTS
+from minikernel.kdb.registers import REGISTER_GROUPS
 from minikernel.report.backing import all_caches, file_names
+from minikernel.report.place import base_name, display_name
+from minikernel.report.words import rights
 
 if TYPE_CHECKING:
     from minikernel.kdb.session import Session
@@ -66,13 +70,15 @@ def _argument(session: "Session", found: Command, rest: str, *, typed: str) -> t
     candidates: dict[str, None] = {}
     word = match_of(_PLAIN, rest)
     start = len(word)
-    for kind in _wanted(found, kinds, rest):
+    for kind in sorted(_wanted(found, kinds, rest), key=lambda kind: PROVIDERS.get(kind) is _expressions):
         provider = PROVIDERS.get(f"{found.name} {kind}") or PROVIDERS.get(kind)
         if provider is None:
             if kind.islower():
                 candidates.update(dict.fromkeys([kind] if kind.startswith(word) else []))
             continue
         begun = match_of(_SYMBOL, rest) if provider is _expressions else word
+        if begun != word and candidates:
+            continue  # the whole word is something else already, such as `[stack]`
         try:
             offered = [name for name in provider(session, begun) if name.startswith(begun)]
         except CommandError:
@@ -159,6 +165,10 @@ def _cached_files(session: "Session", _begun: str) -> list[str]:
     return ["all", *(names[id(cache)] for cache in all_caches(session.kernel) if cache.pages and id(cache) in names)]
 
 
+def _mapping_names(session: "Session", _begun: str) -> list[str]:
+    return [base_name(display_name(session.mm, vma)) for vma in session.mm.vmas.items]
+
+
 def _commands(_session: "Session", _begun: str) -> list[str]:
     return sorted({*COMMANDS, *(each.group for each in COMMANDS.values())})
 
@@ -168,7 +178,7 @@ def _caches(session: "Session", _begun: str) -> list[str]:
 
 
 PROVIDERS: Final[dict[str, Provider]] = {
-    **dict.fromkeys(("ADDRESS", "EXPR", "LOCATION", "FUNCTION", "CONDITION", "PFN"), _expressions),
+    **dict.fromkeys(("ADDRESS", "EXPR", "LOCATION", "FUNCTION", "CONDITION", "PFN", "PHYSICAL"), _expressions),
     "REGISTER": _register_names,
     "PID": _pids,
     "POINT": _points,
@@ -180,6 +190,12 @@ PROVIDERS: Final[dict[str, Provider]] = {
     "FILE": _host_files,
     "pagecache FILE": _cached_files,
     "COMMAND": _commands,
+    "info registers GROUP": lambda _session, _begun: REGISTER_GROUPS,
+    "lru LIST": lambda _session, _begun: LISTS,
+    "vmmap NAME": _mapping_names,
+    "vmmap RIGHTS": lambda session, _begun: sorted({rights(vma.flags) for vma in session.mm.vmas.items}),
+    "search NAME": _mapping_names,
+    "swap AREA": lambda session, _begun: [str(area.index) for area in session.kernel.node.swap.order],
     "PANE": lambda _session, _begun: PANES,
     "CACHE": _caches,
     "ZONE": lambda session, _begun: [zone.name for zone in session.kernel.node.zones],

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from minikernel.kdb.session import Session
 
 _GROUP: Final = "kernel"
-_NAMES: Final = ("inactive_anon", "active_anon", "inactive_file", "active_file")
+LISTS: Final = ("inactive_anon", "active_anon", "inactive_file", "active_file")
 _SHOWN: Final = 16
 
 
@@ -25,13 +25,13 @@ def lru(session: "Session", arguments: str) -> None:
     sizes = lists.lists()
     if not arguments:
         session.print(f"policy {lists.policy.name}: {lists.policy.summary}")
-        for name, size in zip((*_NAMES, "unevictable"), sizes, strict=True):
+        for name, size in zip((*LISTS, "unevictable"), sizes, strict=True):
             session.print(f"{name:<14} {plural(size, 'page'):>14}  {size_words(size << PAGE_SHIFT)}")
             session.tell(**{name: size})
         return
-    if arguments not in _NAMES:
-        raise CommandError(f"No list {arguments}: there are {', '.join(_NAMES)}.")
-    which = _NAMES.index(arguments)
+    if arguments not in LISTS:
+        raise CommandError(f"No list {arguments}: there are {', '.join(LISTS)}.")
+    which = LISTS.index(arguments)
     assert which < NR_LISTS, "lru: a list that the policies do not have"
     flags = session.kernel.node.mem_map.flags
     pages = [pfn for pfn in lists.policy.pages() if list_of(flags[pfn]) == which]

@@ -24,6 +24,7 @@ _GROUP: Final = "program"
 _SEGMENTS: Final = ("cs", "ss", "ds", "es", "fs", "gs")
 _CONTROL: Final = ("cr0", "cr2", "cr3", "cr4", "efer")
 _FPU_WORDS: Final = ("fctrl", "fstat", "ftag", "fop", "fip", "fdp")
+REGISTER_GROUPS: Final = ("general", "float", "vector", "system", "all")
 _NUMBERED: Final = {"st": 8, "xmm": 16}
 
 

@@ -138,6 +138,11 @@ def test_words_are_completed(bare: tuple[str, Path], tmp_path: Path) -> None:
             "zone DM": (2, ["DMA", "DMA32"]),
             "nonsense x": (0, []),
             "pagewalk 0x401": (5, ["0x401000"]),  # where a mapping begins
+            "info registers ve": (2, ["vector"]),
+            "lru ina": (3, ["inactive_anon", "inactive_file"]),
+            "vmmap [st": (3, ["[stack]"]),
+            "vmmap r-x": (3, ["r-xp"]),
+            "xp phy": (3, ["phys("]),
             "syscalls mun": (3, ["munlock", "munlockall", "munmap"]),
             "events oom": (3, ["oom_kill"]),
             "task": (4, ["task"]),
