@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 from emu.cpu import RIP
 from minikernel.kdb.command import CommandError, command
 from minikernel.kdb.examine import insn_words
+from minikernel.kdb.source import line_words
 from minikernel.report.place import locate
 
 if TYPE_CHECKING:
@@ -73,8 +74,10 @@ def _show(session: "Session", insns: "list[Instruction]", modifiers: str, start:
         if modifiers.strip("r"):
             now = locate(session.mm, session.explainer.symbols, insn.address).line
             if now is not None and now != line:
-                session.print(session.paint(f"{now}:", "cyan"))
-            line = now
+                if line is None or now.path != line.path:
+                    session.print(session.paint(f"{now.file}:", "cyan"))
+                session.print(line_words(session, now.path, now.line))
+            line = now if now is not None else line
         arrow = "=> " if insn.address == pc else "   "
         offset = f"<+{insn.address - start}>" if start is not None else session.name_of(insn.address)
         raw = f"\t{insn.bytes.hex(' '):<24}" if "r" in modifiers else ""

@@ -9,7 +9,6 @@ from minikernel.kdb.frames import frame_words
 from minikernel.kdb.registers import general_names
 from minikernel.kdb.settings import switch_of
 from minikernel.report.chains import chain, chain_words
-from minikernel.report.place import locate
 from minikernel.report.words import rflags_words
 
 if TYPE_CHECKING:
@@ -21,12 +20,14 @@ _GROUP: Final = "program"
 _BEFORE: Final = 3
 _AFTER: Final = 7
 _STACK: Final = 6
+_LINES_BEFORE: Final = 4
+_LINES_AFTER: Final = 4
 _FRAMES: Final = 6
 
 
 @command("context [PANE...]", "ctx", group=_GROUP)
 def context(session: "Session", arguments: str) -> None:
-    """Show where the program stands: regs, code, stack and trace, or the panes that are named.
+    """Show where the program stands: regs, source, code, stack and trace, or the panes that are named.
 
     `set context regs code` chooses the panes, `set stop-context on` shows them whenever the program stops.  A register
     that has changed since they were shown last is marked with `*`.
@@ -61,11 +62,26 @@ def _registers(session: "Session") -> None:
     session.tell(registers=dict(session.shown_registers))
 
 
+def _source(session: "Session") -> None:
+    """The lines around the one where the chosen frame stands; nothing where the program does not say, or has none."""
+    spot = session.view.spot(session.view.selected)
+    if spot is None or spot.line is None:
+        session.print("no source line is known for this place")
+        return
+    path, line = spot.line.path, spot.line.line
+    lines = session.sources.lines(path)
+    if lines is None:
+        session.print(f"{spot.line}: the file is not on this machine (`directory` says where to look)")
+        return
+    session.print(session.paint(f"{spot.line}", "cyan"))
+    for number in range(max(line - _LINES_BEFORE, 1), min(line + _LINES_AFTER, len(lines)) + 1):
+        text = f"{number:>5} {lines[number - 1]}".rstrip()
+        session.print(session.paint(f"=> {text}", "bold") if number == line else f"   {text}")
+    session.tell(file=path, line=line)
+
+
 def _code(session: "Session") -> None:
     pc = session.registers()[RIP]
-    place = locate(session.mm, session.explainer.symbols, pc)
-    if place.line is not None:
-        session.print(session.paint(f"{place.line}", "cyan"))
     after = session.disassemble(pc, _AFTER)
     if not after:
         session.print(f"   {pc:#x} cannot be read")
@@ -91,6 +107,7 @@ def _trace(session: "Session") -> None:
 
 PANES: "Final[dict[str, Callable[[Session], None]]]" = {
     "regs": _registers,
+    "source": _source,
     "code": _code,
     "stack": _stack,
     "trace": _trace,
@@ -99,7 +116,7 @@ PANES: "Final[dict[str, Callable[[Session], None]]]" = {
 
 @command("set context PANE...", group="settings")
 def set_context(session: "Session", arguments: str) -> None:
-    """Which panes `context` shows, in which order: regs, code, stack, trace."""
+    """Which panes `context` shows, in which order: regs, source, code, stack, trace."""
     names = arguments.split()
     unknown = [name for name in names if name not in PANES]
     if unknown or not names:

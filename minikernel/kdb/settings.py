@@ -28,7 +28,7 @@ class Settings:
     height: int | None = None
     pagination: bool = True
     json: bool = False
-    panes: list[str] = field(default_factory=lambda: ["regs", "code", "stack", "trace"])
+    panes: list[str] = field(default_factory=lambda: ["regs", "source", "code", "stack", "trace"])
     stop_context: bool = False
 
     def heed(self, line: str) -> None:
