@@ -8,6 +8,7 @@ import pytest
 from minikernel.abi.signal import SIGKILL
 from minikernel.gdb.registers import layout
 from tests.minikernel.gdb.talk import talk
+from tests.minikernel.kdb.test_machine import left
 
 
 def hexed(text: str) -> str:
@@ -141,6 +142,33 @@ def test_a_breakpoint_stops_in_front_of_its_instruction_each_time(arch: str) -> 
             client(f"Z0,{leaf:x},1")
         assert sorted(seen) == ["3"] * 3 + ["4"] * 3
         assert reply == "W09;process:2"
+
+
+def test_a_run_under_a_client_is_the_free_run(arch: str) -> None:
+    """Breakpoints, steps over them, watchpoints, system calls, signals: to the last instruction and byte of RAM."""
+    with talk(arch, "signal") as client:
+        client("D;2")
+        client.stub.control.run_free()
+        expected = left(client.stub.session.machine)
+    with talk(arch, "signal") as client:
+        place = f"{client.symbol('on_usr1'):x}"
+        client(f"Z0,{place},1")
+        client(f"Z4,{client.symbol('counter'):x},4")
+        client("QCatchSyscalls:1")
+        client("qXfer:libraries-svr4:read::0,1000")
+        stops = 0
+        while (reply := client("vCont;c"))[0] == "T":
+            stops += 1
+            if "swbreak" in reply:
+                client(f"z0,{place},1")
+                assert client("vCont;s:p2.2").startswith("T05")
+                client(f"Z0,{place},1")
+            elif reply.startswith("T1e"):
+                assert client("vCont;S1e:p2.2").startswith("T05")
+            client("g")
+        client.stub.control.clear_points()
+        assert left(client.stub.session.machine) == expected
+        assert stops > 20
 
 
 def test_one_thread_steps_while_the_others_are_held(arch: str) -> None:
