@@ -230,9 +230,10 @@ def encode_events(batch: Sequence[Told], types: Sequence[EventType] = OUR_TYPES)
     _put_column(out, kinds)
     _put_column(out, [*icounts[:1], *map(sub, icounts[1:], icounts)])
     _put_column(out, pids)
-    groups: dict[int, list[Event]] = {}
+    groups: dict[int, list[Event]] = {number: [] for number in set(kinds)}
+    put = {number: group.append for number, group in groups.items()}  # looked up once, not for each event
     for number, event in zip(kinds, told, strict=True):
-        groups.setdefault(number, []).append(event)
+        put[number](event)
     for number in sorted(groups):
         kind = types[number]
         rows = zip(*map(kind.get, groups[number]), strict=True)

