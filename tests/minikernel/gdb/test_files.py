@@ -34,7 +34,7 @@ def answer(client: Talk, packet: str) -> tuple[int, bytes]:
 def read(client: Talk, path: str | Path) -> bytes:
     fd, _ = answer(client, f"vFile:open:{name(path)},0,0")
     assert fd >= 0, client(f"vFile:open:{name(path)},0,0")
-    pieces = []
+    pieces: list[bytes] = []
     while (got := answer(client, f"vFile:pread:{fd:x},1000,{sum(map(len, pieces)):x}"))[0]:
         pieces.append(got[1])
     assert client(f"vFile:close:{fd:x}") == "F0"
