@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 import sys
+import termios
 from typing import TYPE_CHECKING
 
 from emu.cpu import MachineError
@@ -59,6 +60,7 @@ def debug_command(
     front.sources = not options.json  # there a file has one answer
     interrupts = Interrupts(front)
     old = signal.signal(signal.SIGINT, interrupts)
+    modes = termios.tcgetattr(0) if os.isatty(0) else None
     try:
         front.start(session_maker(config, json=options.json, replay=replay, once=once))
         return _serve(front, interrupts, pager, options)
@@ -70,6 +72,8 @@ def debug_command(
     finally:
         front.close()
         signal.signal(signal.SIGINT, old)
+        if modes is not None:  # the machine that changed them may have gone back to before it did
+            termios.tcsetattr(0, termios.TCSADRAIN, modes)
 
 
 def debug_replay(options: argparse.Namespace) -> int:

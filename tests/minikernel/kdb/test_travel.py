@@ -1,5 +1,6 @@
 """Going back and forth in time, by commands: undoing instructions, places in the run, checkpoints."""
 
+import json
 import re
 import subprocess
 import sys
@@ -177,3 +178,25 @@ def test_what_the_user_changes_is_where_the_past_begins(prompt: Prompt, tmp_path
     assert prompt("print *(u8*)&counter") == "$1 = 7\n"
     assert "No more" in prompt("rsi")
     assert "cannot be saved" in prompt(f"save {tmp_path / 'saved'}")
+
+
+@pytest.mark.slow
+def test_programs_get_one_object_for_a_step_back_too(arch: str) -> None:
+    words = [word for line in ("goto 2000", "reverse-stepi", "last-write $sp", "rsi 99999") for word in ("-ex", line)]
+    command = [
+        sys.executable,
+        "-m",
+        "minikernel",
+        "debug",
+        "--json",
+        "--batch",
+        *words,
+        "--",
+        str(build(arch, "story")),
+    ]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["command"] for answer in answers] == words[1::2]
+    assert [answer["position"]["icount"] for answer in answers] == [2000, 1999, 1999, 0]
+    assert answers[2]["data"]["icount"] < 2000
+    assert "No more reverse-execution history." in answers[3]["output"]

@@ -17,4 +17,4 @@ def test_a_walk_ends_where_a_straight_run_does(arch: str, kind: str) -> None:
         swap=(Swap(size=16 << 20),) if kind == "memory" else (),
         slice=20_011,
     )
-    walk(config, places=7, moves=12, seed=5)
+    walk(config, places=6, moves=6, seed=5)
