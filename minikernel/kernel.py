@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from minikernel.fs.dentry import Path
     from minikernel.fs.file import OpenFile
     from minikernel.fs.vfs import Vfs
+    from minikernel.ipc.msg import Msg
+    from minikernel.ipc.sem import Sem
     from minikernel.mm.compaction import Compaction
     from minikernel.mm.kernel_half import KernelHalf
     from minikernel.mm.mm_struct import MmStruct
@@ -121,6 +123,20 @@ class Kernel:
         from minikernel.mm.compaction import Compaction
 
         return Compaction(self.node)
+
+    @cached_property
+    def msg(self) -> Msg:
+        """The System V message queues; loaded with the first call."""
+        from minikernel.ipc.msg import Msg
+
+        return Msg(self)
+
+    @cached_property
+    def sem(self) -> Sem:
+        """The System V semaphores; loaded with the first call."""
+        from minikernel.ipc.sem import Sem
+
+        return Sem(self)
 
     @cached_property
     def net(self) -> Net:

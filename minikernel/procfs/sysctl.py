@@ -9,6 +9,7 @@ from typing import Final, TypeAlias, Union
 from minikernel.abi.abi import I386, X86_64
 from minikernel.abi.capability import CAP_LAST_CAP
 from minikernel.abi.errno import Errno, LinuxError
+from minikernel.abi.sem import SEMMSL
 from minikernel.abi.sysinfo import KERNEL_RELEASE, KERNEL_VERSION
 from minikernel.fs.fdtable import NR_OPEN
 from minikernel.fs.inode import Inode
@@ -101,6 +102,15 @@ def _tree(kernel: Kernel) -> _Tree:
     def set_domainname(text: bytes) -> None:
         kernel.domainname = text.strip(b"\n")[:_UTS_MAX]
 
+    def set_sem(text: bytes) -> None:
+        words = text.split()
+        if len(words) != 4 or not all(word.isdigit() and len(word) < 11 for word in words):
+            raise LinuxError(Errno.EINVAL, f"kernel.sem {text!r}")
+        msl, mns, opm, mni = map(int, words)
+        if msl > SEMMSL or mni > IPCMNI:
+            raise LinuxError(Errno.EINVAL, "kernel.sem: more than there can be")
+        kernel.sem.limits = msl, mns, opm, mni
+
     shm = kernel.shm
 
     def set_shmmax(value: int) -> None:
@@ -151,9 +161,9 @@ def _tree(kernel: Kernel) -> _Tree:
             ),
             "domainname": ((lambda: kernel.domainname + b"\n"), set_domainname),
             "hostname": ((lambda: kernel.hostname + b"\n"), set_hostname),
-            "msgmax": 8192,
-            "msgmnb": 16384,
-            "msgmni": 32000,
+            "msgmax": _number(lambda: kernel.msg.ctlmax, lambda new: setattr(kernel.msg, "ctlmax", new), 0, _INT_MAX),
+            "msgmnb": _number(lambda: kernel.msg.ctlmnb, lambda new: setattr(kernel.msg, "ctlmnb", new), 0, _INT_MAX),
+            "msgmni": _number(lambda: kernel.msg.ctlmni, lambda new: setattr(kernel.msg, "ctlmni", new), 0, IPCMNI),
             "ngroups_max": 65536,
             "ns_last_pid": ((lambda: b"%d\n" % kernel.last_pid), None),
             "osrelease": KERNEL_RELEASE,
@@ -175,7 +185,7 @@ def _tree(kernel: Kernel) -> _Tree:
             "sched_rr_timeslice_ms": 100,
             "sched_rt_period_us": 1000000,
             "sched_rt_runtime_us": 950000,
-            "sem": b"32000\t1024000000\t500\t32000",
+            "sem": ((lambda: b"%d\t%d\t%d\t%d\n" % kernel.sem.limits), set_sem),
             "shm_next_id": _number(lambda: shm.ids.next_id, set_shm_next_id, 0, _INT_MAX),
             "shm_rmid_forced": _number(lambda: int(shm.rmid_forced), set_shm_rmid_forced, 0, 1),
             "shmall": _number(lambda: shm.ctlall, set_shmall, 0, ulong_max),

@@ -1,4 +1,4 @@
-"""/proc/sysvipc.  Linux: ipc/shm.c (sysvipc_shm_proc_show), ipc/util.c."""
+"""/proc/sysvipc.  Linux: ipc/shm.c (sysvipc_shm_proc_show), msg.c, sem.c, util.c."""
 
 from typing import Final
 
@@ -12,8 +12,46 @@ _NARROW: Final = 10
 
 
 def sysvipc_dir(sb: ProcFs, ino: int, kernel: Kernel) -> ProcDir:
-    """The directory /proc/sysvipc: shm; there are no semaphores and no messages."""
-    return fixed_dir(sb, ino, {b"shm": ProcText(sb, ino + 1, lambda: _shm(kernel))})
+    """The directory /proc/sysvipc."""
+    return fixed_dir(
+        sb,
+        ino,
+        {
+            b"msg": ProcText(sb, ino + 1, lambda: _msg(kernel)),
+            b"sem": ProcText(sb, ino + 2, lambda: _sem(kernel)),
+            b"shm": ProcText(sb, ino + 3, lambda: _shm(kernel)),
+        },
+    )
+
+
+def _msg(kernel: Kernel) -> bytes:
+    """One line for each queue (sysvipc_msg_proc_show)."""
+    lines = [
+        (
+            "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid"
+            "      stime      rtime      ctime\n"
+        )
+    ]
+    for queue in kernel.msg.ids if "msg" in vars(kernel) else ():
+        perm = queue.perm
+        lines.append(
+            f"{perm.key:10d} {perm.id:10d}  {perm.mode:4o}  {queue.cbytes:10d} {len(queue.messages):10d} "
+            f"{queue.lspid:5d} {queue.lrpid:5d} {perm.uid:5d} {perm.gid:5d} {perm.cuid:5d} {perm.cgid:5d} "
+            f"{queue.stime:10d} {queue.rtime:10d} {queue.ctime:10d}\n"
+        )
+    return "".join(lines).encode()
+
+
+def _sem(kernel: Kernel) -> bytes:
+    """One line for each set (sysvipc_sem_proc_show)."""
+    lines = ["       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n"]
+    for array in kernel.sem.ids if "sem" in vars(kernel) else ():
+        perm = array.perm
+        lines.append(
+            f"{perm.key:10d} {perm.id:10d}  {perm.mode:4o} {len(array.semaphores):10d} {perm.uid:5d} {perm.gid:5d} "
+            f"{perm.cuid:5d} {perm.cgid:5d} {array.otime:10d} {array.ctime:10d}\n"
+        )
+    return "".join(lines).encode()
 
 
 def _shm(kernel: Kernel) -> bytes:

@@ -34,6 +34,9 @@ def validate_machine(kernel: Kernel) -> None:
     tables = {id(task.files): task.files for task in tasks if task.state is not TaskState.ZOMBIE}
     validate_fs(kernel.vfs, tables.values())
     validate_shm(kernel.shm, mms)
+    for room in ("msg", "sem"):
+        if room in vars(kernel):
+            getattr(kernel, room).validate()
     caches = [*page_caches(kernel.vfs, tables.values()), *_segment_caches(kernel)]
     if "net" in vars(kernel):
         caches += _validate_net(kernel, caches)

@@ -12,7 +12,6 @@ _NO_LANDLOCK: Final = "no Landlock; programs go on without"
 _NO_MOUNT_API: Final = "the new mount API; mount(8) falls back to mount(2)"
 _GONE: Final = "removed from Linux"
 _NEVER: Final = "never part of Linux"
-_NO_SYSV: Final = "no System V semaphores and messages"
 _NO_MQ: Final = "no message queues"
 _ONE_NAMESPACE: Final = "one set of namespaces"
 _NO_HANDLES: Final = "no file handles"
@@ -109,15 +108,6 @@ ENTRIES: tuple[Entry, ...] = (
     absent("adjtimex", "nothing disciplines the clock"),
     absent("clock_adjtime", "nothing disciplines the clock"),
     absent("clock_adjtime64", "nothing disciplines the clock"),
-    absent("semget", _NO_SYSV),
-    absent("semop", _NO_SYSV),
-    absent("semctl", _NO_SYSV),
-    absent("semtimedop", _NO_SYSV),
-    absent("semtimedop_time64", _NO_SYSV),
-    absent("msgget", _NO_SYSV),
-    absent("msgsnd", _NO_SYSV),
-    absent("msgrcv", _NO_SYSV),
-    absent("msgctl", _NO_SYSV),
     absent("mq_open", _NO_MQ),
     absent("mq_unlink", _NO_MQ),
     absent("mq_timedsend", _NO_MQ),

@@ -39,6 +39,11 @@ _LITERAL: Final = {
     "shmat_flags": {0o10000: "SHM_RDONLY", 0o20000: "SHM_RND", 0o40000: "SHM_REMAP", 0o100000: "SHM_EXEC"},
     "shmctl_cmd": {0: "IPC_RMID", 1: "IPC_SET", 2: "IPC_STAT", 3: "IPC_INFO", 11: "SHM_LOCK", 12: "SHM_UNLOCK",
                    13: "SHM_STAT", 14: "SHM_INFO", 15: "SHM_STAT_ANY"},
+    "semctl_cmd": {0: "IPC_RMID", 1: "IPC_SET", 2: "IPC_STAT", 3: "IPC_INFO", 11: "GETPID", 12: "GETVAL", 13: "GETALL",
+                   14: "GETNCNT", 15: "GETZCNT", 16: "SETVAL", 17: "SETALL", 18: "SEM_STAT", 19: "SEM_INFO",
+                   20: "SEM_STAT_ANY"},
+    "msgctl_cmd": {0: "IPC_RMID", 1: "IPC_SET", 2: "IPC_STAT", 3: "IPC_INFO", 11: "MSG_STAT", 12: "MSG_INFO",
+                   13: "MSG_STAT_ANY"},
     "shmget_flags": {0o1000: "IPC_CREAT", 0o2000: "IPC_EXCL", 0o4000: "SHM_HUGETLB", 0o10000: "SHM_NORESERVE"},
     "ipc_key": {0: "IPC_PRIVATE"},
     "EPOLL_CTL_": {1: "EPOLL_CTL_ADD", 2: "EPOLL_CTL_DEL", 3: "EPOLL_CTL_MOD"},
@@ -58,7 +63,7 @@ _LITERAL: Final = {
 
 _CHOICES: Final = _words(
     "MADV_ SEEK_ F_ ioctl SIG_ CLOCK_ ITIMER_ RLIMIT_ RUSAGE_ PRIO_ PR_ ARCH_ POSIX_FADV_ EPOLL_CTL_ AF_ "
-    "MEMBARRIER_CMD_ ipc_key shmctl_cmd"
+    "MEMBARRIER_CMD_ ipc_key shmctl_cmd semctl_cmd msgctl_cmd"
 )
 _SIG_HOW: Final = ("SIG_BLOCK", "SIG_UNBLOCK", "SIG_SETMASK")
 SOCK_TYPE_MASK: Final = 0xF

@@ -35,6 +35,9 @@ def do_exit(task: Task, code: int) -> None:
     kernel.scheduler.remove(task)
     task.state = TaskState.ZOMBIE
     release_memory(task)
+    if task.sysvsem is not None:
+        task.sysvsem.put(task.tgid)
+        task.sysvsem = None
     kernel.shm.exit_task(task)
     task.files.put()
     task.fs.put()

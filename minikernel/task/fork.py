@@ -37,7 +37,7 @@ from minikernel.mm.slab_objects import Charge, uncharge
 from minikernel.mm.uaccess import put_user
 from minikernel.task.cpu_timers import watch_cpu_limit
 from minikernel.task.kstack import charge_process, charge_task, write_image
-from minikernel.task.task import Process, Task
+from minikernel.task.task import Process, SysvSem, Task
 from minikernel.wait import WaitQueue
 
 MIN_THREADS: Final = 20
@@ -210,6 +210,10 @@ def _copy_process(task: Task, args: CloneArgs) -> Task:
     if not flags & CLONE_VM:
         child.rseq = task.rseq
     child.io_context = task.io_context
+    if flags & CLONE_SYSVSEM:
+        task.sysvsem = task.sysvsem or SysvSem()
+        child.sysvsem = task.sysvsem
+        task.sysvsem.refs += 1
     child.tls = task.tls
     child.start_time = kernel.clock.now_ns()
     if flags & CLONE_CHILD_CLEARTID:

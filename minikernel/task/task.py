@@ -56,6 +56,30 @@ class Terminal(Protocol):
         ...
 
 
+class SemUndo(Protocol):
+    """What is taken back of System V semaphores (minikernel.ipc.sem)."""
+
+    def take_back(self, pid: int) -> None:
+        """Now, by process *pid*."""
+        ...
+
+
+class SysvSem:
+    """The undos that tasks share from CLONE_SYSVSEM on: struct sysv_sem."""
+
+    __slots__ = ("refs", "undo")
+
+    def __init__(self) -> None:
+        self.refs = 1
+        self.undo: SemUndo | None = None  # made by the first semop that wants it
+
+    def put(self, pid: int) -> None:
+        """A task of process *pid* that shares them ends; the last one takes them back (exit_sem)."""
+        self.refs -= 1
+        if not self.refs and self.undo is not None:
+            self.undo.take_back(pid)
+
+
 class Sigpending:
     """Signals that were sent and not yet taken: struct sigpending.
 
@@ -191,6 +215,7 @@ class Task:
         "state",
         "stime",
         "stop_pending",
+        "sysvsem",
         "tgid",
         "tls",
         "trap_nr",
@@ -210,6 +235,7 @@ class Task:
         self.process = process
         self.abi = abi
         self.comm = b""
+        self.sysvsem: SysvSem | None = None
         self.mm: MmStruct  # absent between execve's two programs and after exit: ``has_mm``
         self.has_mm = False
         self.files: FdTable
