@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Final
 
+from minikernel.abi.errno import LinuxError
 from minikernel.kdb.command import CommandError, find
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def run_monitor(stub: "Stub", line: str) -> str:
         return f"`{command.name}` is not for monitor: use gdb's own commands.\n"
     try:
         session.selected = stub.task
-    except LookupError:
+    except LinuxError:  # the program has ended: the kernel is still there
         session.selected = None
     stub.printed.clear()
     session.execute(line)

@@ -234,9 +234,14 @@ class Control:
         return Stop(task.tgid, task.pid, number, words=words) if task is not None else NoneLeft(words)
 
     def _standing_at_point(self) -> Outcome | None:
-        """A breakpoint where the current thread stands stops it at once: clients step over those they have reported."""
+        """A breakpoint where the current thread stands stops it at once: clients step over those they have reported.
+
+        A thread that is on its way into a signal handler is not there yet.
+        """
         task = self.kernel.current
-        return self._at_point() if task is not None and self._action(task) is not None else None
+        if task is None or self._action(task) is None or task in self._approved:
+            return None
+        return self._at_point()
 
     def _at_point(self) -> Outcome | None:
         """The breakpoint in front of which the thread in the CPU stands."""

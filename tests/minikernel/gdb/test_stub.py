@@ -252,6 +252,15 @@ def test_a_signal_is_the_clients_to_deliver(arch: str, verdict: str) -> None:
         }[verdict]  # fmt: skip
 
 
+def test_a_handler_runs_before_the_breakpoint_where_its_signal_came(arch: str) -> None:
+    with talk(arch, "signal") as client:
+        assert client("vCont;c").startswith("T1e")
+        client(f"Z0,{client.stub.pc(client.stub.task):x},1")
+        assert client("vCont;C1e:p2.2").startswith("T05swbreak")
+        assert client(f"m{client.symbol('counter'):x},4") == "0a000000"
+        assert client("vCont;c").startswith("T05swbreak")
+
+
 def test_what_may_pass_does_not_stop(arch: str) -> None:
     with talk(arch, "signal") as client:
         assert client("QPassSignals:e;10;14;1e") == "OK"
@@ -412,6 +421,8 @@ def test_monitor_runs_the_kernel_commands(arch: str) -> None:
             "set $x = 1",
         ):
             assert "not for monitor" in bytes.fromhex(client(f"qRcmd,{hexed(line)}")).decode(), line
+        assert client("vCont;c").startswith("W02")
+        assert "MemTotal" in bytes.fromhex(client(f"qRcmd,{hexed('meminfo')}")).decode()
         assert "Undefined command" in bytes.fromhex(client(f"qRcmd,{hexed('frobnicate')}")).decode()
         assert client("qRcmd,zz") == "E01"
 
