@@ -76,12 +76,21 @@ def backwards(arch: str, table: Table) -> None:
         table.add_row("", "stepi, ms", f"{it.median('stepi'):.1f}")
         first = it.timed("reverse-stepi")
         table.add_row("", "reverse-stepi, ms: the first, the next", f"{first:.0f}, {it.median('reverse-stepi'):.0f}")
+        table.add_row("", "a checkpoint, ms", f"{statistics.median(_checkpoints(it)):.1f}")
         table.add_row("", "goto another 1 million back, ms", f"{it.median('goto -1000000'):.0f}")
         table.add_row("", "goto the beginning, and to 100 million again, ms", _both(it))
         table.add_row("", "last-write of a variable, ms", f"{it.timed('last-write $sp'):.0f}")
         table.add_row("", "reverse-continue over all of it, ms", f"{it.timed('reverse-continue'):.0f}")
     finally:
         it.front.close()
+
+
+def _checkpoints(it: Debugger) -> list[float]:
+    times = []
+    for _ in range(_ROUNDS):
+        it.front.execute("stepi")
+        times.append(it.timed("checkpoint"))
+    return times
 
 
 def _both(it: Debugger) -> str:

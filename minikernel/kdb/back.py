@@ -232,6 +232,10 @@ def _collect(start: int, last: int, end: Position, pid: int, count: int, session
 
 def instruction_before(session: "Session", count: int = 1) -> Position | None:
     """Where *count* instructions of the task in the CPU are undone; None: it has not executed so many."""
+    if count > _MOST_STEPPED:
+        raise CommandError(
+            f"That is more than {_MOST_STEPPED:,} instructions; `goto -N` goes back over those of all tasks."
+        )
     here = session.machine.position
     pid = task_at(session)
     steps = steps_before(session, here, pid, count)

@@ -119,8 +119,7 @@ def save(session: "Session", arguments: str) -> None:
 
     `load FILE`, or `minikernel debug --load FILE`, goes on from it, also on another host.
     """
-    if not arguments:
-        raise CommandError("save wants a file name.")
+    _check_name(arguments)
     if session.keeper is None:
         raise CommandError("This session cannot be saved.")
     size = session.keeper.save(session, arguments)
@@ -135,9 +134,13 @@ def load(session: "Session", arguments: str) -> None:
     The program runs again up to there, on what the file holds, and must come to the same state.  From there on its
     input and output are this terminal's, and files that it has not asked for before are this host's.
     """
-    if not arguments:
-        raise CommandError("load wants a file name.")
+    _check_name(arguments)
     if session.keeper is None:
         raise CommandError("This session cannot load another.")
     session.keeper.load(session, arguments)
     show_here(session)
+
+
+def _check_name(name: str) -> None:
+    if not name or "\0" in name:
+        raise CommandError(f"{name!r} is no file name." if name else "A file name is missing.")

@@ -11,6 +11,7 @@ from typing import Any, Self
 import pytest
 
 from minikernel.config import Bind, Config
+from minikernel.kdb.command import COMMANDS
 from tests.minikernel.kdb.conftest import build
 from tests.minikernel.kdb.walks import front_of
 
@@ -200,3 +201,17 @@ def test_programs_get_one_object_for_a_step_back_too(arch: str) -> None:
     assert [answer["position"]["icount"] for answer in answers] == [2000, 1999, 1999, 0]
     assert answers[2]["data"]["icount"] < 2000
     assert "No more reverse-execution history." in answers[3]["output"]
+
+
+@pytest.mark.slow
+def test_no_argument_of_a_command_about_time_does_worse_than_a_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # for `save`
+    with Prompt(config("x86-64")) as prompt:
+        prompt("goto 200")
+        for name in [each.name for each in COMMANDS.values() if each.group == "time"]:
+            for odd in ("-1", "99999999999999999999999", "(", "\x00", "/nowhere/it 1"):
+                prompt(f"{name} {odd}")
+            assert prompt("print 1").startswith("$")
+            prompt("goto 200")
