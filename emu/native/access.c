@@ -81,6 +81,10 @@ static uint64_t value_at(struct machine *m, uint64_t address, uint64_t phys, uns
 {
     uint64_t value = 0;
     size_t here = PAGE_BYTES - address % PAGE_BYTES;
+    if (here >= 8 && phys <= m->ram_size - 8) { /* in one piece, whatever its size */
+        memcpy(&value, m->ram + phys, 8);
+        return value & ~0ull >> (64 - 8 * size);
+    }
     if (here > size) here = size;
     if (phys != NO_PHYS) memcpy(&value, m->ram + phys, here);
     uint64_t mask = machine_code_bits(m) == 64 ? ~0ull : 0xffffffffu;

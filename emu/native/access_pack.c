@@ -57,6 +57,14 @@ static void learn(struct access_guess *g, uint64_t address, uint64_t value)
     g->value = value;
 }
 
+/* The low size bytes of value, 8 at most. */
+static inline void put_bytes(struct bytes *b, uint64_t value, unsigned size)
+{
+    if (b->size + 8 > b->room) bytes_grow(b, 8);
+    memcpy(b->data + b->size, &value, 8);
+    b->size += size;
+}
+
 void packer_add(struct packer *p, uint64_t icount, const struct access *a)
 {
     uint64_t step = icount - p->icount, page = a->address >> PAGE_SHIFT, frame = a->phys >> PAGE_SHIFT;
@@ -66,10 +74,10 @@ void packer_add(struct packer *p, uint64_t icount, const struct access *a)
     if (known->page == page && known->frame == frame) kind |= KIND_SAME_FRAME;
     else bytes_put_number(&p->columns[COLUMN_FRAME], frame);
     if (g->value == a->value) kind |= KIND_SAME_VALUE;
-    else bytes_put(&p->columns[COLUMN_VALUE], &a->value, 1u << a->shift);
+    else put_bytes(&p->columns[COLUMN_VALUE], a->value, 1u << a->shift);
     int64_t miss = (int64_t)(a->address - (g->address + g->stride));
     bytes_put_number(&p->columns[COLUMN_STEP], step);
-    bytes_put(&p->columns[COLUMN_KIND], &(uint8_t){(uint8_t)kind}, 1);
+    put_bytes(&p->columns[COLUMN_KIND], kind, 1);
     bytes_put_number(&p->columns[COLUMN_ADDRESS], (uint64_t)miss << 1 ^ (uint64_t)(miss >> 63));
     *known = (struct page_frame){page, frame};
     learn(g, a->address, a->value);

@@ -19,27 +19,22 @@
 
 enum token { HITS, NEITHER, SECOND, CONTROL };
 
-void bytes_put(struct bytes *b, const void *data, size_t size)
+/* Make room for size bytes more. */
+void bytes_grow(struct bytes *b, size_t size)
 {
-    if (b->size + size > b->room) {
-        size_t room = b->room ? b->room * 2 : 4096;
-        while (room < b->size + size) room *= 2;
-        uint8_t *bigger = realloc(b->data, room);
-        if (!bigger) abort(); /* the host is out of memory: there is no complete trace to go on with */
-        b->data = bigger;
-        b->room = room;
-    }
-    memcpy(b->data + b->size, data, size);
-    b->size += size;
+    size_t room = b->room ? b->room * 2 : 4096;
+    while (room < b->size + size) room *= 2;
+    uint8_t *bigger = realloc(b->data, room);
+    if (!bigger) abort(); /* the host is out of memory: there is no complete trace to go on with */
+    b->data = bigger;
+    b->room = room;
 }
 
-void bytes_put_number(struct bytes *b, uint64_t value)
+void bytes_put(struct bytes *b, const void *data, size_t size)
 {
-    uint8_t buffer[10];
-    size_t n = 0;
-    for (; value > 127; value >>= 7) buffer[n++] = (uint8_t)(value | 128);
-    buffer[n++] = (uint8_t)value;
-    bytes_put(b, buffer, n);
+    if (b->size + size > b->room) bytes_grow(b, size);
+    memcpy(b->data + b->size, data, size);
+    b->size += size;
 }
 
 static inline uint32_t next_context(uint32_t context, uint32_t block)

@@ -169,9 +169,21 @@ void flow_reset(struct flow *f);
 void flow_block(struct flow *f, uint32_t block);
 void flow_control(struct flow *f, unsigned control, uint64_t argument);
 void flow_settle(struct flow *f);
+void bytes_grow(struct bytes *b, size_t size);
 void bytes_put(struct bytes *b, const void *data, size_t size);
 
-void bytes_put_number(struct bytes *b, uint64_t value);
+#define MAX_NUMBER_BYTES 10
+
+/* A number of seven bits a byte, the low ones first. */
+static inline void bytes_put_number(struct bytes *b, uint64_t value)
+{
+    if (b->size + MAX_NUMBER_BYTES > b->room) bytes_grow(b, MAX_NUMBER_BYTES);
+    uint8_t *at = b->data + b->size;
+    for (; value > 127; value >>= 7) *at++ = (uint8_t)(value | 128);
+    *at++ = (uint8_t)value;
+    b->size = (size_t)(at - b->data);
+}
+
 bool get_number(struct source *s, uint64_t *value);
 
 /* access.c */

@@ -15,6 +15,8 @@ from minikernel.trace.flow_read import Accesses, Blocks, Instructions
 from minikernel.trace.text import line
 from minikernel.trace.trace import Trace
 
+_LEVELS: Final = ("events", "blocks", "instructions", "memory")
+_LEVELS_IN_WORDS: Final = {"blocks": "blocks", "instructions": "instructions", "memory": "accesses"}
 _EVENT, _CODE = 0, 1  # an event comes before the instruction with the same count
 _NAME_WIDTH: Final = 28
 
@@ -37,8 +39,9 @@ def show_flow(trace: Trace, level: str, chosen: Filter) -> Iterator[str]:
     Raises:
         TraceError: the trace has no such level.
     """
-    if not trace.flows.recorded:
-        raise TraceError(f"{trace.path}: its level is {trace.header.get('level')}: no {level} were recorded")
+    recorded = trace.header.get("level")
+    if recorded not in _LEVELS or _LEVELS.index(recorded) < _LEVELS.index(level):
+        raise TraceError(f"{trace.path}: its level is {recorded}: it has no {_LEVELS_IN_WORDS[level]}")
     ranges = list(chosen.ranges)
     for name in chosen.symbols:
         found = trace.places.symbol_ranges(name)
@@ -53,8 +56,6 @@ def show_flow(trace: Trace, level: str, chosen: Filter) -> Iterator[str]:
             for row in code.of_blocks(blocks, chosen, ranges)
         )
     elif level == "memory":
-        if not trace.flows.nr_accesses and trace.header.get("level") != "memory":
-            raise TraceError(f"{trace.path}: its level is {trace.header.get('level')}: no accesses were recorded")
         lines = (
             row
             for accesses in trace.accesses(start=chosen.start, end=chosen.end)
