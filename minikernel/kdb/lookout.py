@@ -16,6 +16,7 @@ from emu.paging import walk_steps
 from emu.watch import READ, WRITE, Hit, Watch, WatchKind
 from emu.x86 import PAGE_MASK, PAGE_SIZE, VirtAddr
 from minikernel.mm import uaccess
+from minikernel.mm.vma import VM_SHARED
 from minikernel.report.peek import peek
 
 if TYPE_CHECKING:
@@ -151,13 +152,13 @@ class Lookout:
             old, self._contents[memory] = self._contents[memory], new
             by = "walk" if memory.kind is WatchKind.ENTRY else "cpu"
             for hit in {hit.access: hit for hit in reversed(own)}.values():
-                if hit.access == READ and memory.kind is not WatchKind.ENTRY and self._missed(memory, own, pc):
+                if hit.access == READ and memory.kind is not WatchKind.ENTRY and self._missed(watch, own, pc):
                     continue
                 before = old if hit.access == WRITE else new
                 self._add(memory, hit.access, hit.address, hit.size, before, new, pc, by)
 
-    def _missed(self, memory: Memory, hits: list[Hit], pc: int) -> bool:
-        """Whether the load of the instruction at *pc* was beside *memory* after all.
+    def _missed(self, watch: Watch, hits: list[Hit], pc: int) -> bool:
+        """Whether the load of the instruction at *pc* was beside *watch* after all.
 
         One that is not aligned arrives as the two aligned ones around it: its operand tells, if it has just one whose
         registers are still as they were.
@@ -177,14 +178,14 @@ class Lookout:
         for name, scale in ((load.base, 1), (load.index, load.scale)):
             start += scale * self._register(name) if name else 0
         start &= task.abi.mask
-        at = memory.address
-        if memory.kind is WatchKind.PHYSICAL:
+        at = watch.address
+        if watch.kind is WatchKind.PHYSICAL:
             phys = physical_in(task.mm, reads[0].address)
             if phys is None:
                 return False
             at += reads[0].address - phys
         around = min(hit.address for hit in reads) - load.size < start < max(hit.address for hit in reads) + load.size
-        return around and (start + load.size <= at or at + memory.size <= start)
+        return around and (start + load.size <= at or at + watch.size <= start)
 
     def _register(self, name: str) -> int:
         """A register that an address is made of, as it is behind the instruction."""
@@ -253,6 +254,10 @@ class Lookout:
         if mm is None:
             return None
         if memory.kind is WatchKind.LINEAR:
+            vma = mm.vmas.find(memory.address)
+            if vma is not None and vma.flags & VM_SHARED and (memory.address & PAGE_MASK) + memory.size <= PAGE_SIZE:
+                phys = physical_in(mm, memory.address)  # others may have it, too, at other addresses
+                return Watch(WatchKind.PHYSICAL, phys, memory.size, memory.access) if phys is not None else None
             return Watch(WatchKind.LINEAR, memory.address, memory.size, memory.access, int(mm.pgtable.root))
         where, raw = entry_of(mm, memory.address)
         return Watch(WatchKind.ENTRY, where, len(raw), WRITE) if raw else None

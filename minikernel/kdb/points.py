@@ -108,7 +108,7 @@ class Watchpoint(Point):
     tgid: int  # whose memory; 0: PHYSICAL
     parts: tuple[tuple[int, int], ...]
     expression: str = ""
-    old: int | None = None  # the value when it was last looked at; None: there is none
+    old: "Seen | None" = None  # the value when it was last looked at; None: there is none
     frame: "FrameEnd | None" = None  # it is deleted when this function has returned
 
     @property
@@ -125,6 +125,13 @@ class Watchpoint(Point):
     def memories(self) -> tuple[Memory, ...]:
         """What is to be watched."""
         return tuple(Memory(self.kind, address, size, self.access, self.tgid) for address, size in self.parts)
+
+
+class Seen(NamedTuple):
+    """A value that was looked at: what it is compared by, and how it is shown."""
+
+    key: bytes | int
+    words: str
 
 
 class FrameEnd(NamedTuple):

@@ -1,7 +1,9 @@
 """Watchpoints: which memory an expression is about, what became of it, and the commands watch, rwatch, awatch."""
 
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+import re
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from emu.cpu import RSP
 from emu.watch import READ, WRITE, WatchKind
@@ -11,16 +13,23 @@ from minikernel.events import Event, MmFaultResolved, SignalDeliver, SysExit, ca
 from minikernel.kdb import points as p
 from minikernel.kdb.command import CommandError, command
 from minikernel.kdb.conditions import checked, split_if
-from minikernel.kdb.expr import ExprError, evaluate
+from minikernel.kdb.expr import evaluate_value
+from minikernel.kdb.locals import find_local
 from minikernel.kdb.lookout import Touch, entry_of, memory_of
+from minikernel.kdb.values import ExprError, Value, load
+from minikernel.kdb.variables import value_words
+from minikernel.report.dwarf.ctypes import name_of
 from minikernel.report.peek import peek
 from minikernel.report.words import entry_flags
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from minikernel.kdb.session import Session
 
 _GROUP: Final = "stops"
 _MOST: Final = 1 << 20  # bytes in a watchpoint
+_MOST_FRAMES: Final = 256  # that are looked through for one
 _RED_ZONE: Final = 128  # bytes below the stack pointer that belong to a function (System V ABI, AMD64, 3.2.2)
 _SHOWN: Final = 8  # bytes of a large memory that are shown at once
 
@@ -34,14 +43,26 @@ def watchpoints(session: "Session") -> list[p.Watchpoint]:
 
 
 class _Recorder:
-    """A session as a scope of expressions, that remembers which memory was read."""
+    """A session as a scope of expressions, that remembers which memory was read, and for which variables."""
 
     def __init__(self, session: "Session") -> None:
         self._session = session
         self.reads: list[tuple[int, int]] = []
+        self.is_local = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
+
+    def variable(self, name: str) -> Value | None:
+        """As the session's."""
+        value = self._session.variable(name)
+        view = self._session.view
+        spot = view.spot(view.selected)
+        if value is not None and spot is not None and find_local(spot, name) is not None:
+            if value.register is not None:
+                raise ExprError(f"{name} is in a register: only memory is watched.")
+            self.is_local = self.is_local or is_on_stack(self._session, value.address)
+        return value
 
     def read(self, address: int, size: int) -> bytes:
         """As the session's."""
@@ -49,45 +70,110 @@ class _Recorder:
         return self._session.read(address, size)
 
 
-def reads_of(session: "Session", text: str) -> tuple[int, tuple[tuple[int, int], ...]]:
-    """The value of the expression, and the memory that it reads: addresses and sizes, in that order.
+def is_on_stack(session: "Session", address: int | None) -> bool:
+    """Whether *address* is in the chosen frame of the task."""
+    low = session.registers()[RSP] - _RED_ZONE
+    return address is not None and low <= address < session.view.selected.cfa
+
+
+class Examined(NamedTuple):
+    """An expression's *value*, the memory that it reads (addresses and sizes, in that order), and what it is about."""
+
+    value: Value
+    parts: tuple[tuple[int, int], ...]
+    is_local: bool  # of the chosen frame
+    seen: p.Seen | None  # None: a pointer on the way leads nowhere, so far
+
+
+def examine(session: "Session", text: str) -> Examined:
+    """Evaluate *text* and watch that.
 
     Raises:
         CommandError.
     """
     recorder: Any = _Recorder(session)
     try:
-        value = evaluate(text, recorder)
+        value = evaluate_value(text, recorder)
+        if value.type is None:
+            seen = p.Seen(value.number, str(value.number))
+        else:
+            data = load(value, recorder)
+            seen = p.Seen(data, value_words(session, replace(value, data=data, field=None)))
     except ExprError as error:
-        raise CommandError(str(error)) from None
-    return value, tuple(dict.fromkeys(recorder.reads))
+        parts = tuple(part for part in dict.fromkeys(recorder.reads) if len(session.read(*part)) == part[1])
+        if not parts or "access memory" not in str(error):
+            raise CommandError(str(error)) from None
+        return Examined(Value(), parts, recorder.is_local, None)
+    return Examined(value, tuple(dict.fromkeys(recorder.reads)), recorder.is_local, seen)
 
 
-def _in_process(session: "Session", point: p.Watchpoint) -> int | None:
-    """The value of its expression as its process sees it; what it reads may be other memory now."""
+def reads_of(session: "Session", text: str) -> tuple[int, tuple[tuple[int, int], ...]]:
+    """The value of an expression as a number, and the memory that it reads.
+
+    Raises:
+        CommandError.
+    """
+    found = examine(session, text)
+    if found.seen is None:
+        raise CommandError(f"Cannot access memory that `{text}` is about.")
+    key = found.seen.key
+    return (key if isinstance(key, int) else int.from_bytes(key, "little")), found.parts
+
+
+@contextmanager
+def _standing_in(session: "Session", point: p.Watchpoint) -> "Iterator[bool]":
+    """Meanwhile commands are about the task, and the frame, that *point* is about; False: there is none."""
     kept = session.selected
     if session.kernel.current is None or session.kernel.current.tgid != point.tgid:
-        session.selected = next(
-            (task for task in session.kernel.tasks.values() if task.tgid == point.tgid and task.has_mm), None
-        )
-        if session.selected is None:
-            return None
+        tasks = session.kernel.tasks.values()
+        session.selected = next((task for task in tasks if task.tgid == point.tgid and task.has_mm), None)
+    if point.frame is not None:
+        session.selected = session.kernel.tasks.get(point.frame.pid)
     try:
-        value, point.parts = reads_of(session, point.expression)
-    except CommandError:
-        return None
+        yield (
+            session.is_running
+            and (session.selected or session.kernel.current) is not None
+            and _in_frame(session, point)
+        )
     finally:
         session.selected = kept
-    return value
+        session.view.forget()
 
 
-def value_of(session: "Session", point: p.Watchpoint) -> int | None:
+def _in_frame(session: "Session", point: p.Watchpoint) -> bool:
+    """Choose the frame of *point*; whether there is one."""
+    if point.frame is None:
+        return True
+    for level in range(_MOST_FRAMES):
+        frame = session.view.at(level)
+        if frame is None:
+            return False
+        if frame.cfa == point.frame.cfa:
+            session.view.select(level)
+            return True
+    return False
+
+
+def value_of(session: "Session", point: p.Watchpoint) -> p.Seen | None:
     """Its value now; None: there is none, or it is too large to be one number."""
     if point.expression:
-        return _in_process(session, point)
+        with _standing_in(session, point) as there:
+            if not there:
+                return None
+            try:
+                found = examine(session, point.expression)
+            except CommandError:
+                return None
+            point.parts = found.parts
+            return found.seen
     address, size = point.parts[0]
     if size > _SHOWN and point.kind is not WatchKind.ENTRY:
         return None
+    number = _number_at(session, point, address, size)
+    return p.Seen(number, _shown(session, point, number)) if number is not None else None
+
+
+def _number_at(session: "Session", point: p.Watchpoint, address: int, size: int) -> int | None:
     if point.kind is WatchKind.PHYSICAL:
         return int.from_bytes(session.kernel.physmem.ram[address : address + size], "little")
     mm = memory_of(session.kernel, point.tgid)
@@ -107,20 +193,30 @@ def report(session: "Session", point: p.Watchpoint, touches: list[Touch]) -> str
     if not touches:
         return None
     old, new = point.old, value_of(session, point)
+    if new is None and point.frame is not None:
+        return None  # a function that it calls is just being entered or left
     point.old = new
     changed = old != new or (new is None and any(touch.old != touch.new for touch in touches))
     if not changed and point.access == WRITE:
         return None
     if changed and point.access != READ:
         touch = next((touch for touch in touches if touch.access == WRITE), touches[0])
-        before, after = (old, new) if old is not None or new is not None else _pieces(touch)
-        lines = [f"Old value = {_shown(session, point, before)}", f"New value = {_shown(session, point, after)}"]
+        pieces = _pieces(touch)
+        before, after = (_words(session, point, *pair) for pair in zip((old, new), pieces, strict=True))
+        lines = [f"Old value = {before}", f"New value = {after}"]
     else:
         touch = touches[0]
-        value = new if new is not None else _pieces(touch)[1]
-        lines = [f"Value = {_shown(session, point, value)}"]
+        lines = [f"Value = {_words(session, point, new, _pieces(touch)[1])}"]
     who = _who(session, point, touch)
     return "\n".join([*lines, who] if who else lines)
+
+
+def _words(session: "Session", point: p.Watchpoint, seen: p.Seen | None, piece: int) -> str:
+    """A value in words; *piece* is what to show of a memory that is no one number."""
+    if seen is not None:
+        return seen.words
+    large = not point.expression and point.kind is not WatchKind.ENTRY and point.parts[0][1] > _SHOWN
+    return _shown(session, point, piece) if large else "<no memory>"
 
 
 def _pieces(touch: Touch) -> tuple[int, int]:
@@ -132,16 +228,12 @@ def _pieces(touch: Touch) -> tuple[int, int]:
     return int.from_bytes(touch.old[cut], "little"), int.from_bytes(touch.new[cut], "little")
 
 
-def _shown(session: "Session", point: p.Watchpoint, value: int | None) -> str:
-    if value is None:
-        return "<no memory>"
+def _shown(session: "Session", point: p.Watchpoint, value: int) -> str:
     if point.kind is WatchKind.ENTRY:
         mode = session.kernel.cpu.mode
         words = entry_flags(value, mode) if value & PTE_P else "not present" if value else "empty"
         return f"{value:#x} ({words})"
-    if point.expression or value < 1 << 31:
-        return str(value)
-    return f"{value:#x}"
+    return str(value) if value < 1 << 31 else f"{value:#x}"
 
 
 def _who(session: "Session", point: p.Watchpoint, touch: Touch) -> str:
@@ -151,7 +243,8 @@ def _who(session: "Session", point: p.Watchpoint, touch: Touch) -> str:
         return f"(by the kernel{occasion(session, touch)}{where})"
     if touch.by == "walk":
         return f"(by the page walk for {touch.address:#x})"
-    if point.kind is WatchKind.PHYSICAL:
+    task = session.kernel.tasks.get(touch.pid)
+    if task is None or task.tgid != point.tgid:  # all of RAM is somebody else's, too
         return f"(by task {touch.pid} at {touch.pc:#x} {session.name_of(touch.pc)}, through {touch.address:#x})"
     return ""
 
@@ -185,8 +278,8 @@ def _words_of(event: Event) -> str:
 def watch(session: "Session", arguments: str) -> None:
     """Stop when memory is changed: by an instruction, or by the kernel for the program.
 
-    EXPR                  the value of an expression: all memory that it reads is watched.  A plain address or symbol
-                          means the word there, *(TYPE*)ADDRESS more or less of it.  `if CONDITION` may stand behind it
+    EXPR                  the value of an expression: all memory that it reads is watched.  A plain address means the
+                          word there, *(TYPE*)ADDRESS more or less of it.  `if CONDITION` may stand behind it
     -l EXPR               the memory that EXPR names now, whatever becomes of its parts
     phys ADDRESS [SIZE]   physical memory, whoever reaches it by whatever address
     frame PFN             a frame of it
@@ -254,28 +347,54 @@ def _of_expression(session: "Session", text: str, access: int) -> p.Watchpoint:
         if text.startswith(flag):
             fixed, text = True, text.removeprefix(flag).strip()
             named = f"-location {text}"
-    value, parts = reads_of(session, text)
-    expression = text
-    if not parts:  # a plain address: the word there
-        parts, expression = ((value & session.task.abi.mask, session.word),), ""
-    elif fixed or "$" in text:
+    found = examine(session, text)
+    by_register = _has_register(session, text)
+    parts, expression = found.parts, text
+    if not parts and found.value.type is not None:
+        raise CommandError(f"Cannot watch constant value `{text}'.")
+    if not parts:  # a plain address, of nothing that has a type: the word there
+        parts, expression = ((found.value.number & session.task.abi.mask, session.word),), ""
+    elif fixed or by_register:
         # Registers are others at the next look: what was read last is what was meant.
-        parts, expression = parts[-1:], ""
+        parts, expression = parts[-1:], _fixed(session, text, found)
     for address, size in parts:
         if len(session.read(address, size)) < size:
             raise CommandError(f"Cannot access memory at address {address:#x}")
+    frame = None
+    if not fixed and (found.is_local or by_register):
+        frame = _frame_of(session, parts, local=found.is_local)
     return p.Watchpoint(
         number=session.next_number, what=named, kind=WatchKind.LINEAR, access=access, tgid=session.task.tgid,
-        parts=parts, expression=expression, frame=None if fixed else _frame_of(session, text, parts),
+        parts=parts, expression=expression, frame=frame,
     )  # fmt: skip
 
 
-def _frame_of(session: "Session", text: str, parts: tuple[tuple[int, int], ...]) -> p.FrameEnd | None:
-    """How the function returns whose frame the expression is about, if it is about one."""
-    if "$" not in text:
-        return None
+def _has_register(session: "Session", text: str) -> bool:
+    """Whether the expression names a register, and not only the user's own variables."""
+    return any(name not in session.workbench.variables for name in re.findall(r"\$([A-Za-z]\w*)", text))
+
+
+def _fixed(session: "Session", text: str, found: Examined) -> str:
+    """An expression for the same memory whatever becomes of what led there; empty: the bytes themselves."""
+    address, kind = found.value.address, found.value.type
+    if address is None or kind is None or found.value.field is not None:
+        return ""
+    again = f"*({name_of(kind)} *) {address:#x}"
+    try:
+        return again if examine(session, again).parts == found.parts[-1:] else ""
+    except CommandError:  # a type that has no name to call it by: a variable's own will do
+        return text if re.fullmatch(r"[A-Za-z_]\w*", text) and not found.is_local else ""
+
+
+def _frame_of(session: "Session", parts: tuple[tuple[int, int], ...], *, local: bool) -> p.FrameEnd | None:
+    """How the function returns that the expression is about: the chosen frame's, or the one that holds the memory."""
+    view = session.view
     low = session.registers()[RSP] - _RED_ZONE
-    for frame, caller in pairwise(session.frames()):
-        if any(low <= address < frame.cfa for address, _ in parts):
+    for level in range(view.selected.level if local else 0, _MOST_FRAMES):
+        frame = view.at(level)
+        caller = view.physical_caller(frame) if frame is not None else None
+        if frame is None or caller is None:
+            return None
+        if local or any(low <= address < frame.cfa for address, _ in parts):
             return p.FrameEnd(session.task.pid, caller.pc, frame.cfa)
     return None

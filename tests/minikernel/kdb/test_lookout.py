@@ -137,6 +137,20 @@ def test_a_frame_is_watched_in_every_process(watched: Path) -> None:
         assert by_cpu == [(False, WRITE, b"\1", b"\2"), (True, READ, b"\2", b"\2")]
 
 
+def test_shared_memory_is_watched_for_all_who_share_it(watched: Path) -> None:
+    """The child's store is seen where it is made, not when the kernel is next looked at."""
+    with machine(watched) as it:
+        task = it.kernel.init
+        assert task is not None
+        it.lookout = Lookout(it.kernel)
+        it.lookout.watch([linear(it, "shared", task.abi.word, WRITE)])
+        assert it.run().why is Why.WATCHED
+        shared = int.from_bytes(it.lookout.touches[0].new, "little")
+        touches = look(it, Memory(WatchKind.LINEAR, shared, 1, WRITE, task.tgid))
+        written = [(t.by, t.pid == task.pid, t.old, t.new) for t in touches if t.new and t.old]
+        assert written[-2:] == [("cpu", True, b"\0", b"\1"), ("cpu", False, b"\1", b"\2")]
+
+
 def test_a_page_that_is_copied_is_read_by_the_kernel(watched: Path) -> None:
     """The frame of `counter`, when the child writes to it: told of the frame, and not of the variable."""
     with machine(watched) as it:

@@ -61,15 +61,28 @@ def test_reads_alone_are_told(arch: str, tmp_path: Path) -> None:
 
 
 def test_a_watched_local_goes_with_its_function(arch: str, tmp_path: Path) -> None:
+    """As gdb tells it, run natively: by its name, and by where it is."""
     with debugged(arch, "watched", tmp_path) as (it, prompt):
-        prompt("break deep\nrun\nstepi 2")
-        prompt("watch *(int*)($fp-4)")
-        assert it.points[2].frame is not None  # type: ignore[attr-defined]  # a watchpoint it is
-        while (text := prompt("continue")) and "deleted" not in text:
-            assert "New value = " in text
-        assert "Watchpoint 2 deleted because the program has left the block in\nwhich its expression is valid." in text
-        assert "in caller (n=3)" in text
-        assert list(it.points) == [1]
+        for what in ("local", "*(int*)($fp-4)"):
+            prompt(f"delete\nbreak deep\nrun\nwatch {what}")
+            assert changes(go_on(prompt, 2))[-1] == ("3", "5")
+            text = prompt("continue")
+            assert "deleted because the program has left the block in\nwhich its expression is valid." in text
+            assert "in caller (n=3)" in text
+            assert len(it.points) == 1
+
+
+def test_values_are_shown_as_their_types_have_them(arch: str, tmp_path: Path) -> None:
+    with debugged(arch, "watched", tmp_path) as (_, prompt):
+        prompt("break main\nrun\nwatch shared\nwatch -l crooked\nwatch counter + sum\nwatch shared[0]")
+        text = go_on(prompt, 9)
+        assert ("1", "2") in changes(text)
+        assert re.search(
+            r'Old value = \{pad = "\\000\\000", odd = 0\}\nNew value = \{pad = "\\000\\000", odd = 5\}', text
+        )
+        assert re.search(r"Old value = 0x0\nNew value = 0x\w+", text)
+        assert "Cannot watch constant value `&counter'." in prompt("watch &counter")
+        assert "(by task 3 at" in text
 
 
 def test_the_kernels_part_is_told(arch: str, tmp_path: Path) -> None:
