@@ -222,6 +222,7 @@ def _add_trace_commands(commands: "argparse._SubParsersAction[_Parser]") -> None
     export.add_argument("--format", choices=("strace", "chrome", "drcov", "parquet"), required=True,
                         help="text; JSON for Perfetto; coverage, of --level blocks; a table")  # fmt: skip
     export.add_argument("-o", "--output", metavar="FILE", default="-", help="default: standard output")
+    export.add_argument("--level", choices=_LEVELS, default="events", help="parquet: what the rows are")
     export.add_argument("--pid", metavar="N", type=count, help="drcov: of this process (default: the first)")
     stats = commands.add_parser("stats", formatter_class=_Formatter, help="count what is in a trace")
     stats.add_argument("trace", metavar="TRACE")

@@ -73,7 +73,12 @@ def _export(trace: Trace, options: argparse.Namespace) -> int:
 
             if options.output == "-":
                 raise TraceError("a Parquet file needs a name: -o FILE")
-            write_parquet(trace.events(), options.output)
+            if options.level == "events":
+                write_parquet(trace.events(), options.output)
+            else:
+                from minikernel.trace.parquet_flow import write_flow_parquet
+
+                write_flow_parquet(trace, options.level, options.output)
             return 0
         if options.format == "drcov":
             from minikernel.trace.drcov import drcov

@@ -33,15 +33,20 @@ class Filter:
     end: int | None = None
 
 
+def check_level(trace: Trace, level: str) -> None:
+    """Raises TraceError: *trace* was recorded at a level below *level*."""
+    recorded = trace.header.get("level")
+    if recorded not in _LEVELS or _LEVELS.index(recorded) < _LEVELS.index(level):
+        raise TraceError(f"{trace.path}: its level is {recorded}: it has no {_LEVELS_IN_WORDS[level]}")
+
+
 def show_flow(trace: Trace, level: str, chosen: Filter) -> Iterator[str]:
     """The lines of *level* (blocks, instructions or memory), and of the events between them.
 
     Raises:
         TraceError: the trace has no such level.
     """
-    recorded = trace.header.get("level")
-    if recorded not in _LEVELS or _LEVELS.index(recorded) < _LEVELS.index(level):
-        raise TraceError(f"{trace.path}: its level is {recorded}: it has no {_LEVELS_IN_WORDS[level]}")
+    check_level(trace, level)
     ranges = list(chosen.ranges)
     for name in chosen.symbols:
         found = trace.places.symbol_ranges(name)

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from minikernel.__main__ import _LEVELS
@@ -159,3 +160,28 @@ def test_a_recorder_that_is_killed_leaves_what_it_wrote(tmp_path: Path, level: s
             assert int(batch.icount[0]) == last
             last = int(batch.icount[-1] + batch.retired[-1])
         assert last > 100_000
+
+
+def test_each_level_becomes_a_table(tmp_path: Path) -> None:
+    path = str(tmp_path / "t")
+    run("record", "--level", "memory", "-o", path, str(guest_program("start/hello", "i386")))
+    with Trace(path) as trace:
+        batches = {"blocks": trace.blocks, "instructions": trace.instructions, "memory": trace.accesses}
+        for level, read in batches.items():
+            target = tmp_path / level
+            done = run("export", "--format", "parquet", "--level", level, "-o", str(target), path)
+            assert (done.returncode, done.stderr) == (0, b"")
+            table = pq.read_table(target)
+            rows = list(read())
+            for name in set(table.column_names):
+                assert table[name].to_pylist() == [value for batch in rows for value in getattr(batch, name).tolist()]
+            assert {"icount", "pid", "address", "size"} <= set(table.column_names)
+
+
+def test_a_level_that_was_not_recorded_is_no_table(tmp_path: Path) -> None:
+    run("record", "--level", "blocks", "-o", str(tmp_path / "t"), "/bin/true")
+    target = tmp_path / "table"
+    done = run("export", "--format", "parquet", "--level", "memory", "-o", str(target), str(tmp_path / "t"))
+    assert (done.returncode, done.stderr.count(b"\n")) == (125, 1)
+    assert b"its level is blocks: it has no accesses" in done.stderr
+    assert not target.exists()
