@@ -292,13 +292,16 @@ def info_frame(session: "Session", arguments: str) -> None:
     view = session.view
     frame = view.selected
     names = [*GPR_NAMES, "rip"] if session.word == 8 else [f"e{name[1:]}" for name in (*GPR_NAMES[:8], "rip")]
-    place = place_of(session, frame)
+    spot, name = view.spot(frame), view.function_name(frame)
     session.print(f"Stack level {frame.level}, frame at {frame.cfa:#x}:")
-    where = f" in {place.symbol.name}" if place.symbol is not None else ""
-    where += f" ({place.line})" if place.line is not None else ""
-    caller = view.at(frame.level + 1, past_main=True)
+    where = f" in {name}" if name else ""
+    where += f" ({spot.line})" if spot is not None and spot.line is not None else ""
+    caller = view.physical_caller(frame)
     saved = f"; saved {names[RIP if session.word == 8 else 8]} = {caller.pc:#x}" if caller is not None else ""
     session.print(f" {names[-1]} = {frame.pc:#x}{where}{saved}")
+    outer = view.at(frame.level + 1, past_main=True)
+    if outer is not None and outer.depth == frame.depth:
+        session.print(f" inlined into frame {outer.level}")
     if caller is None:
         session.print(" Outermost frame.")
     else:

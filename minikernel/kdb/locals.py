@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from emu.cpu import RIP
 from minikernel.kdb.unwind import DWARF_32, DWARF_64, Frame
-from minikernel.kdb.values import ExprError, Value, typed
+from minikernel.kdb.values import MAX_AGGREGATE, ExprError, Value, typed
 from minikernel.report.dwarf import names as n
 from minikernel.report.dwarf.ctypes import CType, is_integer, is_signed, size_of
 from minikernel.report.dwarf.cursor import DamagedError
@@ -129,6 +129,8 @@ def value_of(session: "Session", die: Die, spot: Spot, frame: Frame | None) -> V
 
 def _value(session: "Session", die: Die, spot: Spot, frame: Frame | None) -> Value:
     kind = spot.program.types.of(die.type)
+    if size_of(kind) > MAX_AGGREGATE:
+        raise UnavailableError(f"<value requires {size_of(kind)} bytes, which is more than is shown>")
     constant = die.get(n.AT_const_value)
     location = die.get(n.AT_location)
     if location is None:
@@ -154,6 +156,8 @@ def _at(place: Place, kind: CType, context: "FrameContext") -> Value:
     size = size_of(kind)
     if isinstance(place, Pieces):
         number = shift = 0
+        if sum(bits for _, bits, _ in place.parts) > 8 * size + 64:
+            raise UnavailableError("<error: the pieces are more than the whole>")
         for part, bits, offset in place.parts:
             piece = _bits_of(part, bits, offset, context)
             number |= piece << shift

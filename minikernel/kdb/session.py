@@ -67,7 +67,7 @@ Launch = Callable[[Callable[["Kernel"], "Sink"]], System]
 
 _USERS: Final = (
     *("points", "last_number", "values", "stopping", "done", "x_format", "settings", "workbench", "line"),
-    *("shown_registers", "shown_counters"),
+    *("shown_registers", "shown_counters", "displays"),
 )
 
 

@@ -36,7 +36,7 @@ _UNSIGNED_LONG: Final = Base("unsigned long", 8, signed=False)
 DOUBLE: Final = Base("double", 8, "float")
 CHAR: Final = Base("char", 1, "char")
 _FLOATS: Final = {4: Packing("<f"), 8: Packing("<d")}
-_MAX_AGGREGATE: Final = 1 << 24  # bytes that are read at once
+MAX_AGGREGATE: Final = 1 << 24  # bytes that are read at once
 
 
 class ExprError(ValueError):
@@ -76,6 +76,8 @@ def plain(number: int) -> Value:
 def typed(number: int, kind: CType) -> Value:
     """A number with a type."""
     size = size_of(kind)
+    if size > MAX_AGGREGATE:
+        raise ExprError(f"value requires {size} bytes, which is more than is shown")
     return Value(kind, data=(number & (1 << 8 * size) - 1).to_bytes(size, "little"))
 
 
@@ -112,7 +114,7 @@ def load(value: Value, reader: Reader) -> bytes:
 def _read(reader: Reader, address: int | None, offset: int, size: int) -> bytes:
     if address is None:
         raise ExprError("value is not in memory")
-    if size > _MAX_AGGREGATE:
+    if size > MAX_AGGREGATE:
         raise ExprError(f"value requires {size} bytes, which is more than is shown")
     at = address + offset & ((1 << 8 * reader.word) - 1)
     data = reader.read(at, size)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from minikernel.report.dwarf import names as n
-from minikernel.report.dwarf.cursor import DamagedError
 from minikernel.report.dwarf.dies import Die, Kind
 
 _MAX_DEPTH: Final = 64
@@ -291,6 +290,7 @@ class Types:
     def __init__(self, word: int) -> None:
         self._word = word
         self._made: dict[int, CType] = {}
+        self._depth = 0  # types that contain the one being made
 
     def of(self, die: Die | None) -> CType:
         """The type that *die* describes; void for None."""
@@ -299,19 +299,16 @@ class Types:
         made = self._made.get(die.offset)
         if made is None:
             self._made[die.offset] = VOID  # what a type that contains itself contains
-            made = self._made[die.offset] = self._make(die)
+            self._depth += 1
+            if self._depth < _MAX_DEPTH:
+                self._made[die.offset] = self._make(die)
+            self._depth -= 1
+            made = self._made[die.offset]
         return made
 
     def _later(self, die: Die) -> Callable[[], CType]:
         """The type of *die*, looked at when it is wanted: pointers may lead in circles."""
-
-        def look() -> CType:
-            try:
-                return self.of(die.type)
-            except DamagedError:
-                return VOID
-
-        return look
+        return lambda: self.of(die.type)
 
     def _make(self, die: Die) -> CType:
         tag = die.tag

@@ -5,6 +5,7 @@ DWARF 5, chapter 7.  Entries are found by their offset in the section, and each 
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -49,7 +50,7 @@ class Value:
 
 
 class Die:
-    """One entry."""
+    """One entry.  What it refers to and cannot be decoded is as if it were not there."""
 
     __slots__ = ("_children", "attributes", "end", "has_children", "offset", "tag", "unit")
 
@@ -107,7 +108,8 @@ class Die:
         if value is None:
             return ""
         if value.kind is Kind.STRING_INDEX:
-            return self.unit.indexed_string(value.number)
+            with suppress(DamagedError):
+                return self.unit.indexed_string(value.number)
         return value.text
 
     def number(self, attribute: int, default: int = 0) -> int:
@@ -129,7 +131,10 @@ class Die:
     def children(self) -> "list[Die]":
         """The entries below."""
         if self._children is None:
-            self._children = self.unit.children_of(self) if self.has_children else []
+            self._children = []
+            if self.has_children:
+                with suppress(DamagedError):
+                    self._children = self.unit.children_of(self)
         return self._children
 
     def address(self, attribute: int) -> int | None:
@@ -138,14 +143,17 @@ class Die:
         if value is None:
             return None
         if value.kind is Kind.ADDRESS_INDEX:
-            return self.unit.indexed_address(value.number)
+            with suppress(DamagedError):
+                return self.unit.indexed_address(value.number)
         return value.number if value.kind is Kind.ADDRESS else None
 
     def ranges(self) -> list[tuple[int, int]]:
         """Where its code is: (first address, the one behind), as the file counts."""
         value = self.attributes.get(n.AT_ranges)
         if value is not None:
-            return self.unit.ranges(value)
+            with suppress(DamagedError):
+                return self.unit.ranges(value)
+            return []
         low, high = self.address(n.AT_low_pc), self.attributes.get(n.AT_high_pc)
         if low is None or high is None:
             return []
@@ -437,13 +445,11 @@ class Debug:
         return self._abbreviations[at]
 
     def die(self, offset: int) -> Die | None:
-        """The entry at *offset*.
-
-        Raises:
-            DamagedError.
-        """
+        """The entry at *offset*; None if there is none."""
         at = bisect_right(self._starts, offset) - 1
-        return self.units[at].at(offset) if at >= 0 else None
+        with suppress(DamagedError):
+            return self.units[at].at(offset) if at >= 0 else None
+        return None
 
     def unit_of(self, vaddr: int) -> Unit | None:
         """The unit whose code contains *vaddr*."""
