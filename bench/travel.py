@@ -88,7 +88,7 @@ def backwards(arch: str, table: Table) -> None:
 def _checkpoints(it: Debugger) -> list[float]:
     times = []
     for _ in range(_ROUNDS):
-        it.front.execute("stepi")
+        it.front.execute("stepi 30")  # away from those that going back has left
         times.append(it.timed("checkpoint"))
     return times
 
