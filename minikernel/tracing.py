@@ -12,6 +12,7 @@ from minikernel.trace.export import strace_lines
 from minikernel.trace.text import figures, line, show
 from minikernel.trace.trace import Trace
 
+EXIT_INTERRUPTED = 130  # as the shell has it: 128 + SIGINT
 EXIT_SAME, EXIT_DIFFERENT, EXIT_CANNOT = 0, 1, EXIT_FAILURE
 
 
@@ -29,6 +30,8 @@ def trace_command(options: argparse.Namespace) -> int:
         return EXIT_CANNOT
     except BrokenPipeError:
         raise  # nobody reads our output: __main__ knows
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED  # Ctrl-C is for us: a program that runs again gets the signals of its record
     except Exception as error:  # noqa: BLE001 - our own bugs end here: 1 would say that runs differ
         from minikernel.report.panic import panic_report
 

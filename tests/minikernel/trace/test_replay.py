@@ -250,6 +250,16 @@ def test_another_path_than_the_recorded_one_is_noticed(tmp_path: Path, tree: Pat
     assert b"differs: the contents of RAM" in done.stderr
 
 
+def test_ctrl_c_ends_a_replay_without_a_word(tmp_path: Path) -> None:
+    trace = record(tmp_path / "t", SH, "-c", "echo on; i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done")
+    with subprocess.Popen([*PYTHON, "replay", str(trace)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert child.stdout.readline() == b"on\n"
+        child.send_signal(signal.SIGINT)
+        assert (child.wait(60), child.stderr.read()) == (130, b"")
+
+
 def test_a_recorded_run_is_debugged(tmp_path: Path, tree: Path) -> None:
     trace = tmp_path / "t"
     script = "read x; cat /data/one; echo $x; kill -SEGV $$"
