@@ -12,6 +12,7 @@ from minikernel.trace.export import strace_lines
 from minikernel.trace.text import figures, line, show
 from minikernel.trace.trace import Trace
 
+_SHOWN_ANSWERS = 5
 EXIT_INTERRUPTED = 130  # as the shell has it: 128 + SIGINT
 EXIT_SAME, EXIT_DIFFERENT, EXIT_CANNOT = 0, 1, EXIT_FAILURE
 
@@ -148,14 +149,27 @@ def _diff(first: Trace, second: Trace) -> int:
     same, divergence = compare_events(first.events(), second.events())
     if divergence is not None:
         print(f"{divergence.text(('first', 'second'))}\n{same} events in common; {counts}")
+        _tell_host(first, second)
         return EXIT_DIFFERENT
     for ours, theirs in zip(first.digests(), second.digests(), strict=False):
         if ours.after == theirs.after and (state := ours.differences(theirs)):
             print(f"the events are the same ({same}); after event {ours.after} the state is not:")
             print("\n".join(f"  differs: {words}" for words in state))
+            _tell_host(first, second)
             return EXIT_DIFFERENT
     print(f"the same: {counts}")
     return EXIT_SAME
+
+
+def _tell_host(first: Trace, second: Trace) -> None:
+    """What the host's files were like in one run and not in the other."""
+    from minikernel.trace.doors import other_answers
+
+    words = other_answers(first.answers(), second.answers())
+    for text in words[:_SHOWN_ANSWERS]:
+        print(f"  note: the host's {ascii(text)[1:-1]}")
+    if len(words) > _SHOWN_ANSWERS:
+        print(f"  note: and {len(words) - _SHOWN_ANSWERS} more files of the host")
 
 
 def _bisect(first: Trace, second: Trace) -> int:

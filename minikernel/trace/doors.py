@@ -89,6 +89,26 @@ def is_answer(value: Any) -> bool:
             return False
 
 
+def other_answers(first: list[list[Any]], second: list[list[Any]]) -> list[str]:
+    """What the host said in one run and not in another, in words: about which path, and what."""
+    ours, theirs = ({tuple(answer[:4]): answer[4] for answer in answers} for answers in (first, second))
+    words = []
+    for key in sorted(ours.keys() & theirs.keys()):
+        if ours[key] != theirs[key]:
+            _, question, path, _ = key
+            words.append(f"{path or '/'}: {_other_words(question, ours[key], theirs[key])}")
+    return words
+
+
+def _other_words(question: str, ours: Any, theirs: Any) -> str:
+    if question in {"stat", "root"} and isinstance(ours, list) and isinstance(theirs, list):
+        pairs = zip(STAT_FIELDS, ours, theirs, strict=True)
+        return ", ".join(f"{name} {a} and {b}" for name, a, b in pairs if a != b)
+    if question == "file" and isinstance(ours, dict) and isinstance(theirs, dict):
+        return f"other contents, {ours.get('size')} and {theirs.get('size')} bytes"
+    return f"another answer ({question})"
+
+
 def _is_table(value: Any, row: list[type]) -> bool:
     return isinstance(value, list) and all(
         isinstance(entry, list)

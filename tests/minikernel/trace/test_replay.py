@@ -101,6 +101,17 @@ def test_other_times_and_neighbours_do_not_matter_to_a_replay(tmp_path: Path, tr
     assert run("verify", str(trace)).returncode == 1
 
 
+def test_diff_says_what_the_host_had_changed(tmp_path: Path, tree: Path) -> None:
+    words = ["--root", str(tree), "--", "/bin/sh", "-c", "ls -l /data; cat /data/one"]
+    first = record(tmp_path / "1", *words)
+    (tree / "data/one").write_bytes(b"other\n")
+    second = record(tmp_path / "2", *words)
+    text = run("diff", str(first), str(second)).stdout.decode()
+
+    assert re.search(r"note: the host's /data/one: .*st_size 18 and 6.*st_mtime_ns", text)
+    assert "note: the host's /data/one: other contents, 18 and 6 bytes" in text
+
+
 def test_the_same_bytes_are_stored_once(tmp_path: Path, tree: Path) -> None:
     noise = os.urandom(300_000)
     for name in "abcde":
