@@ -135,6 +135,8 @@ def _string(session: "Session", address: int) -> str:
     Raises:
         CommandError: nothing can be read there.
     """
+    if not address:
+        return "(null)"  # as gdb has it
     data = session.read(address & session.task.abi.mask, _MOST)
     if not data:
         raise CommandError(f"Cannot access memory at address {address:#x}")

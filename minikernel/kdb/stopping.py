@@ -79,7 +79,11 @@ def counts(session: "Session", point: p.Point) -> bool:
         return False
     if point.condition:
         try:
-            if not session.evaluate(point.condition):
+            if isinstance(point, p.Watchpoint) and point.frame is not None:
+                holds = watching.holds(session, point)
+            else:
+                holds = bool(session.evaluate(point.condition))
+            if not holds:
                 return False
         except CommandError as error:
             session.print(f"Error in testing condition for breakpoint {point.number}:\n{error}")

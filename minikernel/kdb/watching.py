@@ -140,6 +140,16 @@ def _standing_in(session: "Session", point: p.Watchpoint) -> "Iterator[bool]":
         session.view.forget()
 
 
+def holds(session: "Session", point: p.Watchpoint) -> bool:
+    """Whether its condition holds, in the frame that it is about.
+
+    Raises:
+        CommandError.
+    """
+    with _standing_in(session, point) as there:
+        return there and bool(session.evaluate(point.condition))
+
+
 def _in_frame(session: "Session", point: p.Watchpoint) -> bool:
     """Choose the frame of *point*; whether there is one."""
     if point.frame is None:

@@ -72,6 +72,13 @@ def test_a_watched_local_goes_with_its_function(arch: str, tmp_path: Path) -> No
             assert len(it.points) == 1
 
 
+def test_a_condition_is_about_the_frame_of_what_is_watched(arch: str, tmp_path: Path) -> None:
+    """`counter` is written by leaf, which has no `sum`."""
+    with debugged(arch, "story", tmp_path) as (_, prompt):
+        prompt("break middle\nrun\nnext\nwatch counter + 0 * sum if sum >= 4")
+        assert changes(prompt("continue")) == [("3", "6")]
+
+
 def test_values_are_shown_as_their_types_have_them(arch: str, tmp_path: Path) -> None:
     with debugged(arch, "watched", tmp_path) as (_, prompt):
         prompt("break main\nrun\nwatch shared\nwatch -l crooked\nwatch counter + sum\nwatch shared[0]")
