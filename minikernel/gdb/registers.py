@@ -83,6 +83,11 @@ def layout(abi: "Abi") -> tuple[Register, ...]:
     return _LAYOUTS[abi.name]
 
 
+def program_counter(abi: "Abi") -> Register:
+    """RIP or EIP."""
+    return next(register for register in layout(abi) if register.bank == "general" and register.index == RIP)
+
+
 @contextmanager
 def _in_cpu(task: "Task", *, change: bool) -> Iterator[None]:
     """The registers of *task* are in the CPU meanwhile; *change*: what is made of them there is kept."""

@@ -6,33 +6,25 @@ processes that the client is not attached to.
 """
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from emu.cpu import RAX, RIP
-from emu.watch import READ, WRITE, WatchKind
 from minikernel.abi import signal as s
 from minikernel.abi.errno import Errno, LinuxError
-from minikernel.abi.siginfo import Siginfo
 from minikernel.events import Event, SchedProcessExec, SchedProcessExit, SchedProcessFork, SysExit
-from minikernel.gdb.client import PointKind
-from minikernel.gdb.signals import GDB_SIGINT, from_gdb, to_gdb
-from minikernel.gdb.stops import TRAP_BRKPT, TRAP_HWBKPT, TRAP_TRACE, End, NoneLeft, Outcome, Stop, exec_reason
-from minikernel.kdb.lookout import Lookout, Memory, Touch
+from minikernel.gdb.delivery import Delivery
+from minikernel.gdb.points import clear_points, code_point, point_stop, set_points, touched_points
+from minikernel.gdb.signals import GDB_SIGINT, from_gdb
+from minikernel.gdb.stops import TRAP_TRACE, End, NoneLeft, Outcome, Stop, exec_reason
+from minikernel.kdb.lookout import Touch
 from minikernel.kdb.machine import Pause, Why
-from minikernel.task.signal import next_signal, recalc_sigpending, send_signal
-from minikernel.task.task import Sigpending, TaskState
+from minikernel.task.task import TaskState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from minikernel.gdb.client import Action, Client, Inferior, Point
+    from minikernel.gdb.client import Action, Client, Inferior
     from minikernel.kdb.machine import Machine
     from minikernel.kernel import Kernel
     from minikernel.task.task import Process, Task
-
-
-_ACCESS: Final = {PointKind.WRITE: WRITE, PointKind.READ: READ, PointKind.ACCESS: READ | WRITE}
-_WORDS: Final = {PointKind.WRITE: "watch", PointKind.READ: "rwatch", PointKind.ACCESS: "awatch"}
 
 
 class Control:
@@ -41,8 +33,7 @@ class Control:
     def __init__(self, machine: "Machine", client: "Client") -> None:
         self.machine = machine
         self.client = client
-        self.signalled: dict[Task, tuple[Sigpending, Siginfo]] = {}  # told to the client, which has not answered
-        self._approved: dict[Task, Siginfo] = {}  # to be delivered without asking again
+        self.delivery = Delivery()
         self._told: list[tuple[int, Event]] = []  # by the kernel since the machine last paused
         self._stops: deque[Outcome] = deque()  # known, and not reported yet
         self._processes: dict[int, Process] = {}
@@ -102,16 +93,10 @@ class Control:
             return True
         if task.tgid not in self.client.inferiors:
             return False
-        found = next_signal(task)
-        if found is None or found[1].signo == s.SIGKILL or self._approved.get(task) is found[1]:
-            return False
-        number = to_gdb(found[1].signo)
-        if number in self.client.pass_signals:
-            return False
-        if self.signalled.get(task, (None, None))[1] is not found[1]:
-            self.signalled[task] = found
-            self._stops.append(Stop(task.tgid, task.pid, number))
-        return True
+        return self.delivery.tell(task, self.client.pass_signals, self._signalled)
+
+    def _signalled(self, task: "Task", number: int) -> None:
+        self._stops.append(Stop(task.tgid, task.pid, number))
 
     def hear(self, _icount: int, pid: int, event: Event) -> None:
         """A sink of the tracer: note what may be a stop."""
@@ -136,10 +121,11 @@ class Control:
         """Let the threads go on as *actions* say (the first that fits a thread is its), until there is a stop."""
         self._actions = actions
         self.kernel.scheduler.was_held = False
-        self._answer_signals()
-        self._approved = {
-            task: info for task, info in self._approved.items() if any(info is one for one in _queued(task))
-        }
+        for task in self.all_threads():
+            if (action := self._action(task)) is not None:
+                named = action.threads.tid > 0 or task is self.someone()
+                self.delivery.answer(task, from_gdb(action.signal) if named else 0)
+        self.delivery.settle()
         stepped = False  # the one that is to step has retired its instruction
         outcome = self._ready() or self._standing_at_point()
         while outcome is None:
@@ -160,13 +146,14 @@ class Control:
             if outcome is None and stepped and pause.why in {Why.STEPPED, Why.SWITCHED}:
                 stepped = False  # within the range: once more
         self.machine.forget_interrupt()
-        self.changed = self.changed or self.kernel.scheduler.was_held
+        self.changed = self.changed or self.kernel.scheduler.was_held or self.delivery.changed
+        self.delivery.changed = False
         return outcome
 
     def run_free(self) -> Pause:
         """Nobody is attached: go on until interrupted, or to the end."""
         self.kernel.scheduler.held = frozenset()
-        self.clear_points()
+        clear_points(self.machine)
         while (pause := self.machine.run()).why in {Why.ASKED, Why.BREAK}:
             self._told.clear()
             self._stops.clear()
@@ -183,28 +170,7 @@ class Control:
         """Keep back who is not to go on, and stop in front of every breakpoint."""
         scheduler = self.kernel.scheduler
         scheduler.held = frozenset(task for task in self.all_threads() if self._action(task) is None)
-        self.set_points()
-
-    def set_points(self) -> None:
-        """Stop at every point of the client."""
-        points = [(one.pid, point) for one in self.client.inferiors.values() for point in sorted(one.points)]
-        self.machine.arm({point.address for _, point in points if point.kind.is_code})
-        self._watch(_memory(pid, point) for pid, point in points if not point.kind.is_code)
-
-    def clear_points(self) -> None:
-        """Stop at none."""
-        self.machine.arm(set())
-        self._watch(())
-
-    def _watch(self, memories: "Iterable[Memory]") -> None:
-        """Have the machine watch these, and no others."""
-        wanted, machine = tuple(dict.fromkeys(memories)), self.machine
-        if machine.lookout is None and wanted:
-            machine.lookout = Lookout(self.kernel)
-        if machine.lookout is not None and machine.lookout.watched != wanted:
-            machine.lookout.watch(wanted)
-        if not wanted:
-            machine.lookout = None
+        set_points(self.machine, self.client)
 
     def _stepper(self) -> "Task | None":
         """The thread that is to step: the one in the CPU if there are several."""
@@ -239,7 +205,7 @@ class Control:
         A thread that is on its way into a signal handler is not there yet.
         """
         task = self.kernel.current
-        if task is None or self._action(task) is None or task in self._approved:
+        if task is None or self._action(task) is None or self.delivery.is_approved(task):
             return None
         return self._at_point()
 
@@ -251,7 +217,7 @@ class Control:
             return None
         here = self.kernel.cpu.regs[RIP] & task.abi.mask
         found = code_point(inferior, here)
-        return _point_stop(task, found) if found is not None else None
+        return point_stop(task, found) if found is not None else None
 
     def _after_step(self, task: "Task") -> Outcome | None:
         """The end of a step; None if it is one of a range that goes on."""
@@ -312,7 +278,7 @@ class Control:
 
     def _touched(self, touches: list[Touch]) -> None:
         """Watched memory was touched."""
-        self._stops += touched_points(self, touches)
+        self._stops += touched_points(self.machine, self.client, touches)
         touches.clear()
 
     def _forked(self, parent_tid: int, child_tid: int) -> None:
@@ -363,8 +329,6 @@ class Control:
         if not any(isinstance(known, End) and known.pid == inferior.pid for known in self._stops):
             self._stops.append(end)
 
-    # ---- signals
-
     def leave_call(self, task: "Task") -> None:
         """Interrupt the system call that *task* sleeps in, as ptrace's stops do: it is made again afterwards.
 
@@ -381,84 +345,3 @@ class Control:
         self._leaving = None
         if task.blocked_call is not None:
             raise LinuxError(Errno.EBUSY, "the thread's system call goes on")
-
-    def _answer_signals(self) -> None:
-        """Deliver, replace or forget what was reported, as the client has decided."""
-        for task in self.all_threads():
-            action = self._action(task)
-            if action is None:
-                continue
-            held = self.signalled.pop(task, None)
-            sig = from_gdb(action.signal) if action.threads.tid > 0 or task is self.someone() else 0
-            if held is not None and sig == held[1].signo:
-                self._approved[task] = held[1]
-                continue
-            if held is not None:
-                self.changed = True
-                _forget(task, *held)
-            if sig:
-                self.changed = True
-                info = Siginfo(sig, s.SI_USER)
-                self._approved[task] = info
-                send_signal(task, info, group=False)
-
-    def let_pass(self, pid: int) -> None:
-        """The client leaves process *pid*: what it was told of is delivered."""
-        for task in [task for task in self.signalled if task.tgid == pid]:
-            del self.signalled[task]
-
-    def replace_signal(self, task: "Task", info: Siginfo) -> None:
-        """Another siginfo for the signal that *task* has been stopped by."""
-        self.changed = True
-        pending, old = self.signalled[task]
-        pending.queue[:] = [info if one is old else one for one in pending.queue]
-        self.signalled[task] = pending, info
-
-
-def _queued(task: "Task") -> list[Siginfo]:
-    return task.pending.queue + task.process.shared_pending.queue
-
-
-def _forget(task: "Task", pending: Sigpending, info: Siginfo) -> None:
-    """*task* never gets *info*; it still has to go the way out of the kernel: a call may have been interrupted."""
-    pending.queue[:] = [one for one in pending.queue if one is not info]
-    if not any(one.signo == info.signo for one in pending.queue):
-        pending.mask &= ~s.sigmask(info.signo)
-    recalc_sigpending(task)
-    task.sigpending = True
-
-
-def _memory(pid: int, point: "Point") -> Memory:
-    """What a watchpoint of process *pid* watches."""
-    return Memory(WatchKind.LINEAR, point.address, point.size, _ACCESS[point.kind], pid)
-
-
-def code_point(inferior: "Inferior", address: int) -> "Point | None":
-    """The breakpoint at *address*."""
-    return min((p for p in inferior.points if p.kind.is_code and p.address == address), default=None)
-
-
-def touched_points(control: Control, touches: list[Touch]) -> list[Stop]:
-    """The stops that touches of watched memory mean: one for each point, by whom it was touched first."""
-    stops, reported = [], set()
-    for touch in touches:
-        inferior, task = control.client.inferiors.get(touch.memory.tgid), control.kernel.tasks.get(touch.pid)
-        if inferior is None:
-            continue
-        # By somebody whom the client does not know, as the kernel for another process: any thread stands for it.
-        mine = control.threads(inferior)
-        if task not in mine:
-            task = next(iter(mine), None)
-        for point in sorted(inferior.points):
-            watched = not point.kind.is_code and _memory(inferior.pid, point) == touch.memory
-            if watched and point not in reported and task is not None:
-                reported.add(point)
-                reason = f"{_WORDS[point.kind]}:{max(touch.address, point.address):x};"
-                stops.append(Stop(inferior.pid, task.pid, reason=reason, code=TRAP_HWBKPT))
-    return stops
-
-
-def _point_stop(task: "Task", point: "Point") -> Stop:
-    if point.kind.value:
-        return Stop(task.tgid, task.pid, reason="hwbreak:;", code=TRAP_HWBKPT)
-    return Stop(task.tgid, task.pid, reason="swbreak:;", code=TRAP_BRKPT)

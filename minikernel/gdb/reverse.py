@@ -9,7 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from emu.cpu import RIP
-from minikernel.gdb.resume import Control, code_point, touched_points
+from minikernel.gdb.points import clear_points, code_point, set_points, touched_points
+from minikernel.gdb.resume import Control
 from minikernel.gdb.stops import Stop
 from minikernel.gdb.text import ANY
 from minikernel.kdb import back
@@ -74,14 +75,13 @@ def _last_point(client: "Client", end: Position, session: "Session") -> Found | 
     """Run from here to *end*, and tell the last stop at a point on the way."""
     machine = session.machine
     machine.undisturbed = True
-    control = Control(machine, client)
-    control.set_points()
+    set_points(machine, client)
     here_counts = True
     last: Found | None = None
     while True:
         pause = machine.run(to=end, here_counts=here_counts)
         here_counts = False
-        if machine.lookout is not None and (touched := touched_points(control, machine.lookout.touches)):
+        if machine.lookout is not None and (touched := touched_points(machine, client, machine.lookout.touches)):
             stop = touched[-1]
             last = Found(machine.position, stop.pid, stop.tid, stop.reason)
             machine.lookout.touches.clear()
@@ -93,7 +93,7 @@ def _last_point(client: "Client", end: Position, session: "Session") -> Found | 
                 last = Found(machine.position, task.tgid, task.pid, "hwbreak:;" if point.kind else "swbreak:;")
         if pause.why in {Why.COUNTED, Why.EXITED, Why.STUCK} or machine.position >= end:
             break
-    control.clear_points()
+    clear_points(machine)
     return last
 
 

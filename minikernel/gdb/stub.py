@@ -6,21 +6,17 @@ Source: the gdb manual, appendix "gdb Remote Serial Protocol", section "Packets"
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
-from emu.cpu import RIP
 from minikernel.abi import signal as s
 from minikernel.abi.errno import Errno, LinuxError
 from minikernel.abi.siginfo import Siginfo
 from minikernel.events import Event
-from minikernel.gdb import registers
-from minikernel.gdb.client import ANYONE, EVERYONE, Action, Client, Inferior, Point, PointKind
+from minikernel.gdb import access, registers
+from minikernel.gdb.client import ANYONE, EVERYONE, Action, Client, Inferior
 from minikernel.gdb.files import Files
-from minikernel.gdb.packet import PACKET_SIZE, escaped_prefix
 from minikernel.gdb.queries import parse_thread, query, setting
 from minikernel.gdb.resume import Control
 from minikernel.gdb.stops import End, Outcome, Stop, reply
 from minikernel.gdb.text import ALL, ANY, BadPacket, ThreadId, number, pair, thread_id, to_hex, unhex
-from minikernel.kdb.poke import poke
-from minikernel.report.peek import peek
 from minikernel.report.sinks import combine
 from minikernel.task.signal import send_signal
 
@@ -29,9 +25,7 @@ if TYPE_CHECKING:
     from minikernel.mm.mm_struct import MmStruct
     from minikernel.task.task import Task
 
-_MAX_POINTS: Final = 4096
 _MAX_ACTIONS: Final = 4096
-_MAX_WATCHED: Final = 1 << 12  # bytes
 
 
 class CommandLine(Protocol):
@@ -141,8 +135,8 @@ class Stub:
 
     def pc(self, task: "Task") -> int:
         """The program counter of a thread."""
-        number_of_pc = next(r.number for r in registers.layout(task.abi) if r.bank == "general" and r.index == RIP)
-        return int.from_bytes(registers.read(self.session.machine, task, [number_of_pc])[0], "little")
+        value = registers.read(self.session.machine, task, [registers.program_counter(task.abi).number])[0]
+        return int.from_bytes(value, "little")
 
     # ---- packets
 
@@ -221,15 +215,10 @@ class Stub:
         one = self.client.step if self.client.step.tid > 0 else None
         task = self.find(one or EVERYONE)
         if rest:
-            self._set_pc(task, number(rest))
+            access.set_pc(self, task, number(rest))
         named = ThreadId(task.tgid, task.pid)
         first = Action(letter.lower().decode(), sig, threads=named)
         return (first,) if one is not None else (first, Action("c"))
-
-    def _set_pc(self, task: "Task", address: int) -> None:
-        register = next(r for r in registers.layout(task.abi) if r.bank == "general" and r.index == RIP)
-        value = (address & task.abi.mask).to_bytes(register.size, "little")
-        self._set_registers(task, [(register.number, value)])
 
     def _run(self, argv: list[bytes]) -> bytes:
         """vRun: the machine anew, with another command line if one is given."""
@@ -260,7 +249,7 @@ class Stub:
         if pid and pid not in self.client.inferiors:
             raise LinuxError(Errno.ESRCH, "not attached to it")
         for one in [pid] if pid else list(self.client.inferiors):
-            self.control.let_pass(one)
+            self.control.delivery.let_pass(one)
             del self.client.inferiors[one]
         return b"OK"
 
@@ -301,108 +290,6 @@ class Stub:
     def _is_alive(self, rest: bytes) -> bytes:
         return b"OK" if parse_thread(self, rest) else b"E%02x" % Errno.ESRCH
 
-    # ---- registers
-
-    def _read_registers(self, _rest: bytes) -> bytes:
-        return to_hex(registers.read_all(self.session.machine, self.task))
-
-    def _write_registers(self, rest: bytes) -> bytes:
-        data, task = unhex(rest), self.task
-        values, at = [], 0
-        for register in registers.layout(task.abi):
-            if at + register.size > len(data):
-                break  # a client may know fewer
-            values.append((register.number, data[at : at + register.size]))
-            at += register.size
-        self._set_registers(task, values)
-        return b"OK"
-
-    def _read_register(self, rest: bytes) -> bytes:
-        return to_hex(registers.read(self.session.machine, self.task, [self._register(rest).number])[0])
-
-    def _write_register(self, rest: bytes) -> bytes:
-        name, _, text = rest.partition(b"=")
-        register, value = self._register(name), unhex(text)
-        if len(value) != register.size:
-            raise BadPacket(f"{register.name} has {register.size} bytes")
-        self._set_registers(self.task, [(register.number, value)])
-        return b"OK"
-
-    def _set_registers(self, task: "Task", values: list[tuple[int, bytes]]) -> None:
-        self.control.changed = True
-        if task.blocked_call is not None:
-            self.control.leave_call(task)
-        registers.write(self.session.machine, task, values)
-
-    def _register(self, text: bytes) -> registers.Register:
-        every, index = registers.layout(self.task.abi), number(text)
-        if index >= len(every):
-            raise BadPacket(f"there is no register {index}")
-        return every[index]
-
-    # ---- memory
-
-    def _read_memory(self, rest: bytes) -> bytes:
-        return to_hex(self._peek(rest, PACKET_SIZE // 2 - 1))
-
-    def _read_binary(self, rest: bytes) -> bytes:
-        return b"b" + escaped_prefix(self._peek(rest, PACKET_SIZE - 1), PACKET_SIZE - 1)[0]
-
-    def _peek(self, rest: bytes, limit: int) -> bytes:
-        address, length = pair(rest)
-        data = peek(self.mm, address, min(length, limit))
-        if length and not data:
-            raise LinuxError(Errno.EFAULT, f"{address:#x}")
-        return data
-
-    def _write_memory(self, rest: bytes) -> bytes:
-        place, _, text = rest.partition(b":")
-        return self._poke(place, unhex(text))
-
-    def _write_binary(self, rest: bytes) -> bytes:
-        place, _, data = rest.partition(b":")
-        return self._poke(place, data)
-
-    def _poke(self, place: bytes, data: bytes) -> bytes:
-        address, length = pair(place)
-        if length != len(data):
-            raise BadPacket("another length than it says")
-        self.control.changed = True
-        poke(self.mm, address, data)
-        return b"OK"
-
-    # ---- points
-
-    def _insert(self, rest: bytes) -> bytes:
-        """Z: conditions and commands, which follow a `;`, are not for us: the client evaluates them itself."""
-        point, inferior = self._point(rest)
-        if point is None:
-            return b""
-        if len(inferior.points) >= _MAX_POINTS:
-            raise LinuxError(Errno.ENOSPC, "too many points")
-        inferior.points.add(point)
-        return b"OK"
-
-    def _remove(self, rest: bytes) -> bytes:
-        point, inferior = self._point(rest)
-        if point is None:
-            return b""
-        inferior.points.discard(point)
-        return b"OK"
-
-    def _point(self, rest: bytes) -> tuple[Point | None, Inferior]:
-        inferior = self.client.inferiors.get(self.task.tgid)
-        if inferior is None:
-            raise LinuxError(Errno.ESRCH, "not attached to it")
-        kind, _, place = rest.partition(b";")[0].partition(b",")
-        if kind not in {b"0", b"1", b"2", b"3", b"4"}:
-            return None, inferior
-        address, size = pair(place)
-        point = Point(PointKind(int(kind)), address, size)
-        if not point.kind.is_code and not 0 < size <= _MAX_WATCHED:
-            raise BadPacket("nothing, or too much to watch")
-        return point, inferior
-
 
 def _action(text: bytes) -> Action:
     """One action of vCont."""
@@ -424,18 +311,18 @@ _RESUMING: Final = frozenset({b"c", b"C", b"s", b"S"})
 _PACKETS: Final[dict[bytes, Callable[[Stub, bytes], bytes]]] = {
     b"!": Stub._extended,
     b"D": Stub._detach,
-    b"G": Stub._write_registers,
+    b"G": access.write_registers,
     b"H": Stub._select,
-    b"M": Stub._write_memory,
-    b"P": Stub._write_register,
+    b"M": access.write_memory,
+    b"P": access.write_register,
     b"Q": lambda stub, rest: setting(stub, b"Q" + rest),
     b"T": Stub._is_alive,
-    b"X": Stub._write_binary,
-    b"Z": Stub._insert,
-    b"g": Stub._read_registers,
-    b"m": Stub._read_memory,
-    b"p": Stub._read_register,
+    b"X": access.write_binary,
+    b"Z": access.insert,
+    b"g": access.read_registers,
+    b"m": access.read_memory,
+    b"p": access.read_register,
     b"q": lambda stub, rest: query(stub, b"q" + rest),
-    b"x": Stub._read_binary,
-    b"z": Stub._remove,
+    b"x": access.read_binary,
+    b"z": access.remove,
 }

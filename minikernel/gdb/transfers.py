@@ -120,7 +120,7 @@ def _osdata_xml(kind: str, rows: Sequence[tuple[tuple[str, str], ...]]) -> bytes
 def _siginfo(stub: "Stub", annex: bytes) -> bytes:
     del annex
     task = stub.task
-    held = stub.control.signalled.get(task)
+    held = stub.control.delivery.held.get(task)
     if held is not None:
         return held[1].pack(task.abi)
     last = stub.last
@@ -134,13 +134,13 @@ def _write(stub: "Stub", rest: bytes) -> bytes:
     _, _, rest = rest.partition(b":")
     offset_text, _, data = rest.partition(b":")
     offset, task = number(offset_text), stub.task
-    if task not in stub.control.signalled:
+    if task not in stub.control.delivery.held:
         raise LinuxError(Errno.ENODATA, "the thread was not stopped by a signal")
     if offset + len(data) > SIGINFO_SIZE:
         raise BadPacket("beyond the end of siginfo_t")
-    whole = bytearray(stub.control.signalled[task][1].pack(task.abi))
+    whole = bytearray(stub.control.delivery.held[task][1].pack(task.abi))
     whole[offset : offset + len(data)] = data
-    stub.control.replace_signal(task, unpack(task.abi, bytes(whole)))
+    stub.control.delivery.replace(task, unpack(task.abi, bytes(whole)))
     return b"%x" % len(data)
 
 

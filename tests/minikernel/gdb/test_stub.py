@@ -6,6 +6,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from minikernel.abi.signal import SIGKILL
+from minikernel.gdb.points import clear_points
 from minikernel.gdb.registers import layout
 from tests.minikernel.gdb.talk import talk
 from tests.minikernel.kdb.test_machine import left
@@ -166,7 +167,7 @@ def test_a_run_under_a_client_is_the_free_run(arch: str) -> None:
             elif reply.startswith("T1e"):
                 assert client("vCont;S1e:p2.2").startswith("T05")
             client("g")
-        client.stub.control.clear_points()
+        clear_points(client.stub.session.machine)
         assert left(client.stub.session.machine) == expected
         assert stops > 20
 
