@@ -87,8 +87,8 @@ class LineTable:
         return found
 
     def lines(self, file: str) -> list[int]:
-        """The lines of *file* that have code, ascending."""
-        return sorted({row[3] for row in self._rows if row[1] and row[3] and is_called(row[2], file)})
+        """The lines of *file* at which a statement begins, ascending."""
+        return sorted({row[3] for row in self._rows if row[1] and row[3] and row[4] and is_called(row[2], file)})
 
     def paths(self) -> list[str]:
         """The files that have code, each once."""

@@ -204,3 +204,49 @@ def test_mistakes_are_told(looking: tuple[Session, list[str]], command: str, mes
     it.execute(command)
     assert message in "".join(printed)
     assert len(printed) == 1
+
+
+NAMES = (
+    *("print", "ptype", "whatis", "set var", "display", "list", "info line", "info functions", "info variables"),
+    *("info address", "frame", "up", "down", "backtrace", "info symbol", "tbreak", "x"),
+)
+ODD = (
+    *(
+        "",
+        "0",
+        "-1",
+        "99999999999",
+        "$",
+        "*",
+        "(",
+        "all",
+        "*all",
+        "all.grid[1][1]",
+        "struct all",
+        "here = 5",
+        "add = 1",
+    ),
+    *("table@5", "*add", "&all->bits.low", "~1.5", "odd + 1", "by_value == 1", "*by_value", "(struct point)1", "1e400"),
+    *(
+        "(long double)1",
+        "extended + 1",
+        "$1->x",
+        "look,",
+        "100,50",
+        "data.c:100",
+        "function main",
+        "1.0/0",
+        "matrix[1]@2",
+    ),
+    *("/x all", "/c odd", "/f here", "/a add", "both | A", "table[1]@3[0]", "a b c", "\x00", '"'),
+)
+
+
+@pytest.mark.slow
+def test_no_argument_does_worse_than_a_message(looking: tuple[Session, list[str]]) -> None:
+    it, _ = looking
+    for name in NAMES:
+        for odd in ODD:
+            it.execute(f"{name} {odd}")
+    it.execute("delete")
+    assert it.execute("print count")
