@@ -204,10 +204,11 @@ def test_no_argument_does_worse_than_a_message(
     with session(bare[1]) as (it, _):
         for name in COMMANDS:
             for odd in ODD if name != "quit" else ():
-                it.execute(f"{name} {odd}")
-                it.execute("delete")
-                it.execute(f"{name}{odd}")
-                it.execute("delete")
+                for line in (f"{name} {odd}", f"{name}{odd}"):
+                    it.execute(line)
+                    it.workbench.block = None  # of a command of several lines
+                    it.execute("delete")
+            it.workbench.settle()
             it.done = False
             it.execute("starti")
             it.execute("stepi 5")
