@@ -8,6 +8,7 @@ import pytest
 from emu.cpu import RAX, RBX, RCX, RDI, RIP, RSI, RSP
 from emu.exits import BudgetSpent, PageFault
 from emu.paging import FOUR_LEVEL, TWO_LEVEL, PagingMode
+from emu.trace import CpuTrace
 from emu.watch import READ, WRITE, Watch, WatchKind
 from emu.x86 import PAGE_SIZE, PTE_A, PTE_D, PhysAddr
 from tests.emu.random_code import CODE, DATA, NR_DATA_PAGES, STACK, Program
@@ -326,3 +327,24 @@ def test_hits_are_the_same_freely_run_and_stepped() -> None:
                 found.append(stops(it, step=step))
             assert found[0] == found[1]
             assert len(found[0]) > 4
+
+
+@pytest.mark.parametrize("accesses", [False, True], ids=["blocks", "accesses"])
+@pytest.mark.parametrize(("mode", "bits"), COUNTED, ids=IDS)
+def test_a_watched_run_may_be_traced(mode: PagingMode, bits: int, accesses: bool) -> None:
+    """``fetch`` asserts that the blocks noted add up to the instruction count."""
+    program = Program(11)
+    plain = Runner(mode, bits)
+    free = plain.run(program, always(FREE))
+    plain.rig.close()
+    machine = Watched(mode, bits, 11)
+
+    def drop(full: CpuTrace) -> None:
+        full.fetch()
+
+    trace = machine.rig.cpu.start_trace(drop, limit=1 << 12, accesses=accesses)
+    assert machine.run(program, cycle([FREE, 17, 0])) == free
+    trace.fetch()
+    trace.stop()
+    assert machine.nr_hits
+    machine.rig.close()
