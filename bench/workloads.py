@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from bench import sockets
 from guest.builder import OUTPUT, ROOT
 from tests.debian.rootfs import ARCHES, missing_tools, rootfs
 
@@ -73,7 +74,7 @@ def _guest(arch: str, name: str, *args: str, base: str = "hello", per: str = "",
     commands = {"native": program, "minikernel": (*MINIKERNEL, "--", *program)}
     if qemu(arch):
         commands["qemu-user"] = (*qemu(arch), *program)
-    if not name.endswith(".dynamic") and name not in TASKS:
+    if not name.endswith(".dynamic") and name not in TASKS | sockets.NAMES:
         commands["bare Unicorn"] = (*BARE, *program)
     return Workload(name, arch, base, commands, per, count)
 
@@ -122,6 +123,8 @@ def workloads() -> Iterator[Workload]:
         yield _guest(arch, "task_switch", per="task switch (sched_yield)", count=40_000)
         yield _guest(arch, "pipe_round_trip", per="pipe round trip", count=10_000)
         yield _guest(arch, "futex_round_trip", per="futex round trip", count=10_000)
+        for socket in sockets.WORKLOADS:
+            yield _guest(arch, socket.name, per=socket.per, count=socket.times)
         yield _guest(arch, "signal_return", per="signal and return", count=20_000)
         yield _pressed(arch, "overcommit_order", "overcommit", per="page, 4x overcommitted, in order", count=3 << 14)
         yield _pressed(
