@@ -15,7 +15,7 @@ int main(void)
         return 1;
     unsigned sum = 1;
     for (int round = 0; round < ROUNDS; round++) {
-        for (int i = 0; i < 45000; i++)
+        for (int i = 0; i < 90000; i++)
             sum = sum * 1664525u + 1013904223u + (sum >> 3);
         pages[(size_t)round << 12] = (char)sum;
         sum += syscall(SYS_getppid) >= 0;
