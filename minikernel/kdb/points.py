@@ -109,7 +109,8 @@ class Watchpoint(Point):
     parts: tuple[tuple[int, int], ...]
     expression: str = ""
     old: "Seen | None" = None  # the value when it was last looked at; None: there is none
-    frame: "FrameEnd | None" = None  # it is deleted when this function has returned
+    frame: "FrameEnd | None" = None  # of the function that it is about, with which it goes
+    stays: bool = False  # it does not: the past is searched
 
     @property
     def type(self) -> str:

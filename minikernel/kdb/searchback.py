@@ -88,7 +88,7 @@ def _scan_stops(most: int, end: Position, inclusive: bool, session: "Session") -
     for point in session.points.values():
         point.ignore = 0
         if isinstance(point, p.Watchpoint):
-            point.frame = None
+            point.stays = True
             point.old = watching.value_of(session, point)
     hits: deque[Hit] = deque(maxlen=most)
     broke_at: tuple[int, int, int] | None = None

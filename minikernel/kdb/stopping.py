@@ -29,7 +29,7 @@ def arm(session: "Session", addresses: set[int]) -> None:
     wanted = set(addresses)
     wanted |= {point.address for point in session.breakpoints if point.enabled and point.address is not None}
     watchpoints = watching.watchpoints(session)
-    wanted |= {point.frame.pc for point in watchpoints if point.frame is not None}
+    wanted |= {point.frame.pc for point in watchpoints if point.frame is not None and not point.stays}
     session.machine.arm(wanted)
     memories = [memory for point in watchpoints for memory in point.memories]
     signals.arm(session)
@@ -210,7 +210,7 @@ def _frames_ended(session: "Session") -> list[Stop]:
     found = []
     for point in watching.watchpoints(session):
         end = point.frame
-        if end is not None and (end.pid, end.pc) == (task.pid, pc) and sp >= end.cfa:
+        if end is not None and not point.stays and (end.pid, end.pc) == (task.pid, pc) and sp >= end.cfa:
             del session.points[point.number]
             why = "deleted because the program has left the block in\nwhich its expression is valid."
             found.append(Stop(f"\nWatchpoint {point.number} {why}"))

@@ -226,7 +226,7 @@ def _words(session: "Session", point: p.Watchpoint, seen: p.Seen | None, piece: 
     if seen is not None:
         return seen.words
     large = not point.expression and point.kind is not WatchKind.ENTRY and point.parts[0][1] > _SHOWN
-    return _shown(session, point, piece) if large else "<no memory>"
+    return _shown(session, point, piece) if large or point.frame is not None else "<no memory>"
 
 
 def _pieces(touch: Touch) -> tuple[int, int]:

@@ -174,3 +174,17 @@ def test_time_goes_back_in_files_and_what_points_execute_is_executed(prompt: Pro
         prompt(line)
     assert "not inside other commands" in prompt("end")
     assert "nothing.kdb" in prompt("source /nothing.kdb")
+
+
+@pytest.mark.slow
+def test_a_watched_local_is_followed_back_in_its_frame(prompt: Prompt) -> None:
+    """`sum` of middle, which leaf does not have: the program is in leaf most of the time."""
+    prompt("break middle")
+    prompt("continue")
+    prompt("watch sum")
+    prompt("delete 1")
+    forth = [prompt("continue") for _ in range(3)]
+    back = [prompt("rc") for _ in range(2)]
+    values = [re.findall(r"(?:Old|New) value = (-?\d+)", text) for text in [*forth, *back]]
+    assert values[1:] == [["0", "1"], ["1", "4"], ["4", "1"], ["1", "0"]]
+    assert all("in middle (n=4)" in text for text in back)
