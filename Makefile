@@ -86,7 +86,7 @@ traces: setup ## record, replay and verify every guest and Debian program; 1,000
 
 .PHONY: coverage
 coverage: setup ## every branch of paging and memory management is taken by a test that needs no guest program
-	$(PY) -m pytest -n $(WORKERS) -q tests/emu tests/minikernel/mm --cov=emu.paging --cov=minikernel.mm --cov-branch \
+	$(PY) -m pytest -n $(WORKERS) -q tests/emu/test_paging*.py tests/minikernel/mm --cov=emu.paging --cov=minikernel.mm --cov-branch \
 		--cov-report=term-missing:skip-covered --cov-fail-under=100
 
 .PHONY: format lint types imports
