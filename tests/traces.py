@@ -55,7 +55,7 @@ def guest_cases() -> Iterator[Case]:
 def _guest_words(target: Target, options: tuple[str, ...]) -> tuple[str, ...]:
     variables = (word for name, value in guest_environment(target).items() for word in ("--env", f"{name}={value}"))
     program = (str(target.path), *target.program.words("args"))
-    door = ("--bind", f"{_EMPTY}:/tmp", "--cwd", "/tmp")
+    door = ("--bind", f"{_EMPTY}:/scratch", "--cwd", "/scratch")  # not /tmp, where this repository may be
     return (*options, *target.program.memory, "--clear-env", *variables, *door, "--", *program)
 
 

@@ -78,3 +78,5 @@ class Client:
     step: ThreadId = EVERYONE  # Hc
     extended: bool = False
     thread_events: bool = False
+    open_files: dict[int, tuple[int, bytes]] = field(default_factory=dict)  # vFile: from whose root, under which name
+    fs_pid: int = 0  # whose root directory names are looked up from; 0: the current process's

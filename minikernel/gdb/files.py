@@ -35,11 +35,10 @@ _SECOND: Final = 1_000_000_000
 
 
 class Files:
-    """What one client has open."""
+    """What one client has open, in this copy of the machine; the client's own state has the names."""
 
     def __init__(self) -> None:
         self._open: dict[int, OpenedFile] = {}
-        self._pid = 0  # whose root directory names are looked up from; 0: the current process's
 
     def handle(self, stub: "Stub", text: bytes) -> bytes:
         """The answer to ``vFile:`` *text*."""
@@ -54,47 +53,56 @@ class Files:
         except (BadPacket, ValueError):
             return _failure(Errno.EINVAL)
 
-    def _fs(self, stub: "Stub") -> "FsStruct":
-        task = stub.control.kernel.tasks.get(self._pid) if self._pid else stub.control.someone()
+    def _fs(self, stub: "Stub", pid: int) -> "FsStruct":
+        """The root directory of process *pid*, 0: of the current one."""
+        task = stub.control.kernel.tasks.get(pid) if pid else stub.control.someone()
         if task is None or not task.has_mm:
             task = stub.control.kernel.init
         if task is None or not task.has_mm:
             raise LinuxError(Errno.ESRCH, "no process to look from")
         return task.fs
 
-    def _file(self, text: bytes) -> OpenedFile:
-        file = self._open.get(number(text))
-        if file is None:
+    def _file(self, stub: "Stub", text: bytes) -> OpenedFile:
+        """An open file; in a copy of the machine from another time it is opened again."""
+        fd = number(text)
+        if fd not in stub.client.open_files:
             raise LinuxError(Errno.EBADF, "not open")
-        return file
+        if fd not in self._open:
+            pid, name = stub.client.open_files[fd]
+            self._open[fd] = OpenedFile(find(self._fs(stub, pid), name))
+        return self._open[fd]
 
     def _op_open(self, stub: "Stub", words: list[bytes]) -> bytes:
         name, flags, _mode = words
         bits = number(flags)
         if bits & _O_ACCMODE or bits & _O_CHANGES:
             raise LinuxError(Errno.EROFS, "a debugger changes no files")
-        free = next((fd for fd in range(_MAX_FILES) if fd not in self._open), None)
+        names = stub.client.open_files
+        free = next((fd for fd in range(_MAX_FILES) if fd not in names), None)
         if free is None:
             raise LinuxError(Errno.EMFILE, "too many files")
-        self._open[free] = OpenedFile(find(self._fs(stub), unhex(name)))
+        pid = stub.client.fs_pid
+        self._open[free] = OpenedFile(find(self._fs(stub, pid), unhex(name)))
+        names[free] = pid, unhex(name)
         return b"F%x" % free
 
-    def _op_close(self, _stub: "Stub", words: list[bytes]) -> bytes:
+    def _op_close(self, stub: "Stub", words: list[bytes]) -> bytes:
         (fd,) = words
-        self._file(fd)
-        del self._open[number(fd)]
+        if stub.client.open_files.pop(number(fd), None) is None:
+            raise LinuxError(Errno.EBADF, "not open")
+        self._open.pop(number(fd), None)
         return b"F0"
 
-    def _op_pread(self, _stub: "Stub", words: list[bytes]) -> bytes:
+    def _op_pread(self, stub: "Stub", words: list[bytes]) -> bytes:
         fd, count, offset = words
         at = number(offset)
         if at > _MAX_OFFSET:
             raise LinuxError(Errno.EINVAL, "a negative offset")
-        return _answer(self._file(fd).pread(min(number(count), PACKET_SIZE), at))
+        return _answer(self._file(stub, fd).pread(min(number(count), PACKET_SIZE), at))
 
-    def _op_fstat(self, _stub: "Stub", words: list[bytes]) -> bytes:
+    def _op_fstat(self, stub: "Stub", words: list[bytes]) -> bytes:
         (fd,) = words
-        st = self._file(fd).stat()
+        st = self._file(stub, fd).stat()
         small = (st.dev, st.ino, st.mode, st.nlink, st.uid, st.gid, st.rdev)
         times = (st.atime // _SECOND, st.mtime // _SECOND, st.ctime // _SECOND)
         fields = [value & _MASK32 for value in small]
@@ -102,14 +110,14 @@ class Files:
 
     def _op_readlink(self, stub: "Stub", words: list[bytes]) -> bytes:
         (name,) = words
-        return _answer(read_link(find(self._fs(stub), unhex(name), follow=False)))
+        return _answer(read_link(find(self._fs(stub, stub.client.fs_pid), unhex(name), follow=False)))
 
     def _op_setfs(self, stub: "Stub", words: list[bytes]) -> bytes:
         (pid,) = words
         chosen = number(pid)
         if chosen and chosen not in stub.control.kernel.tasks:
             raise LinuxError(Errno.EINVAL, "no such process")
-        self._pid = chosen
+        stub.client.fs_pid = chosen
         return b"F0"
 
     def _op_change(self, _stub: "Stub", _words: list[bytes]) -> bytes:

@@ -66,6 +66,7 @@ class Stub:
         tasks = self.session.kernel.tasks
         client.inferiors = {pid: inferior for pid, inferior in client.inferiors.items() if pid in tasks}
         self.client = client
+        self.files = Files()  # the client has them open under the same numbers; they are opened again when asked for
         self.control = Control(self.session.machine, client)
 
     def connected(self) -> None:
@@ -74,6 +75,7 @@ class Stub:
         client.features, client.pass_signals = frozenset(), frozenset()
         client.general, client.step = ANYONE, EVERYONE
         client.extended = client.thread_events = self.killed = False
+        client.open_files, client.fs_pid = {}, 0
         self.files = Files()
         for inferior in client.inferiors.values():
             inferior.points.clear()

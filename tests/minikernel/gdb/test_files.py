@@ -71,6 +71,22 @@ def test_what_fstat_shows(client: Talk, tmp_path: Path) -> None:
     client(f"vFile:close:{fd:x}")
 
 
+def test_an_open_file_stays_open_when_the_machine_goes_to_another_time(client: Talk, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"the same")
+    (tmp_path / "other").write_bytes(b"another")
+    fd, _ = answer(client, f"vFile:open:{name(tmp_path / 'file')},0,0")
+    stub = client.stub
+    stub.adopt(stub.client)
+    assert answer(client, f"vFile:pread:{fd:x},100,0")[1] == b"the same"
+    second, _ = answer(client, f"vFile:open:{name(tmp_path / 'other')},0,0")
+    assert second != fd
+    stub.adopt(stub.client)
+    assert client(f"vFile:close:{fd:x}") == "F0"
+    assert client(f"vFile:pread:{fd:x},100,0") == "F-1,9"
+    assert answer(client, f"vFile:pread:{second:x},100,0")[1] == b"another"
+    assert client(f"vFile:close:{second:x}") == "F0"
+
+
 @pytest.mark.parametrize(
     ("packet", "error"),
     [
